@@ -1,0 +1,43 @@
+"""The agent as one file to send: a zipapp that is the same for the same source, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from importlib import resources
+
+_PACKAGE_IN_ARCHIVE = "colabdev_agent"
+_ENTRY = f"import sys\nfrom {_PACKAGE_IN_ARCHIVE}.__main__ import main\nsys.exit(main())\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentArchive:
+    """The zipapp and the program that puts it in place."""
+
+    content: bytes
+    digest: str
+    """sha256 of `content`, in hex; also its name on the runtime."""
+    boot: str
+    """Source of `agent/boot.py`, for `python3 -c`."""
+
+
+def build_agent() -> AgentArchive:
+    """The agent of this colabdev, from the installed package's own source."""
+    sources = {
+        entry.name: entry.read_bytes()
+        for entry in resources.files("colabdev.agent").iterdir()
+        if entry.name.endswith(".py")
+    }
+    boot = sources.pop("boot.py").decode("utf-8")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("__main__.py", _EPOCH), _ENTRY)
+        for name in sorted(sources):
+            entry = zipfile.ZipInfo(f"{_PACKAGE_IN_ARCHIVE}/{name}", _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, sources[name])
+    content = buffer.getvalue()
+    return AgentArchive(content, hashlib.sha256(content).hexdigest(), boot)

@@ -1,0 +1,55 @@
+"""Files that must never be half there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from colabdev.errors import StateNotWritable
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Replace `path` by `content` so that a reader, and a crash at any moment, sees the old or the new.
+
+    Raises OSError when it cannot be written; the old file is then as it was.
+    """
+    handle, staging = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(staging, mode)
+        os.replace(staging, path)
+    except BaseException:
+        Path(staging).unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def make_private_directory(path: Path, *, what: str, variable: str) -> None:
+    """Make the directory with mode 0700; `StateNotWritable` names the variable that moves it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise not_writable(path, exc, what=what, variable=variable) from exc
+
+
+def not_writable(path: Path, exc: OSError, *, what: str, variable: str) -> StateNotWritable:
+    """The sentence for a place that cannot be written."""
+    return StateNotWritable(
+        f"cannot write {what} in {path}: {exc.strerror or exc}",
+        hint=f"make room or give write access there, or set {variable} to another directory",
+    )
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename durable. Windows cannot open a directory, and needs no such thing."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,129 @@
+"""Our files beside the user's OpenSSH configuration: `colabdev/{config,known_hosts,id_ed25519}`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from filelock import FileLock, Timeout
+
+from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
+from colabdev.core import ssh_config
+from colabdev.errors import ColabdevError
+from colabdev.models import RuntimeRecord
+
+SSH_CONFIG_VARIABLE = "COLABDEV_SSH_CONFIG"
+_LOCK_TIMEOUT_S = 30.0
+_WHAT = "the SSH host entry"
+
+
+class SshFiles:
+    """`ports.HostEntries` in a directory of our own beside the user's main configuration."""
+
+    def __init__(self, main_config: Path) -> None:
+        self._directory = main_config.parent / "colabdev"
+        self.config_file = self._directory / "config"
+        self.private_key_file = self._directory / "id_ed25519"
+        self._known_hosts = self._directory / "known_hosts"
+
+    def public_key(self) -> str:
+        with self._locked():
+            if not self.private_key_file.exists():
+                self._make_key()
+            try:
+                return self._private_key_line()
+            except (OSError, ValueError) as exc:
+                raise ColabdevError(
+                    f"cannot use this computer's key {self.private_key_file}: {exc}",
+                    hint="rename that file; the next connect makes a new key",
+                ) from exc
+
+    def write(self, record: RuntimeRecord) -> None:
+        assert record.machine is not None, "written when the runtime has an address"
+        address = record.machine.ssh
+        stanza = ssh_config.render_stanza(
+            record.name, address, key_file=self.private_key_file, known_hosts=self._known_hosts
+        )
+        with self._locked():
+            # The pinned key first: a stanza without one would refuse every connection.
+            self._edit(
+                self._known_hosts,
+                lambda text: ssh_config.put_known_host(text, record.name, address.host_key),
+            )
+            self._edit(
+                self.config_file, lambda text: ssh_config.put_stanza(text, record.name, stanza)
+            )
+
+    def remove(self, name: str) -> None:
+        if not self._directory.exists():
+            return
+        with self._locked():
+            self._edit(self.config_file, lambda text: ssh_config.drop_stanza(text, name))
+            self._edit(self._known_hosts, lambda text: ssh_config.drop_known_host(text, name))
+
+    def command(self, name: str, arguments: Sequence[str]) -> list[str]:
+        return ["ssh", "-F", str(self.config_file), name, *arguments]
+
+    def _make_key(self) -> None:
+        key = Ed25519PrivateKey.generate()
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+        self._write(self.private_key_file, private)
+        self._write(
+            self.private_key_file.with_suffix(".pub"), f"{_public_line(key)} colabdev\n".encode()
+        )
+
+    def _private_key_line(self) -> str:
+        content = self.private_key_file.read_bytes()
+        key = serialization.load_ssh_private_key(content, password=None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ValueError("it is not an ed25519 key")
+        return _public_line(key)
+
+    def _edit(self, path: Path, change: Callable[[str], str]) -> None:
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        after = change(before)
+        if after != before:
+            self._write(path, after.encode("utf-8"))
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_atomic(path, content)
+        except OSError as exc:
+            raise not_writable(
+                self._directory, exc, what=_WHAT, variable=SSH_CONFIG_VARIABLE
+            ) from exc
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        make_private_directory(self._directory, what=_WHAT, variable=SSH_CONFIG_VARIABLE)
+        lock = FileLock(self._directory / ".lock", mode=0o600)
+        try:
+            lock.acquire(timeout=_LOCK_TIMEOUT_S)
+        except Timeout as exc:
+            raise ColabdevError(
+                f"cannot change {_WHAT}: another colabdev command has held it for "
+                f"{_LOCK_TIMEOUT_S:.0f} s",
+                hint="wait for that command or end it, then try again",
+            ) from exc
+        except OSError as exc:
+            raise not_writable(
+                self._directory, exc, what=_WHAT, variable=SSH_CONFIG_VARIABLE
+            ) from exc
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _public_line(key: Ed25519PrivateKey) -> str:
+    line = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return line.decode("ascii")

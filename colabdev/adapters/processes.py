@@ -1,0 +1,174 @@
+"""Processes on this computer, behind the same contract as those on a runtime."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from colabdev.adapters.pumps import OutputQueue
+from colabdev.errors import ColabdevError
+from colabdev.models import Completed, ExitStatus, Output
+from colabdev.ports import RemoteProcess, Transport
+
+
+class LocalTransport:
+    """`ports.Transport` to this computer itself."""
+
+    def __init__(
+        self, *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._cwd = cwd
+        self._environment = environment
+
+    def open(self, argv: Sequence[str]) -> LocalProcess:
+        return LocalProcess(argv, cwd=self._cwd, environment=self._environment)
+
+
+class LocalProcess:
+    """`ports.RemoteProcess` over the pipes of a child process."""
+
+    def __init__(
+        self, argv: Sequence[str], *, cwd: Path | None, environment: Mapping[str, str] | None
+    ) -> None:
+        try:
+            self._child = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                cwd=cwd,
+                env=environment,
+                start_new_session=True,
+            )
+        except FileNotFoundError:
+            self._child = _failed_exec(127, f"{argv[0]}: command not found\n")
+        except PermissionError:
+            self._child = _failed_exec(126, f"{argv[0]}: permission denied\n")
+        stdout, stderr = _pipe(self._child.stdout), _pipe(self._child.stderr)
+        pipes = {"stdout": stdout, "stderr": stderr}
+        self._output = OutputQueue(
+            {name: pipe.read for name, pipe in pipes.items()}, lambda name: pipes[name].close()
+        )
+
+    def write(self, data: bytes) -> None:
+        stdin = _pipe(self._child.stdin)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[stdin.write(view) :]
+        except (BrokenPipeError, ValueError):
+            # As on the far side of SSH: input that nobody wants any more is dropped; the process's
+            # output and status tell what happened.
+            pass
+
+    def close_stdin(self) -> None:
+        _pipe(self._child.stdin).close()
+
+    def read(self, timeout_s: float | None = None) -> Output | None:
+        return self._output.get(timeout_s)
+
+    def wait(self, timeout_s: float | None = None) -> ExitStatus:
+        try:
+            code = self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"still running after {timeout_s} s") from None
+        if code < 0:
+            return ExitStatus(signal=signal.Signals(-code).name.removeprefix("SIG"))
+        return ExitStatus(code=code)
+
+    def close(self) -> None:
+        self.close_stdin()
+        self._output.close()
+        if self._child.poll() is None:
+            # It may run on for hours; whenever it ends, somebody must take its status.
+            threading.Thread(target=self._child.wait, daemon=True).start()
+
+
+def run(
+    transport: Transport,
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    timeout_s: float | None = None,
+) -> Completed:
+    """Run `argv` to its end with `stdin` as its input; TimeoutError after `timeout_s`."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    process = transport.open(argv)
+    # Written by a thread of its own: a process may fill its output before it reads its input.
+    writer = threading.Thread(target=_feed, args=(process, stdin), daemon=True)
+    writer.start()
+    collected: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+    try:
+        while (output := process.read(_left(deadline))) is not None:
+            collected[output.pipe].append(output.data)
+        status = process.wait(_left(deadline))
+    finally:
+        process.close()
+    return Completed(status, b"".join(collected["stdout"]), b"".join(collected["stderr"]))
+
+
+def become(argv: Sequence[str]) -> int:
+    """Go on as `argv`, which gets the terminal and our exit status. Where a process cannot become
+    another (Windows), wait for it and return its status."""
+    try:
+        if sys.platform != "win32":
+            sys.stdout.flush()
+            os.execvp(argv[0], list(argv))
+        return subprocess.run(argv, check=False).returncode
+    except FileNotFoundError as exc:
+        raise ColabdevError(
+            f"cannot start {argv[0]}: it is not installed, or not on the PATH",
+            hint="install OpenSSH's client (Debian: openssh-client; Windows: an optional feature)",
+        ) from exc
+
+
+def ssh_version() -> str | None:
+    """What the system's ssh says of itself; None without one."""
+    try:
+        done = subprocess.run(["ssh", "-V"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+
+
+def _feed(process: RemoteProcess, stdin: bytes) -> None:
+    try:
+        process.write(stdin)
+        process.close_stdin()
+    except Exception:  # noqa: BLE001  The reader meets the same failure and raises it.
+        return
+
+
+def _left(deadline: float | None) -> float | None:
+    if deadline is None:
+        return None
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError("the process did not end in time")
+    return left_s
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None, "opened with three pipes"
+    return pipe
+
+
+def _failed_exec(code: int, message: str) -> subprocess.Popen[bytes]:
+    """A child that ends as a shell would that cannot execute a command."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", 'printf %s "$1" >&2; exit "$2"', "sh", message, str(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        start_new_session=True,
+        env={"PATH": os.defpath},
+    )

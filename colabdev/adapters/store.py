@@ -1,0 +1,156 @@
+"""The state files: `<state>/runtimes/<name>.json`, with their locks in `<state>/locks`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
+from colabdev.core.records import RecordUnreadable, format_record, parse_record, salvage
+from colabdev.errors import ColabdevError, StateNotWritable, StateUnreadable
+from colabdev.models import RuntimeRecord
+
+STATE_VARIABLE = "COLABDEV_STATE_DIR"
+
+_WRITE_LOCK_TIMEOUT_S = 30.0
+_OPERATION_LOCK_TIMEOUT_S = 300.0
+
+
+class FileStore:
+    """`ports.RuntimeStore` on the local file system.
+
+    Two locks each: `write` is held for one read-change-write; `operation` while a command changes
+    what the runtime is, which may take minutes, so that others can go on reading and the keeper can
+    go on writing where it listens.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self._records = state_dir / "runtimes"
+        self._locks = state_dir / "locks"
+
+    def names(self) -> list[str]:
+        try:
+            return sorted(path.stem for path in self._records.glob("*.json"))
+        except OSError as exc:
+            raise StateUnreadable(
+                f"cannot list {self._records}: {exc.strerror}",
+                hint=f"give read access there, or set {STATE_VARIABLE} to another directory",
+            ) from exc
+
+    def load(self, name: str) -> RuntimeRecord | None:
+        text = self._read(name)
+        if text is None:
+            return None
+        try:
+            record = parse_record(text)
+        except RecordUnreadable as exc:
+            raise self._unreadable(name, str(exc), text) from exc
+        if record.name != name:
+            raise self._unreadable(name, f"it is about {record.name!r}", text)
+        return record
+
+    def save(self, record: RuntimeRecord) -> None:
+        with self._lock(record.name, "write", _WRITE_LOCK_TIMEOUT_S):
+            self._write(record)
+
+    def update(
+        self, name: str, change: Callable[[RuntimeRecord], RuntimeRecord]
+    ) -> RuntimeRecord | None:
+        with self._lock(name, "write", _WRITE_LOCK_TIMEOUT_S):
+            record = self.load(name)
+            if record is None:
+                return None
+            changed = change(record)
+            if changed != record:
+                self._write(changed)
+            return changed
+
+    def delete(self, name: str) -> None:
+        with self._lock(name, "write", _WRITE_LOCK_TIMEOUT_S):
+            try:
+                self._path(name).unlink(missing_ok=True)
+            except OSError as exc:
+                raise self._not_writable(exc) from exc
+
+    def set_aside(self, name: str) -> str:
+        with self._lock(name, "write", _WRITE_LOCK_TIMEOUT_S):
+            path = self._path(name)
+            aside = next(
+                candidate
+                for number in range(1, 10_000)
+                if not (candidate := path.with_suffix(f".unreadable-{number}")).exists()
+            )
+            try:
+                path.rename(aside)
+            except OSError as exc:
+                raise self._not_writable(exc) from exc
+            return str(aside)
+
+    @contextmanager
+    def operation(self, name: str) -> Iterator[None]:
+        with self._lock(name, "operation", _OPERATION_LOCK_TIMEOUT_S):
+            yield
+
+    def keeper_lock(self, name: str) -> FileLock:
+        """The lock a keeper holds for its whole life; free means that no keeper runs."""
+        self._make_directories()
+        return FileLock(self._locks / f"{name}.keeper.lock", mode=0o600)
+
+    @contextmanager
+    def _lock(self, name: str, purpose: str, timeout_s: float) -> Iterator[None]:
+        self._make_directories()
+        lock = FileLock(self._locks / f"{name}.{purpose}.lock", mode=0o600)
+        try:
+            lock.acquire(timeout=timeout_s)
+        except Timeout as exc:
+            raise ColabdevError(
+                f"cannot work on {name!r}: another colabdev command has held it for {timeout_s:.0f} s",
+                hint="wait for that command or end it, then try again",
+            ) from exc
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _read(self, name: str) -> str | None:
+        path = self._path(name)
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError as exc:
+            raise self._not_writable(exc) from exc
+        except OSError as exc:
+            raise self._unreadable(name, exc.strerror or str(exc), "") from exc
+        except UnicodeDecodeError as exc:
+            raise self._unreadable(name, "it is not text", "") from exc
+
+    def _write(self, record: RuntimeRecord) -> None:
+        try:
+            write_atomic(self._path(record.name), format_record(record).encode("utf-8"))
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+
+    def _make_directories(self) -> None:
+        for directory in (self.state_dir, self._records, self._locks):
+            make_private_directory(directory, what="colabdev's state", variable=STATE_VARIABLE)
+
+    def _path(self, name: str) -> Path:
+        return self._records / f"{name}.json"
+
+    def _not_writable(self, exc: OSError) -> StateNotWritable:
+        return not_writable(self.state_dir, exc, what="colabdev's state", variable=STATE_VARIABLE)
+
+    def _unreadable(self, name: str, cause: str, text: str) -> StateUnreadable:
+        known = ", ".join(f"{key} {value}" for key, value in salvage(text).items())
+        return StateUnreadable(
+            f"cannot read the state of {name!r} in {self._path(name)}: {cause}"
+            + (f"; still readable: {known}" if known else ""),
+            hint=f"colabdev doctor --repair {name}",
+        )

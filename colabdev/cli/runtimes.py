@@ -1,0 +1,77 @@
+"""`connect`, `status`, `down`."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from colabdev.cli import render
+from colabdev.errors import ExitCode
+
+if TYPE_CHECKING:
+    from colabdev.cli.app import Wiring
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def connect(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="The runtime's name and SSH alias. Default: the provider's name."),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="colab, notebook, local or ssh. Default: colabdev.toml's, else colab."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Start a runtime, or reconnect to it.
+
+    Example: colabdev connect --provider local
+    """
+    wiring: Wiring = ctx.obj
+    request = wiring.connect_request(name, provider)
+    status = wiring.runtimes().connect(request, render.progress)
+    ssh_command = shlex.join(wiring.host_entries().command(request.name, []))
+    render.connected(status, ssh_command, as_json=as_json)
+    return ExitCode.OK
+
+
+def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
+    """Say how every runtime stands.
+
+    Example: colabdev status --json
+    """
+    wiring: Wiring = ctx.obj
+    listing = wiring.runtimes().survey()
+    render.listing(listing, as_json=as_json)
+    return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
+
+
+def down(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(autocompletion=lambda: [])] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every runtime.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be released, and stop.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Give a runtime back: its disk is deleted, Drive stays.
+
+    Example: colabdev down local
+    """
+    wiring: Wiring = ctx.obj
+    runtimes = wiring.runtimes()
+    names = runtimes.to_release(
+        name or wiring.default_name, wiring.project_path(), everything=everything
+    )
+    if dry_run:
+        render.would_release(names, as_json=as_json)
+        return ExitCode.OK
+    releases = runtimes.down(names, render.progress)
+    render.released(releases, as_json=as_json)
+    return next((release.error.exit_code for release in releases if release.error), ExitCode.OK)

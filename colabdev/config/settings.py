@@ -1,0 +1,117 @@
+"""`colabdev.toml`: what it may say. Unknown keys are errors that name the nearest known one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from colabdev.config.project import SETTINGS_FILE
+from colabdev.errors import SettingsError, unknown_word
+
+ProviderName = Literal["colab", "notebook", "local", "ssh"]
+TunnelName = Literal["auto", "ngrok", "colab", "cloudflared", "direct", "colab-ssh"]
+StoreName = Literal["drivefs", "driveapi", "pull", "local"]
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[smhd]$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProjectSettings(_Section):
+    """The project itself."""
+
+    name: str | None = Field(None, description="Its name; default: the folder's.")
+
+
+class RuntimeSettings(_Section):
+    """The runtime that the project runs on."""
+
+    provider: ProviderName | None = None
+    gpu: tuple[str, ...] = Field((), description="In this order; what comes must be one of them.")
+    tunnel: TunnelName = "auto"
+    ttl: Duration | None = Field(None, description="At its end: what `down` does. 30m, 8h, 1d.")
+    max_units: float | None = Field(
+        None, gt=0, description="Compute units that unattended work may cost."
+    )
+
+
+class SyncSettings(_Section):
+    """What is kept in step."""
+
+    exclude: tuple[str, ...] = Field((), description="Patterns as in .gitignore.")
+    outputs: tuple[str, ...] = Field((), description="Brought back, never sent.")
+
+
+class JobSettings(_Section):
+    """How jobs are started."""
+
+    requirements: str | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+
+
+class CheckpointSettings(_Section):
+    """Where checkpoints appear and when they count as safe."""
+
+    dir: str | None = None
+    keep: int = Field(3, ge=2)
+    stores: tuple[StoreName, ...] = ("drivefs", "pull")
+    accept: Literal["confirmed", "published"] = "confirmed"
+    resume: str | None = Field(None, description="How the script takes it: `--resume {path}`.")
+
+
+class Settings(_Section):
+    """The whole of `colabdev.toml`."""
+
+    project: ProjectSettings = ProjectSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
+    sync: SyncSettings = SyncSettings()
+    job: JobSettings = JobSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+
+
+def load_settings(file: Path) -> Settings:
+    """The settings in `file`; `SettingsError` says what is wrong and where."""
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(
+            f"cannot read {file}: {exc}", hint="give read access, or move it out of the way"
+        ) from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{file} is not TOML: {exc}", hint="mend that line") from exc
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as exc:
+        raise _settings_error(file, exc) from exc
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON Schema of `colabdev.toml`, for editors."""
+    return Settings.model_json_schema()
+
+
+def _settings_error(file: Path, exc: ValidationError) -> SettingsError:
+    """The first fault in words; the rest is found when that one is mended."""
+    fault = exc.errors(include_url=False)[0]
+    place = [str(part) for part in fault["loc"]]
+    if fault["type"] == "extra_forbidden":
+        section, word = place[:-1], place[-1]
+        sentence = unknown_word("key" if section else "section", word, _known_keys(section))
+        where = f" in [{'.'.join(section)}]" if section else ""
+        return SettingsError(f"{file}{where}: {sentence}", hint="colabdev config schema lists all")
+    given = fault["input"]
+    return SettingsError(
+        f"{file}: {'.'.join(place)} = {given!r}: {fault['msg'].lower()}",
+        hint=f"mend that line of {SETTINGS_FILE}; colabdev config schema says what it takes",
+    )
+
+
+def _known_keys(section: list[str]) -> list[str]:
+    model: Any = Settings
+    for part in section:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

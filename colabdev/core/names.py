@@ -1,0 +1,31 @@
+"""Names: which ones a runtime and a project may have."""
+
+from __future__ import annotations
+
+import re
+
+from colabdev.errors import UsageError
+
+_RUNTIME_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]")
+_RESERVED_WORK_DIRS = {"", ".", "..", "drive", "sample_data"}
+
+
+def check_runtime_name(name: str) -> str:
+    """`name`, when it can be an SSH alias in every tool that reads one; `UsageError` otherwise."""
+    if not _RUNTIME_NAME.fullmatch(name):
+        raise UsageError(
+            f"cannot use {name!r} as a runtime's name: it becomes an SSH alias, so only lower-case "
+            "letters, digits and dashes, at most 32, starting with a letter",
+            hint="colabdev connect my-gpu",
+        )
+    return name
+
+
+def check_project_name(name: str) -> str:
+    """`name`, when `/content/<name>` is a sane work dir; `UsageError` otherwise."""
+    if name in _RESERVED_WORK_DIRS or "/" in name or "\0" in name:
+        raise UsageError(
+            f"cannot use {name!r} as a project's name: /content/{name} is not free on a runtime",
+            hint='set another one in colabdev.toml: [project] name = "my-project"',
+        )
+    return name

@@ -1,0 +1,33 @@
+"""Argument lists as one line for a POSIX shell, exact for every byte but NUL."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+_LONE_SURROGATES = re.compile("([\udc80-\udcff]+)")
+
+
+def quote_command(argv: Sequence[str]) -> str:
+    """`argv` as a command line that any POSIX shell splits back into exactly these arguments.
+
+    Bytes that are not UTF-8 (lone surrogates here) become `"$(printf '\\377')"`, so the line is valid
+    UTF-8: SSH servers are entitled to refuse anything else.
+    """
+    return " ".join(_quote(argument) for argument in argv)
+
+
+def _quote(argument: str) -> str:
+    if not argument:
+        return "''"
+    pieces = [piece for piece in _LONE_SURROGATES.split(argument) if piece]
+    return "".join(
+        _printf(piece) if _LONE_SURROGATES.fullmatch(piece) else shlex.quote(piece)
+        for piece in pieces
+    )
+
+
+def _printf(undecodable: str) -> str:
+    raw = undecodable.encode("utf-8", "surrogateescape")
+    return "\"$(printf '" + "".join(f"\\{byte:03o}" for byte in raw) + "')\""

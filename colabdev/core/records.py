@@ -1,0 +1,161 @@
+"""The state file of a runtime: one JSON object, versioned by `schema`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from colabdev.core.times import format_time, parse_time
+from colabdev.models import KeeperAddress, Machine, Phase, ProjectLink, RuntimeRecord, SshAddress
+
+SCHEMA = 1
+
+
+class RecordUnreadable(ValueError):
+    """The text is not a record of this schema; the message says what is wrong with it."""
+
+
+def format_record(record: RuntimeRecord) -> str:
+    """The record as the text of its state file."""
+    document = {
+        "schema": SCHEMA,
+        "name": record.name,
+        "provider": record.provider,
+        "request_id": record.request_id,
+        "created": format_time(record.created),
+        "phase": record.phase.value,
+        "machine": _format_machine(record.machine),
+        "keeper": _format_keeper(record.keeper),
+        "projects": [
+            {"path": link.path, "workdir": link.workdir, "connected": format_time(link.connected)}
+            for link in record.projects
+        ],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def parse_record(text: str) -> RuntimeRecord:
+    """The record that `format_record` wrote; `RecordUnreadable` for anything else."""
+    try:
+        document = json.loads(text)
+    except ValueError as exc:
+        raise RecordUnreadable(f"it is not JSON ({exc})") from exc
+    if not isinstance(document, dict):
+        raise RecordUnreadable("it is not a JSON object")
+    schema = document.get("schema")
+    if schema != SCHEMA:
+        raise RecordUnreadable(f"it has schema {schema!r}; this colabdev reads {SCHEMA}")
+    try:
+        return _parse_document(document)
+    except KeyError as exc:
+        raise RecordUnreadable(f"it lacks {exc.args[0]!r}") from exc
+    except (TypeError, ValueError, AttributeError) as exc:
+        raise RecordUnreadable(f"a value in it makes no sense ({exc})") from exc
+
+
+def salvage(text: str) -> Mapping[str, str]:
+    """What can still be read of a damaged record: the plain strings `name`, `provider`, `phase`."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    wanted = ("name", "provider", "phase")
+    return {key: document[key] for key in wanted if isinstance(document.get(key), str)}
+
+
+def _parse_document(document: Mapping[str, Any]) -> RuntimeRecord:
+    return RuntimeRecord(
+        name=_text(document["name"]),
+        provider=_text(document["provider"]),
+        request_id=_text(document["request_id"]),
+        created=parse_time(document["created"]),
+        phase=Phase(document["phase"]),
+        machine=_parse_machine(document["machine"]),
+        keeper=_parse_keeper(document["keeper"]),
+        projects=tuple(
+            ProjectLink(
+                path=_text(link["path"]),
+                workdir=_text(link["workdir"]),
+                connected=parse_time(link["connected"]),
+            )
+            for link in document["projects"]
+        ),
+    )
+
+
+def _format_machine(machine: Machine | None) -> dict[str, Any] | None:
+    if machine is None:
+        return None
+    return {
+        "host": machine.ssh.host,
+        "port": machine.ssh.port,
+        "user": machine.ssh.user,
+        "host_key": machine.ssh.host_key,
+        "content_dir": machine.content_dir,
+        "drive_dir": machine.drive_dir,
+        "since": format_time(machine.since),
+        "accelerator": machine.accelerator,
+        "request_id": machine.request_id,
+    }
+
+
+def _parse_machine(document: Mapping[str, Any] | None) -> Machine | None:
+    if document is None:
+        return None
+    ssh = SshAddress(
+        host=_text(document["host"]),
+        port=_port(document["port"]),
+        user=_text(document["user"]),
+        host_key=_text(document["host_key"]),
+    )
+    return Machine(
+        ssh=ssh,
+        content_dir=_text(document["content_dir"]),
+        drive_dir=_optional_text(document["drive_dir"]),
+        since=parse_time(document["since"]),
+        accelerator=_optional_text(document["accelerator"]),
+        request_id=_text(document["request_id"]),
+    )
+
+
+def _format_keeper(keeper: KeeperAddress | None) -> dict[str, Any] | None:
+    if keeper is None:
+        return None
+    return {
+        "pid": keeper.pid,
+        "port": keeper.port,
+        "key": keeper.key,
+        "version": keeper.version,
+    }
+
+
+def _parse_keeper(document: Mapping[str, Any] | None) -> KeeperAddress | None:
+    if document is None:
+        return None
+    key = _text(document["key"])
+    bytes.fromhex(key)
+    return KeeperAddress(
+        pid=int(document["pid"]),
+        port=_port(document["port"]),
+        key=key,
+        version=_text(document["version"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _port(value: object) -> int:
+    if not isinstance(value, int) or not 0 < value < 65536:
+        raise ValueError(f"{value!r} is not a port")
+    return value

@@ -1,0 +1,198 @@
+"""`python -m colabdev.keeper NAME`: the keeper's composition root.
+
+Prints one line once it listens, then nothing more. Ends at once when another keeper of the same
+runtime runs, when it is asked to, when its record is gone or names another keeper, and when the
+runtime is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from filelock import Timeout
+
+from colabdev.adapters.agent_archive import build_agent
+from colabdev.adapters.agent_client import start_agent
+from colabdev.adapters.host_entries import SshFiles
+from colabdev.adapters.ssh import SshConnection
+from colabdev.adapters.store import FileStore
+from colabdev.config.places import Places
+from colabdev.core.backoff import delays
+from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.keeper.link import Link, LinkState
+from colabdev.keeper.server import KeeperServer
+from colabdev.keeper.spares import AgentSpares
+from colabdev.models import KeeperAddress, Phase, RuntimeRecord
+from colabdev.ports import Provider
+from colabdev.providers.local import LocalProvider, find_login
+from colabdev.version import VERSION
+
+log = logging.getLogger("colabdev.keeper")
+
+RETRY_FIRST_S = 0.05
+RETRY_CAP_S = 0.4
+"""Trying to reach a path that is down costs a packet, and nobody counts it; being back at once when
+it returns is worth that. Tunnels whose provider counts connections get their own cap."""
+
+RECORD_CHECK_INTERVAL_S = 5.0
+_LOG_BYTES = 512 * 1024
+
+
+def main(name: str) -> int:
+    """Be the keeper of `name`."""
+    places = Places.from_environment(os.environ)
+    store = FileStore(places.state_dir)
+    lock = store.keeper_lock(name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return 0  # Another keeper holds it: two starters end with one keeper.
+    try:
+        _start_log(places.log_dir, name)
+        return _Keeper(name, places, store).run()
+    except Exception:  # The keeper's boundary: nobody reads its stderr.
+        log.exception("the keeper ends by a bug")
+        return 70
+    finally:
+        lock.release()
+
+
+class _Keeper:
+    """Wires the keeper's tasks together and decides when they end."""
+
+    def __init__(self, name: str, places: Places, store: FileStore) -> None:
+        self._name = name
+        self._store = store
+        self._places = places
+        self._ssh_files = SshFiles(places.ssh_config)
+        self._key = secrets.token_bytes(32)
+        archive = build_agent()
+        self._spares = AgentSpares(lambda connection: start_agent(connection, archive))
+        self._link: Link[SshConnection] = Link(
+            name,
+            connect=self._connect,
+            is_gone=self._is_gone,
+            delays=_retry_delays,
+            connected=self._spares.use,
+        )
+        self._server = KeeperServer(self._key, self._link, self._spares)
+        self._record_checked = time.monotonic()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._server.stop())
+        if not self._announce():
+            return 0
+        holder = threading.Thread(target=self._hold_link, daemon=True)
+        holder.start()
+        try:
+            self._server.run(self._should_go_on)
+        finally:
+            self._link.stop()
+            self._withdraw()
+            self._server.farewell()
+        log.info("keeper of %s ends", self._name)
+        return 0
+
+    def _hold_link(self) -> None:
+        try:
+            self._link.run()
+        except Exception:  # A task's boundary: without its link the keeper is of no use.
+            log.exception("bug in the keeper's link")
+            self._server.stop()
+
+    def _connect(self) -> SshConnection:
+        # Read anew for each try: a tunnel's address changes under the same name.
+        record = self._store.load(self._name)
+        if record is None or record.machine is None:
+            raise RuntimeUnreachable(
+                f"{self._name!r} has no address yet", hint=f"colabdev connect {self._name}"
+            )
+        return SshConnection(record.machine.ssh, self._ssh_files.private_key_file)
+
+    def _is_gone(self) -> bool:
+        record = self._store.load(self._name)
+        if record is None:
+            return True
+        return self._provider(record.provider).find(self._name) is None
+
+    def _provider(self, name: str) -> Provider:
+        if name == "local":
+            return LocalProvider(self._places.local_dir, lambda: find_login(os.environ))
+        raise ColabdevError(f"this keeper knows no provider {name!r}", hint="update colabdev")
+
+    def _announce(self) -> bool:
+        address = KeeperAddress(
+            pid=os.getpid(), port=self._server.port, key=self._key.hex(), version=VERSION
+        )
+        record = self._store.update(self._name, lambda record: replace(record, keeper=address))
+        if record is None:
+            return False
+        log.info("keeper of %s, version %s, port %d", self._name, VERSION, self._server.port)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        # The starter waits for this pipe to end; nothing else may hold it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+
+    def _withdraw(self) -> None:
+        lost = self._link.state is LinkState.LOST
+
+        def withdrawn(record: RuntimeRecord) -> RuntimeRecord:
+            if record.keeper is None or record.keeper.key != self._key.hex():
+                return record
+            phase = Phase.LOST if lost and record.phase is not Phase.RELEASING else record.phase
+            return replace(record, keeper=None, phase=phase)
+
+        try:
+            self._store.update(self._name, withdrawn)
+        except ColabdevError as exc:
+            log.warning("cannot withdraw from the state file: %s", exc.message)
+
+    def _should_go_on(self) -> bool:
+        if self._link.state is LinkState.LOST:
+            return False
+        if time.monotonic() - self._record_checked < RECORD_CHECK_INTERVAL_S:
+            return True
+        self._record_checked = time.monotonic()
+        try:
+            record = self._store.load(self._name)
+        except ColabdevError as exc:
+            log.warning("%s", exc.message)
+            return True  # Unreadable is not gone.
+        return (
+            record is not None
+            and record.keeper is not None
+            and record.keeper.key == self._key.hex()
+        )
+
+
+def _retry_delays() -> Iterator[float]:
+    return delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())
+
+
+def _start_log(directory: Path, name: str) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / f"keeper-{name}.log"
+    path.touch(mode=0o600)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=2)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.getLogger("paramiko").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,169 @@
+"""The one SSH connection of a keeper: opened, watched, and opened again when it breaks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from colabdev.errors import (
+    AuthNeeded,
+    ColabdevError,
+    HostKeyMismatch,
+    RuntimeUnreachable,
+    runtime_lost,
+)
+
+log = logging.getLogger(__name__)
+
+REFUSED_RETRY_S = 5.0
+GONE_CHECK_INTERVAL_S = 2.0
+
+
+class LinkState(StrEnum):
+    """How the connection stands. REFUSED: reached, but the host key or the login is wrong."""
+
+    CONNECTING = "connecting"
+    READY = "ready"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    LOST = "lost"
+
+
+class Connection(Protocol):
+    """What the link needs of a connection."""
+
+    def wait_dead(self, timeout_s: float) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+ConnectionT = TypeVar("ConnectionT", bound=Connection)
+
+
+class Link(Generic[ConnectionT]):
+    """Keeps one connection open until stopped, or until the runtime is gone for certain."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        connect: Callable[[], ConnectionT],
+        is_gone: Callable[[], bool],
+        delays: Callable[[], Iterator[float]],
+        connected: Callable[[ConnectionT], None],
+    ) -> None:
+        self._name = name
+        self._connect = connect
+        self._is_gone = is_gone
+        self._delays = delays
+        self._connected = connected
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._connection: ConnectionT | None = None
+        self._gone_checked = float("-inf")
+        self.state = LinkState.CONNECTING
+        self.error: ColabdevError | None = None
+        self.since = datetime.now(UTC)
+
+    def run(self) -> None:
+        """Hold the connection; returns when stopped or when the runtime is lost."""
+        delays = self._delays()
+        while not self._stopping.is_set():
+            delay_s = self._hold_once(delays)
+            if self.state is LinkState.LOST:
+                return
+            if delay_s is None:
+                delays = self._delays()
+            else:
+                self._stopping.wait(delay_s)
+
+    def stop(self) -> None:
+        """Close the connection and let `run` return."""
+        self._stopping.set()
+        with self._changed:
+            connection = self._connection
+            self._changed.notify_all()
+        if connection is not None:
+            connection.close()
+
+    def connection(self, timeout_s: float) -> ConnectionT:
+        """The open connection, waited for at most `timeout_s`; raises what stands in the way.
+
+        A refused login or host key and a lost runtime raise at once: waiting does not help.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                if self.state is LinkState.READY and self._connection is not None:
+                    return self._connection
+                if self.state in (LinkState.REFUSED, LinkState.LOST) and self.error is not None:
+                    raise self.error
+                left_s = deadline - time.monotonic()
+                if left_s <= 0 or self._stopping.is_set():
+                    raise self.error or self._no_answer(timeout_s)
+                self._changed.wait(left_s)
+
+    def _hold_once(self, delays: Iterator[float]) -> float | None:
+        """Open a connection and stay until it is dead. Returns the seconds to wait before the next
+        try, None when the connection had been good."""
+        try:
+            connection = self._connect()
+        except (HostKeyMismatch, AuthNeeded) as exc:
+            self._enter(LinkState.REFUSED, exc)
+            self._note_if_gone()
+            return REFUSED_RETRY_S
+        except ColabdevError as exc:
+            self._enter(LinkState.UNREACHABLE, exc)
+            self._note_if_gone()
+            return next(delays)
+        self._enter(LinkState.READY, None, connection)
+        self._connected(connection)
+        while not self._stopping.is_set() and not connection.wait_dead(1.0):
+            pass
+        connection.close()
+        if not self._stopping.is_set():
+            self._enter(LinkState.UNREACHABLE, self._cut())
+        return None
+
+    def _note_if_gone(self) -> None:
+        """Ask the provider, not too often: only its word makes a runtime lost."""
+        if time.monotonic() - self._gone_checked < GONE_CHECK_INTERVAL_S:
+            return
+        try:
+            gone = self._is_gone()
+        except ColabdevError as exc:
+            log.warning("cannot ask the provider about %s: %s", self._name, exc.message)
+            gone = False
+        self._gone_checked = time.monotonic()
+        if gone:
+            self._enter(LinkState.LOST, runtime_lost(self._name))
+
+    def _enter(
+        self,
+        state: LinkState,
+        error: ColabdevError | None,
+        connection: ConnectionT | None = None,
+    ) -> None:
+        with self._changed:
+            if state is not self.state:
+                log.info("%s is %s%s", self._name, state.value, f": {error}" if error else "")
+                self.since = datetime.now(UTC)
+            self.state, self.error, self._connection = state, error, connection
+            self._changed.notify_all()
+
+    def _cut(self) -> RuntimeUnreachable:
+        return RuntimeUnreachable(
+            f"the connection to {self._name!r} was cut; reconnecting",
+            hint="colabdev status says when it is back",
+        )
+
+    def _no_answer(self, timeout_s: float) -> RuntimeUnreachable:
+        return RuntimeUnreachable(
+            f"cannot reach {self._name!r}: no connection within {timeout_s:.0f} s",
+            hint="colabdev status says how it stands",
+        )

@@ -1,0 +1,155 @@
+"""The keeper's door: a socket on 127.0.0.1, open to who holds the key."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from colabdev.adapters.handshake import HandshakeFailed, prove_as_keeper
+from colabdev.adapters.ssh import SshConnection
+from colabdev.agent import wire
+from colabdev.core.times import format_time
+from colabdev.errors import ColabdevError, ProtocolError
+from colabdev.keeper.link import Link, LinkState
+from colabdev.keeper.spares import AgentSpares
+from colabdev.keeper.streams import carry_process, hang_up, splice
+from colabdev.models import AgentHello
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT_S = 5.0
+_ACCEPT_TIMEOUT_S = 1.0
+
+Request = Mapping[str, Any]
+
+
+class KeeperServer:
+    """Answers one request per connection; each in a thread of its own."""
+
+    def __init__(self, key: bytes, link: Link[SshConnection], spares: AgentSpares) -> None:
+        self._key = key
+        self._link = link
+        self._spares = spares
+        self._stopping = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener.settimeout(_ACCEPT_TIMEOUT_S)
+        self._quitting: list[socket.socket] = []
+        self.port: int = self._listener.getsockname()[1]
+
+    def run(self, every_second: Callable[[], bool]) -> None:
+        """Serve until `quit` is asked or `every_second` says False."""
+        with self._listener:
+            while not self._stopping.is_set() and every_second():
+                try:
+                    client, _ = self._listener.accept()
+                except TimeoutError:
+                    continue
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Let `run` return at its next second."""
+        self._stopping.set()
+
+    def farewell(self) -> None:
+        """Tell those who asked for the end that it is done, by hanging up."""
+        for client in self._quitting:
+            client.close()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.settimeout(HANDSHAKE_TIMEOUT_S)
+            prove_as_keeper(client, self._key)
+            reader = client.makefile("rb")
+            frame = wire.read_frame(reader.read)
+            client.settimeout(None)
+            if frame is not None:
+                self._answer(client, reader, frame[0])
+        except (HandshakeFailed, wire.WireError, OSError) as exc:
+            log.info("a client was turned away or left: %s", exc)
+        except Exception:  # The boundary of one request: a bug in it must not end the others.
+            log.exception("bug while serving a request")
+        finally:
+            if client not in self._quitting:
+                hang_up(client)
+                client.close()
+
+    def _answer(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        handlers = {
+            "link": self._answer_link,
+            "wait": self._answer_wait,
+            "agent": self._hand_out_agent,
+            "exec": self._open_process,
+            "tcp": self._open_tcp,
+            "quit": self._quit,
+        }
+        handler = handlers.get(str(request.get("op")))
+        try:
+            if handler is None:
+                raise ProtocolError(f"the keeper knows no request {request.get('op')!r}")
+            handler(client, reader, request)
+        except ColabdevError as exc:
+            client.sendall(wire.encode({"error": exc.to_json()}))
+
+    def _answer_link(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        state, error = self._link.state, self._link.error
+        if state is LinkState.READY and self._spares.hello is None:
+            state, error = LinkState.CONNECTING, self._spares.error
+        answer = {
+            "ok": True,
+            "state": state.value,
+            "since": format_time(self._link.since),
+            "reason": error.to_json() if error else None,
+        }
+        client.sendall(wire.encode(answer))
+
+    def _answer_wait(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        timeout_s = _timeout(request)
+        self._link.connection(timeout_s)
+        client.sendall(wire.encode(_greeting(self._spares.peek(timeout_s))))
+
+    def _hand_out_agent(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        timeout_s = _timeout(request)
+        self._link.connection(timeout_s)
+        agent = self._spares.take(timeout_s)
+        try:
+            client.sendall(wire.encode(_greeting(agent.hello)))
+        except OSError:
+            agent.process.close()
+            raise
+        splice(client, reader, agent.process)
+
+    def _open_process(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        connection = self._link.connection(_timeout(request))
+        process = connection.open([str(argument) for argument in request["argv"]])
+        client.sendall(wire.encode({"ok": True}))
+        carry_process(client, reader, process)
+
+    def _open_tcp(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        connection = self._link.connection(_timeout(request))
+        stream = connection.open_tcp(str(request["host"]), int(request["port"]))
+        client.sendall(wire.encode({"ok": True}))
+        splice(client, reader, stream)
+
+    def _quit(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        client.sendall(wire.encode({"ok": True}))
+        self._quitting.append(client)
+        self.stop()
+        # The accept loop looks up once a second; a connection makes it look now.
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+
+
+def _greeting(hello: AgentHello) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "agent": {"protocol": hello.protocol, "python": hello.python, "pid": hello.pid},
+    }
+
+
+def _timeout(request: Request) -> float:
+    return min(float(request.get("timeout_s", 30.0)), 3600.0)

@@ -1,0 +1,161 @@
+"""The values that travel between the layers. No behaviour beyond reading and writing themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+
+class RuntimeState(StrEnum):
+    """What `status` says of a runtime."""
+
+    STARTING = "starting"
+    READY = "ready"
+    UNREACHABLE = "unreachable"
+    LOST = "lost"
+    RELEASED = "released"
+
+
+class Phase(StrEnum):
+    """How far this computer got with a runtime, as its state file remembers it.
+
+    STARTING is written before a provider is asked for anything that could be billed, RELEASING
+    before it is asked to end it; LOST only after the provider said that the runtime is gone.
+    """
+
+    STARTING = "starting"
+    UP = "up"
+    LOST = "lost"
+    RELEASING = "releasing"
+
+
+@dataclass(frozen=True, slots=True)
+class SshAddress:
+    """Where a runtime's SSH server answers, as whom to log in, and the key it must show."""
+
+    host: str
+    port: int
+    user: str
+    host_key: str
+    """The pinned public key, one OpenSSH line without comment: `ssh-ed25519 AAAA…`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A runtime as its provider describes it. Paths are absolute paths on the runtime."""
+
+    ssh: SshAddress
+    content_dir: str
+    drive_dir: str | None
+    since: datetime
+    accelerator: str | None = None
+    request_id: str = ""
+    """The idempotency key it was started with, where the provider remembers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """What a provider needs to start a runtime.
+
+    `request_id` is the idempotency key: asked again with the same name and id, a provider answers
+    with the machine of the first time instead of starting a second one.
+    """
+
+    name: str
+    request_id: str
+    public_key: str
+    """The one public key that may log in, as an `authorized_keys` line."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperAddress:
+    """Where a runtime's keeper listens on 127.0.0.1, and the key both sides must prove to have."""
+
+    pid: int
+    port: int
+    key: str = field(repr=False)
+    """32 random bytes in hex."""
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectLink:
+    """A project on this computer that was connected to a runtime, and its work dir there."""
+
+    path: str
+    workdir: str
+    connected: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeRecord:
+    """All that is remembered of one runtime; its state file."""
+
+    name: str
+    provider: str
+    request_id: str
+    created: datetime
+    phase: Phase = Phase.STARTING
+    machine: Machine | None = None
+    keeper: KeeperAddress | None = None
+    projects: tuple[ProjectLink, ...] = ()
+
+    @property
+    def workdir(self) -> str | None:
+        """The work dir of the project that connected last."""
+        if not self.projects:
+            return None
+        return max(self.projects, key=lambda link: link.connected).workdir
+
+    def with_project(self, link: ProjectLink) -> RuntimeRecord:
+        """The record with `link` in place of what it held of the same project."""
+        others = tuple(known for known in self.projects if known.path != link.path)
+        return replace(self, projects=(*others, link))
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeStatus:
+    """A runtime as `status` shows it."""
+
+    record: RuntimeRecord
+    state: RuntimeState
+    detail: str = ""
+    """Why it is in that state, when there is something to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a process on a runtime ended: by itself with `code`, or by a signal named without SIG."""
+
+    code: int | None = None
+    signal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of what a process wrote, and on which of its two pipes."""
+
+    pipe: str
+    """`stdout` or `stderr`."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A process that ended, with all it wrote."""
+
+    status: ExitStatus
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHello:
+    """What an agent says of itself before anything else."""
+
+    protocol: int
+    python: str
+    pid: int
+    facts: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,319 @@
+"""The `local` provider: a sandbox on this computer that behaves like a rented VM behind SSH.
+
+No account and no network are needed. On Linux a sandbox dies whole, daemons included; on macOS,
+which has neither /proc nor subreapers, a daemon that left its parents may survive it. It is a
+stand-in for a machine, not a prison: a command in it can see the rest of this computer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import colabdev
+from colabdev.errors import ColabdevError, ReleaseUnproven, RuntimeUnreachable, StateNotWritable
+from colabdev.models import Machine, StartRequest
+from colabdev.ports import Progress
+from colabdev.providers.processes import carries_marker, end_family, find_family
+from colabdev.providers.sandbox import BUSY, Options
+from colabdev.providers.sandbox_files import (
+    SandboxFiles,
+    SandboxRecord,
+    delete,
+    guardian_environment,
+    is_locked,
+    make_folders,
+    open_lock,
+    parse_sandbox,
+    read_guardian_pid,
+    take_lock,
+    wipe,
+)
+
+_START_TIMEOUT_S = 20.0
+_FIND_TIMEOUT_S = 5.0
+_RELEASE_TIMEOUT_S = 10.0
+_KILL_TIMEOUT_S = 5.0
+_LOCK_TIMEOUT_S = 2.0
+_PYTHON_TIMEOUT_S = 10.0
+_POLL_S = 0.02
+_PRINT_EXECUTABLE = "import sys; print(sys.executable)"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLogin:
+    """What a shell of this computer's user would have, and a sandbox therefore has too."""
+
+    python: str
+    """The absolute path of its python3."""
+
+
+class LocalProvider:
+    """`ports.Provider` over sandboxes below `root`; asks `find_login` only when it starts one."""
+
+    def __init__(self, root: Path, find_login: Callable[[], LocalLogin]) -> None:
+        self._root = Path(os.path.abspath(root))
+        self._find_login = find_login
+
+    @property
+    def name(self) -> str:
+        return "local"
+
+    def start(self, request: StartRequest, progress: Progress) -> Machine:
+        if sys.platform == "win32":
+            raise ColabdevError(
+                "cannot start a local runtime: a sandbox needs Linux or macOS",
+                hint="run colabdev inside WSL, or use another provider: colabdev connect --help",
+            )
+        files = SandboxFiles(self._root, request.name)
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        progress(f"starting sandbox {request.name}")
+        while True:
+            record = _running(files, deadline)
+            if record is None:
+                # None again when another command started it meanwhile: then we look once more.
+                record = _start_guardian(files, self._options(request), deadline)
+            if record is not None:
+                return _adopt(files, record, request)
+
+    def find(self, name: str) -> Machine | None:
+        files = SandboxFiles(self._root, name)
+        record = _running(files, time.monotonic() + _FIND_TIMEOUT_S)
+        return None if record is None else record.machine(files)
+
+    def names(self) -> Sequence[str]:
+        try:
+            entries = sorted(os.listdir(self._root / "sandboxes"))
+        except FileNotFoundError:
+            return ()
+        return tuple(name for name in entries if is_locked(SandboxFiles(self._root, name)))
+
+    def release(self, name: str) -> None:
+        files = SandboxFiles(self._root, name)
+        if sys.platform == "win32":
+            return
+        guardian = _end_guardian(files)
+        left = end_family(
+            lambda: find_family(files.marker, guardian, spare={os.getpid()}),
+            timeout_s=_KILL_TIMEOUT_S,
+        )
+        if left:
+            raise ReleaseUnproven(
+                f"cannot end sandbox {name}: processes {sorted(left)} do not die",
+                hint=f"end them, then: colabdev down {name}",
+            )
+        if files.directory.is_dir():
+            _delete_directory(files)
+
+    def _options(self, request: StartRequest) -> Options:
+        return Options(
+            root=self._root,
+            name=request.name,
+            request_id=request.request_id,
+            public_key=request.public_key,
+            python=self._find_login().python,
+        )
+
+
+def find_login(environ: Mapping[str, str]) -> LocalLogin:
+    """The login of this computer's user: the python3 that a shell without our own venv finds.
+
+    It is asked for its name, as what stands on PATH may be a shim that needs the whole environment.
+    """
+    ours = {os.path.join(environ["VIRTUAL_ENV"], "bin")} if environ.get("VIRTUAL_ENV") else set()
+    if sys.prefix != sys.base_prefix:
+        ours.add(os.path.dirname(sys.executable))
+    folders = environ.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(folder for folder in folders if folder not in ours)
+    dropped = {"VIRTUAL_ENV", "PYTHONHOME", "PYTHONPATH"}
+    clean = {key: value for key, value in environ.items() if key not in dropped} | {"PATH": path}
+    try:
+        asked = subprocess.run(
+            # Through env, because Popen would look `python3` up on our own PATH.
+            ["/usr/bin/env", "python3", "-c", _PRINT_EXECUTABLE],
+            env=clean,
+            cwd=os.path.expanduser("~"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PYTHON_TIMEOUT_S,
+            check=False,
+        )
+        found = os.fsdecode(asked.stdout).strip()
+    except (OSError, subprocess.TimeoutExpired):
+        found = ""
+    if os.path.isabs(found):
+        return LocalLogin(found)
+    return LocalLogin(str(getattr(sys, "_base_executable", "") or sys.executable))
+
+
+def _running(files: SandboxFiles, deadline: float) -> SandboxRecord | None:
+    """The running sandbox; None when none runs. Waits for one that is just starting or ending."""
+    while is_locked(files):
+        with contextlib.suppress(FileNotFoundError):
+            record = _read_record(files)
+            # What an earlier sandbox left is not what the holder of the lock wrote.
+            if record.guardian_pid == read_guardian_pid(files):
+                return record
+        if time.monotonic() >= deadline:
+            raise RuntimeUnreachable(
+                f"cannot tell how sandbox {files.name} stands: it is starting or ending, and takes "
+                "too long",
+                hint=f"colabdev down {files.name}; its log is {files.log}",
+            )
+        time.sleep(_POLL_S)
+    return None
+
+
+def _read_record(files: SandboxFiles) -> SandboxRecord:
+    content = files.record.read_bytes()
+    try:
+        return parse_sandbox(content)
+    except ValueError as exc:
+        raise ColabdevError(
+            f"cannot read {files.record}, though its sandbox runs: {exc}",
+            hint=f"colabdev down {files.name} ends it and deletes its disk",
+        ) from exc
+
+
+def _adopt(files: SandboxFiles, record: SandboxRecord, request: StartRequest) -> Machine:
+    if record.request_id != request.request_id:
+        raise ColabdevError(
+            f"cannot start sandbox {files.name}: one of that name runs already, started by another "
+            "request",
+            hint=f"colabdev down {files.name}, or colabdev doctor --repair {files.name} to use it",
+        )
+    return record.machine(files)
+
+
+def _start_guardian(files: SandboxFiles, options: Options, deadline: float) -> SandboxRecord | None:
+    """Start a guardian and hear from it; None when another one has the sandbox."""
+    try:
+        make_folders(files.directory, below=files.root)
+        log = os.open(files.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as exc:
+        raise StateNotWritable(
+            f"cannot make a sandbox in {files.directory}: {exc.strerror}",
+            hint="make room or give write access there, or set COLABDEV_STATE_DIR",
+        ) from exc
+    try:
+        already_logged = os.fstat(log).st_size
+        answer = _spawn_guardian(files, options, log, deadline)
+    finally:
+        os.close(log)
+    if answer is not None:
+        document = json.loads(answer)
+        return None if document == BUSY else parse_sandbox(answer)
+    if is_locked(files):
+        # Another guardian took the place and, emptying it, ended ours.
+        return None
+    raise ColabdevError(
+        f"cannot start sandbox {files.name}: {_last_line(files.log, already_logged)}",
+        hint=f"its log is {files.log}",
+    )
+
+
+def _spawn_guardian(
+    files: SandboxFiles, options: Options, log: int, deadline: float
+) -> bytes | None:
+    """The line that the guardian reported; None when it ended without one, or is too slow."""
+    guardian = subprocess.Popen(
+        [sys.executable, "-P", "-m", "colabdev.providers.sandbox", *options.to_argv()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        cwd="/",
+        env=guardian_environment(files, _package_parent()),
+        start_new_session=True,
+    )
+    with guardian:
+        assert guardian.stdout is not None
+        return _read_line(guardian.stdout.fileno(), deadline)
+
+
+def _read_line(pipe: int, deadline: float) -> bytes | None:
+    line = b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([pipe], [], [], max(deadline - time.monotonic(), 0))
+        piece = os.read(pipe, 65536) if ready else b""
+        if not piece:
+            return None
+        line += piece
+    return line
+
+
+def _package_parent() -> Path | None:
+    """The directory to import colabdev from, unless it is one that this Python always looks in."""
+    parent = Path(colabdev.__path__[0]).resolve().parent
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
+    return None if parent in installed else parent
+
+
+def _last_line(log: Path, offset: int) -> str:
+    with log.open("rb") as file:
+        file.seek(offset)
+        lines = file.read().decode("utf-8", "replace").split("\n")
+    written = [line.strip() for line in lines if line.strip()]
+    return written[-1] if written else "it did not answer in time, and said nothing"
+
+
+def _end_guardian(files: SandboxFiles) -> set[int]:
+    """Ask the guardian to end its sandbox; returns it when it has not done so in time."""
+    pid = read_guardian_pid(files) if is_locked(files) else None
+    if pid is None or not _is_guardian(pid, files):
+        # None runs, or one that is just starting: that one is found by its marker.
+        return set()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _RELEASE_TIMEOUT_S
+    while is_locked(files) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return {pid} if is_locked(files) and _is_guardian(pid, files) else set()
+
+
+def _is_guardian(pid: int, files: SandboxFiles) -> bool:
+    """Whether `pid`, read from a lock that is held, is really its holder: between taking the lock
+    and writing itself into it a guardian stands there under its predecessor's number. Without
+    /proc there is no telling, and the lock is trusted."""
+    return carries_marker(pid, files.marker) or not os.path.isdir("/proc/self")
+
+
+def _delete_directory(files: SandboxFiles) -> None:
+    """Delete the whole directory under the lock: nobody can start a sandbox in it meanwhile."""
+    try:
+        lock = open_lock(files)
+    except FileNotFoundError:
+        # Another release was faster.
+        return
+    try:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
+        while not take_lock(lock):
+            # Somebody may be looking whether it is held.
+            if time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+                continue
+            raise ReleaseUnproven(
+                f"cannot delete sandbox {files.name}: another process holds {files.lock}",
+                hint=f"colabdev down {files.name}",
+            )
+        wipe(files)
+        for last in (files.log, files.lock):
+            delete(last)
+        files.directory.rmdir()
+    except OSError as exc:
+        raise ReleaseUnproven(
+            f"cannot delete the disk of sandbox {files.name}: {exc}",
+            hint=f"remove {files.directory} by hand, then: colabdev down {files.name}",
+        ) from exc
+    finally:
+        os.close(lock)

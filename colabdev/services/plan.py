@@ -1,0 +1,58 @@
+"""What `connect` is to do, decided from the command line and the project alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from colabdev.core.names import check_project_name, check_runtime_name
+from colabdev.errors import UsageError, unknown_word
+
+DEFAULT_PROVIDER = "colab"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """What `connect` was asked for, checked for all that can be checked on this computer."""
+
+    name: str
+    provider: str
+    project_path: str | None = None
+    project_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectWishes:
+    """What a project says of itself and of its runtime."""
+
+    path: str
+    name: str
+    provider: str | None = None
+    tunnel: str = "auto"
+
+
+def plan_connect(
+    name: str | None,
+    provider: str | None,
+    project: ProjectWishes | None,
+    *,
+    known_providers: Collection[str],
+) -> ConnectRequest:
+    """The request; `UsageError` names what cannot be done as typed."""
+    chosen = provider or (project and project.provider) or DEFAULT_PROVIDER
+    if chosen not in known_providers:
+        raise UsageError(
+            unknown_word("provider", chosen, known_providers),
+            hint="colabdev connect --provider local needs no account",
+        )
+    if chosen == "local" and project is not None and project.tunnel not in ("auto", "direct"):
+        raise UsageError(
+            f"this version reaches a local runtime directly, not by tunnel {project.tunnel!r}",
+            hint='set tunnel = "auto" in colabdev.toml',
+        )
+    return ConnectRequest(
+        name=check_runtime_name(name or chosen),
+        provider=chosen,
+        project_path=project.path if project else None,
+        project_name=check_project_name(project.name) if project else None,
+    )

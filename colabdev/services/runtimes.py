@@ -1,0 +1,332 @@
+"""Bringing runtimes up, saying how they stand, and giving them back."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from colabdev.core.choose import choose_runtime
+from colabdev.core.names import check_runtime_name
+from colabdev.errors import (
+    ColabdevError,
+    ReleaseUnproven,
+    RuntimeLost,
+    RuntimeNotFound,
+    StateUnreadable,
+    UsageError,
+    runtime_lost,
+)
+from colabdev.models import (
+    Phase,
+    ProjectLink,
+    RuntimeRecord,
+    RuntimeState,
+    RuntimeStatus,
+    StartRequest,
+)
+from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
+from colabdev.services.plan import ConnectRequest
+
+READY_TIMEOUT_S = 60.0
+STATUS_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """How the release of one runtime went."""
+
+    name: str
+    error: ColabdevError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All runtimes known here, and the state files that could not be read."""
+
+    runtimes: tuple[RuntimeStatus, ...]
+    unreadable: tuple[StateUnreadable, ...]
+
+
+class Runtimes:
+    """The life of runtimes. Every step may be interrupted and typed again."""
+
+    def __init__(
+        self,
+        *,
+        store: RuntimeStore,
+        provider: Callable[[str], Provider],
+        provider_names: Sequence[str],
+        keepers: Keepers,
+        host_entries: HostEntries,
+    ) -> None:
+        self._store = store
+        self._provider = provider
+        self._provider_names = provider_names
+        self._keepers = keepers
+        self._host_entries = host_entries
+
+    def connect(self, request: ConnectRequest, progress: Progress) -> RuntimeStatus:
+        """Bring the runtime up, or reconnect to it. Typed twice it is there once."""
+        provider = self._provider(request.provider)
+        with self._store.operation(request.name):
+            record = self._begin(request, provider, progress)
+            record = self._start(record, provider, progress)
+            self._host_entries.write(record)
+            record = self._make_usable(record, request, progress)
+        return RuntimeStatus(record, RuntimeState.READY)
+
+    def survey(self) -> Listing:
+        """How each runtime stands now; a keeper that had ended is started again."""
+        records, unreadable = self._records()
+        return Listing(tuple(self._status(record) for record in records), tuple(unreadable))
+
+    def choose(self, named: str | None, project_path: str | None) -> RuntimeRecord:
+        """The runtime that a command without one of its own means; see `core.choose`."""
+        if named is not None:
+            # Only this one: another runtime's unreadable state must not be in the way.
+            record = self._store.load(check_runtime_name(named))
+            if record is not None:
+                return record
+        readable, unreadable = self._records()
+        if unreadable and named is None:
+            raise unreadable[0]
+        return choose_runtime(readable, named=named, project_path=project_path)
+
+    def shell(
+        self, named: str | None, project_path: str | None, arguments: Sequence[str]
+    ) -> Sequence[str]:
+        """The system ssh's argument list for a shell or a command on the runtime."""
+        record = self.choose(named, project_path)
+        if record.machine is None:
+            raise RuntimeLost(
+                f"the runtime {record.name!r} was never started to the end",
+                hint=f"colabdev connect {record.name}",
+            )
+        if self._is_lost(record):
+            raise runtime_lost(record.name)
+        return self._host_entries.command(record.name, arguments)
+
+    def to_release(
+        self, named: str | None, project_path: str | None, *, everything: bool
+    ) -> Sequence[str]:
+        """The names that `down` is about to release."""
+        if not everything:
+            return [self.choose(named, project_path).name]
+        if named is not None:
+            raise UsageError(
+                "cannot release one runtime and all of them", hint="colabdev down --all"
+            )
+        return self._store.names()
+
+    def down(self, names: Sequence[str], progress: Progress) -> Sequence[Release]:
+        """Give the runtimes back. One that cannot be released does not keep the others."""
+        return [self._down_or_reason(name, progress) for name in names]
+
+    def _down_or_reason(self, name: str, progress: Progress) -> Release:
+        try:
+            self._down(name, progress)
+        except ColabdevError as exc:
+            return Release(name, exc)
+        return Release(name)
+
+    def _down(self, name: str, progress: Progress) -> None:
+        """Give the runtime back, and forget it once that is proved."""
+        with self._store.operation(name):
+            record = self._store.load(name)
+            if record is None:
+                return
+            self._store.update(name, lambda known: replace(known, phase=Phase.RELEASING))
+            self._release(record, progress)
+            self._host_entries.remove(name)
+            self._store.delete(name)
+
+    def repair(self, name: str) -> tuple[RuntimeRecord | None, str]:
+        """Rebuild an unreadable state file from what the providers say.
+
+        Returns the new record, None when no provider knows such a runtime, and where the old file
+        went, "" when it was fine. Only what was rebuilt replaces anything.
+        """
+        check_runtime_name(name)
+        with self._store.operation(name):
+            try:
+                record = self._store.load(name)
+            except StateUnreadable:
+                record = self._rebuilt(name)
+                aside = self._store.set_aside(name)
+                if record is not None:
+                    self._store.save(record)
+                return record, aside
+            if record is None:
+                raise RuntimeNotFound(
+                    f"no runtime is called {name!r}", hint="colabdev status lists them"
+                )
+            return record, ""
+
+    def _begin(
+        self, request: ConnectRequest, provider: Provider, progress: Progress
+    ) -> RuntimeRecord:
+        """The record of what is about to be asked for, written before it is asked."""
+        record = self._store.load(request.name)
+        if record is not None:
+            _check_same_provider(record, request.provider)
+            if record.phase in (Phase.STARTING, Phase.UP) and not self._is_lost(record):
+                return record
+            # Gone, or half released: what is left of it goes before the next one comes.
+            progress(f"the runtime {record.name!r} from before is gone; starting a new one")
+            self._stop_keeper(record)
+            provider.release(record.name)
+        fresh = RuntimeRecord(
+            name=request.name,
+            provider=request.provider,
+            request_id=str(uuid.uuid4()),
+            created=datetime.now(UTC),
+            projects=record.projects if record else (),
+        )
+        self._store.save(fresh)
+        return fresh
+
+    def _start(
+        self, record: RuntimeRecord, provider: Provider, progress: Progress
+    ) -> RuntimeRecord:
+        start = StartRequest(record.name, record.request_id, self._host_entries.public_key())
+        machine = provider.start(start, progress)
+        return self._changed(record.name, lambda known: replace(known, machine=machine))
+
+    def _make_usable(
+        self, record: RuntimeRecord, request: ConnectRequest, progress: Progress
+    ) -> RuntimeRecord:
+        """Bring the agent up, learn what the machine has, make the work dir."""
+        progress(f"connecting to {record.name}")
+        keeper = self._keepers.ensure(record.name)
+        keeper.wait_ready(READY_TIMEOUT_S)
+        agent = keeper.agent()
+        try:
+            facts, _ = agent.request("probe")
+            link = _project_link(record, request)
+            if link is not None:
+                agent.request("prepare", {"workdir": link.workdir})
+        finally:
+            agent.close()
+        return self._changed(record.name, lambda known: _usable(known, facts, link))
+
+    def _changed(
+        self, name: str, change: Callable[[RuntimeRecord], RuntimeRecord]
+    ) -> RuntimeRecord:
+        record = self._store.update(name, change)
+        if record is None:
+            raise RuntimeLost(
+                f"the runtime {name!r} was released while it was being connected",
+                hint=f"colabdev connect {name}",
+            )
+        return record
+
+    def _status(self, record: RuntimeRecord) -> RuntimeStatus:
+        if record.phase is Phase.LOST:
+            return RuntimeStatus(record, RuntimeState.LOST, runtime_lost(record.name).message)
+        if record.phase is Phase.RELEASING:
+            detail = f"its release is not proved yet; colabdev down {record.name} tries again"
+            return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
+        if record.machine is None or record.phase is Phase.STARTING:
+            detail = f"colabdev connect {record.name} goes on with it"
+            return RuntimeStatus(record, RuntimeState.STARTING, detail)
+        return self._live_status(record)
+
+    def _live_status(self, record: RuntimeRecord) -> RuntimeStatus:
+        try:
+            keeper = self._keepers.find(record)
+            if keeper is None:
+                keeper = self._keepers.ensure(record.name)
+                with suppress(ColabdevError):
+                    keeper.wait_ready(STATUS_TIMEOUT_S)
+            link = keeper.link()
+        except ColabdevError as exc:
+            link = {"state": "unreachable", "reason": exc.to_json()}
+        reason = link.get("reason")
+        detail = str(reason["message"]) if isinstance(reason, Mapping) else ""
+        if link["state"] == "ready":
+            return RuntimeStatus(record, RuntimeState.READY)
+        if link["state"] == "lost" or self._is_lost(record):
+            self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
+            return RuntimeStatus(record, RuntimeState.LOST, runtime_lost(record.name).message)
+        return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
+
+    def _is_lost(self, record: RuntimeRecord) -> bool:
+        """The provider says that a runtime that was up is gone. Failing to ask says nothing."""
+        if record.phase is Phase.LOST:
+            return True
+        if record.machine is None:
+            return False
+        return self._provider(record.provider).find(record.name) is None
+
+    def _release(self, record: RuntimeRecord, progress: Progress) -> None:
+        provider = self._provider(record.provider)
+        self._stop_keeper(record)
+        progress(f"releasing {record.name}")
+        provider.release(record.name)
+        if provider.find(record.name) is not None:
+            raise ReleaseUnproven(
+                f"cannot release {record.name!r}: its provider still lists it; its record is kept",
+                hint=f"colabdev down {record.name}",
+            )
+
+    def _stop_keeper(self, record: RuntimeRecord) -> None:
+        keeper = self._keepers.find(record)
+        if keeper is not None:
+            keeper.quit()
+
+    def _rebuilt(self, name: str) -> RuntimeRecord | None:
+        """The record of the runtime that a provider knows under that name, if one does."""
+        for provider_name in self._provider_names:
+            machine = self._provider(provider_name).find(name)
+            if machine is not None:
+                return RuntimeRecord(
+                    name=name,
+                    provider=provider_name,
+                    request_id=machine.request_id,
+                    created=machine.since,
+                    phase=Phase.UP,
+                    machine=machine,
+                )
+        return None
+
+    def _records(self) -> tuple[list[RuntimeRecord], list[StateUnreadable]]:
+        readable: list[RuntimeRecord] = []
+        unreadable: list[StateUnreadable] = []
+        for name in self._store.names():
+            try:
+                record = self._store.load(name)
+            except StateUnreadable as exc:
+                unreadable.append(exc)
+                continue
+            if record is not None:
+                readable.append(record)
+        return readable, unreadable
+
+
+def _check_same_provider(record: RuntimeRecord, provider: str) -> None:
+    if record.provider != provider:
+        raise UsageError(
+            f"the name {record.name!r} is taken by a runtime of provider {record.provider!r}",
+            hint=f"use another name: colabdev connect {record.name}-2 --provider {provider}",
+        )
+
+
+def _project_link(record: RuntimeRecord, request: ConnectRequest) -> ProjectLink | None:
+    if request.project_path is None or request.project_name is None:
+        return None
+    assert record.machine is not None, "started before"
+    workdir = f"{record.machine.content_dir}/{request.project_name}"
+    return ProjectLink(request.project_path, workdir, datetime.now(UTC))
+
+
+def _usable(
+    record: RuntimeRecord, facts: Mapping[str, object], link: ProjectLink | None
+) -> RuntimeRecord:
+    assert record.machine is not None, "started before"
+    gpu = facts.get("gpu")
+    machine = replace(record.machine, accelerator=gpu if isinstance(gpu, str) else None)
+    usable = replace(record, phase=Phase.UP, machine=machine)
+    return usable.with_project(link) if link else usable

@@ -1,0 +1,50 @@
+"""`scripts/bench [NAME …] [--json] [--rounds N]`: run the named benches, or all."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pkgutil
+import sys
+from types import ModuleType
+
+import benchmarks
+from benchmarks.measure import Row, render_table, to_json
+
+NOT_BENCHES = {"__main__", "measure"}
+DEFAULT_ROUNDS = 5
+
+
+def main() -> None:
+    """Run benches one after the other and print their rows. A missed target is no failure."""
+    names = sorted(found.name for found in pkgutil.iter_modules(benchmarks.__path__))
+    names = [name for name in names if name not in NOT_BENCHES]
+    options = _options(names)
+    rows: list[Row] = []
+    for name in options.names or names:
+        print(f"bench {name} …", file=sys.stderr)
+        rows += _run(importlib.import_module(f"benchmarks.{name}"), options.rounds)
+    print(json.dumps(to_json(rows), indent=2) if options.json else render_table(rows))
+
+
+def _options(names: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=main.__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(names)}")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--rounds", type=int, help="instead of what each bench needs")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in names]:
+        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(names)}")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return options
+
+
+def _run(bench: ModuleType, rounds: int | None) -> list[Row]:
+    rows: list[Row] = bench.run(rounds or getattr(bench, "ROUNDS", DEFAULT_ROUNDS))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
