@@ -185,15 +185,21 @@ def _invoke(arguments: list[str], wiring: Wiring) -> object:
     return command.main(args=arguments, prog_name="colabdev", standalone_mode=False, obj=wiring)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        render.line(f"colabdev {VERSION}")
+        raise typer.Exit
+
+
 def _global_options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say what happens inside.")] = False,
 ) -> None:
-    if version:
-        render.line(f"colabdev {VERSION}")
-        raise typer.Exit
     if verbose:
         import logging
 

@@ -7,6 +7,9 @@ import shlex
 from collections.abc import Sequence
 
 _LONE_SURROGATES = re.compile("([\udc80-\udcff]+)")
+_RESERVED_WORDS = frozenset(
+    "if then else elif fi do done case esac while until for in select function time coproc".split()
+)
 
 
 def quote_command(argv: Sequence[str]) -> str:
@@ -15,7 +18,11 @@ def quote_command(argv: Sequence[str]) -> str:
     Bytes that are not UTF-8 (lone surrogates here) become `"$(printf '\\377')"`, so the line is valid
     UTF-8: SSH servers are entitled to refuse anything else.
     """
-    return " ".join(_quote(argument) for argument in argv)
+    line = " ".join(_quote(argument) for argument in argv)
+    # In front a shell takes `a=b` for an assignment and `if` for its grammar, but not when quoted.
+    if argv and ("=" in argv[0] or argv[0] in _RESERVED_WORDS):
+        return "''" + line
+    return line
 
 
 def _quote(argument: str) -> str:

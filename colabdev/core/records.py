@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from colabdev.core.times import format_time, parse_time
 from colabdev.models import KeeperAddress, Machine, Phase, ProjectLink, RuntimeRecord, SshAddress
 
 SCHEMA = 1
+
+_KEEPER_KEY = re.compile("[0-9a-f]{64}")
 
 
 class RecordUnreadable(ValueError):
@@ -39,12 +42,12 @@ def parse_record(text: str) -> RuntimeRecord:
     """The record that `format_record` wrote; `RecordUnreadable` for anything else."""
     try:
         document = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise RecordUnreadable(f"it is not JSON ({exc})") from exc
     if not isinstance(document, dict):
         raise RecordUnreadable("it is not a JSON object")
     schema = document.get("schema")
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:  # True == 1 as well.
         raise RecordUnreadable(f"it has schema {schema!r}; this colabdev reads {SCHEMA}")
     try:
         return _parse_document(document)
@@ -58,7 +61,7 @@ def salvage(text: str) -> Mapping[str, str]:
     """What can still be read of a damaged record: the plain strings `name`, `provider`, `phase`."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(document, dict):
         return {}
@@ -81,7 +84,7 @@ def _parse_document(document: Mapping[str, Any]) -> RuntimeRecord:
                 workdir=_text(link["workdir"]),
                 connected=parse_time(link["connected"]),
             )
-            for link in document["projects"]
+            for link in _list(document["projects"])
         ),
     )
 
@@ -136,9 +139,10 @@ def _parse_keeper(document: Mapping[str, Any] | None) -> KeeperAddress | None:
     if document is None:
         return None
     key = _text(document["key"])
-    bytes.fromhex(key)
+    if not _KEEPER_KEY.fullmatch(key):
+        raise ValueError("the keeper's key is not 32 bytes in hex")
     return KeeperAddress(
-        pid=int(document["pid"]),
+        pid=_pid(document["pid"]),
         port=_port(document["port"]),
         key=key,
         version=_text(document["version"]),
@@ -156,6 +160,27 @@ def _optional_text(value: object) -> str | None:
 
 
 def _port(value: object) -> int:
-    if not isinstance(value, int) or not 0 < value < 65536:
-        raise ValueError(f"{value!r} is not a port")
+    number = _integer(value)
+    if not 0 < number < 65536:
+        raise ValueError(f"{number!r} is not a port")
+    return number
+
+
+def _pid(value: object) -> int:
+    number = _integer(value)
+    if number <= 0:
+        # Signals to 0 and below go to whole groups of processes.
+        raise ValueError(f"{number!r} is not a process id")
+    return number
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not an integer")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
     return value

@@ -10,7 +10,10 @@ _SECRETS = (
     re.compile(r"\bya29\.\S+"),  # A Google access token.
     re.compile(r"\b1//[\w-]{20,}"),  # A Google refresh token.
     re.compile(r"\b2[A-Za-z0-9]{26}_[A-Za-z0-9]{21}\b"),  # An ngrok authtoken.
-    re.compile(r"(?i)\b[\w-]*(?:token|secret|password|passwd|api_?key)[\w-]*\s*[=:]\s*\S+"),
+    re.compile(
+        r"(?i)\b[\w-]*(?:token|secret|password|passwd|api_?key)[\w-]*[\"']?\s*[=:]\s*"
+        r"(?:\"[^\"]*\"|'[^']*'|\S+)"
+    ),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL),
 )
 

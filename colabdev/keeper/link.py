@@ -62,8 +62,9 @@ class Link(Generic[ConnectionT]):
         self._is_gone = is_gone
         self._delays = delays
         self._connected = connected
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._stopping = threading.Event()
+        self._try_now = threading.Event()
         self._connection: ConnectionT | None = None
         self._gone_checked = float("-inf")
         self.state = LinkState.CONNECTING
@@ -80,16 +81,25 @@ class Link(Generic[ConnectionT]):
             if delay_s is None:
                 delays = self._delays()
             else:
-                self._stopping.wait(delay_s)
+                self._try_now.wait(delay_s)
+                self._try_now.clear()
 
     def stop(self) -> None:
         """Close the connection and let `run` return."""
         self._stopping.set()
+        self._try_now.set()
         with self._changed:
             connection = self._connection
             self._changed.notify_all()
         if connection is not None:
             connection.close()
+
+    def try_now(self) -> None:
+        """Do not wait for the next try: something changed that may help, an address or a key."""
+        with self._changed:
+            if self.state is LinkState.REFUSED:
+                self._enter(LinkState.CONNECTING, None)
+        self._try_now.set()
 
     def connection(self, timeout_s: float) -> ConnectionT:
         """The open connection, waited for at most `timeout_s`; raises what stands in the way.

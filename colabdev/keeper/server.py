@@ -109,6 +109,7 @@ class KeeperServer:
 
     def _answer_wait(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
         timeout_s = _timeout(request)
+        self._link.try_now()
         self._link.connection(timeout_s)
         client.sendall(wire.encode(_greeting(self._spares.peek(timeout_s))))
 

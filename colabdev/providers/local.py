@@ -238,7 +238,11 @@ def _spawn_guardian(
     )
     with guardian:
         assert guardian.stdout is not None
-        return _read_line(guardian.stdout.fileno(), deadline)
+        line = _read_line(guardian.stdout.fileno(), deadline)
+        if line is None:
+            # It left its child in charge long ago, or hangs before it could.
+            guardian.kill()
+        return line
 
 
 def _read_line(pipe: int, deadline: float) -> bytes | None:

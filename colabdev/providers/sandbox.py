@@ -28,7 +28,6 @@ from colabdev.providers.processes import (
     become_subreaper,
     end_family,
     find_family,
-    list_processes,
     reset_signals,
 )
 from colabdev.providers.sandbox_files import (
@@ -97,10 +96,7 @@ def main(argv: Sequence[str]) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode("ascii"), 0)
         become_subreaper()
-        try:
-            return _guard(files, options, wakeup)
-        finally:
-            _end_all(files)
+        return _guard(files, options, wakeup)
 
 
 def _guard(files: SandboxFiles, options: Options, wakeup: int) -> int:
@@ -122,7 +118,6 @@ def _guard(files: SandboxFiles, options: Options, wakeup: int) -> int:
         return 0
     finally:
         _end_all(files)
-        server.wait()
 
 
 def _lock(files: SandboxFiles) -> int | None:
@@ -173,20 +168,11 @@ def _first_line(server: subprocess.Popen[bytes], wakeup: int) -> bytes | None:
 
 
 def _wait(server: subprocess.Popen[bytes], wakeup: int) -> None:
-    """Until the server has ended or somebody asks us to end; reaps orphans meanwhile."""
+    """Until the server has ended or somebody asks us to end."""
     while server.poll() is None:
         select.select([wakeup], [], [])
         if _asked_to_end(wakeup):
             return
-        _reap_orphans(server.pid)
-
-
-def _reap_orphans(server_pid: int) -> None:
-    """Reap the children that became ours by losing their parents; the server is left to Popen."""
-    for process in list_processes():
-        if process.parent == os.getpid() and process.pid != server_pid and not process.alive:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(process.pid, os.WNOHANG)
 
 
 def _end_all(files: SandboxFiles) -> None:

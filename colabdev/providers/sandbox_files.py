@@ -242,7 +242,7 @@ def is_locked(files: SandboxFiles) -> bool:
     each other for the sandbox."""
     try:
         handle = os.open(files.lock, os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         return not take_lock(handle, shared=True)

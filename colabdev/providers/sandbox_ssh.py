@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import pty
 import signal
 import stat
-import struct
-import subprocess
 import sys
-import termios
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import asyncssh
@@ -31,10 +25,21 @@ from asyncssh.stream import SSHServerStreamSession
 
 from colabdev.providers.processes import become_subreaper, end_family, find_family, reset_signals
 from colabdev.providers.sandbox import parse_options
+from colabdev.providers.sandbox_commands import (
+    CHUNK,
+    Children,
+    Command,
+    Login,
+    Size,
+    Terminal,
+    admitted_environment,
+    read_some,
+    start_command,
+    start_in_terminal,
+    write_all,
+)
 from colabdev.providers.sandbox_files import SandboxFiles, login_environment, login_shell
 
-_CHUNK = 256 * 1024
-_PIPE_SIZE = 1024 * 1024
 _KEEPALIVE_S = 15
 _KEEPALIVES_MISSED = 3
 _KILL_TIMEOUT_S = 5.0
@@ -45,152 +50,6 @@ _CIPHERS = (
     "aes256-ctr",
     "aes128-ctr",
 )
-# The client's wishes that OpenSSH's own configuration commonly admits; the rest stays fixed.
-_ADMITTED = ("LANG", "LC_")
-# A shell that opens the terminal by name as a session leader makes it its controlling terminal,
-# without code of ours between fork and exec.
-_OPEN_TERMINAL = 'exec <>"$0" >&0 2>&0; exec "$@"'
-
-Size = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """What every session of the sandbox begins with."""
-
-    home: str
-    shell: str
-    environment: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """What a client said of the terminal it sits at."""
-
-    kind: str
-    size: Size
-
-
-class Children:
-    """Waits for every process that ends below this server, those that lost their parents too."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[int, asyncio.Future[int]] = {}
-
-    def watch(self, pid: int) -> asyncio.Future[int]:
-        """The wait status of `pid`, which must have been started in this very step of the loop."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting[pid] = future
-        return future
-
-    def reap(self) -> None:
-        """Collect all that ended; signals merge, so one may stand for many."""
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == 0:
-                    return
-                future = self._waiting.pop(pid, None)
-                if future is not None and not future.done():
-                    future.set_result(status)
-
-
-class Command:
-    """One running command: its process and our ends of its pipes, or of its terminal."""
-
-    def __init__(
-        self, pid: int, ended: asyncio.Future[int], stdin: int, outputs: Sequence[int]
-    ) -> None:
-        self._pid = pid
-        self.ended = ended
-        self.stdin = stdin
-        self.outputs = tuple(outputs)
-        self._open = {stdin, *outputs}
-        for handle in self._open:
-            os.set_blocking(handle, False)
-
-    @property
-    def has_terminal(self) -> bool:
-        return self.stdin in self.outputs
-
-    def close(self, handle: int) -> None:
-        if handle in self._open:
-            self._open.remove(handle)
-            os.close(handle)
-
-    def close_all(self) -> None:
-        """Let go of the process. The kernel hangs up on one with a terminal; any other runs on."""
-        for handle in list(self._open):
-            self.close(handle)
-
-    def send_signal(self, name: str) -> None:
-        """Signal the command's process group, while the number is certainly still its own."""
-        number = getattr(signal, f"SIG{name}", None)
-        if isinstance(number, signal.Signals) and not self.ended.done():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, number)
-
-    def resize(self, size: Size) -> None:
-        if self.has_terminal and self.stdin in self._open:
-            _set_size(self.stdin, size)
-
-
-def start_command(
-    login: Login, command: bytes | None, environment: Mapping[str, str], children: Children
-) -> Command:
-    """Run a command, or an interactive shell for None, on three pipes."""
-    pipes = [os.pipe(), os.pipe(), os.pipe()]
-    (their_stdin, stdin), (stdout, their_stdout), (stderr, their_stderr) = pipes
-    for _, writing in pipes:
-        _widen(writing)
-    try:
-        pid = _spawn(
-            _shell_argv(login, command),
-            login,
-            environment,
-            (their_stdin, their_stdout, their_stderr),
-        )
-    except BaseException:
-        for handle in (stdin, stdout, stderr):
-            os.close(handle)
-        raise
-    finally:
-        for handle in (their_stdin, their_stdout, their_stderr):
-            os.close(handle)
-    return Command(pid, children.watch(pid), stdin, [stdout, stderr])
-
-
-def start_in_terminal(
-    login: Login,
-    command: bytes | None,
-    environment: Mapping[str, str],
-    terminal: Terminal,
-    children: Children,
-) -> Command:
-    """Run a command, or an interactive login shell for None, in a new terminal."""
-    ours, theirs = pty.openpty()
-    try:
-        _set_size(ours, terminal.size)
-        argv = ["/bin/sh", "-c", _OPEN_TERMINAL, os.ttyname(theirs), *_shell_argv(login, command)]
-        pid = _spawn(argv, login, {**environment, "TERM": terminal.kind}, (theirs, theirs, theirs))
-    except BaseException:
-        os.close(ours)
-        raise
-    finally:
-        os.close(theirs)
-    return Command(pid, children.watch(pid), ours, [ours])
-
-
-def admitted_environment(wishes: Mapping[bytes, bytes]) -> dict[str, str]:
-    """Of the variables a client sent, those it may set."""
-    decoded = {os.fsdecode(key): os.fsdecode(value) for key, value in wishes.items()}
-    return {
-        key: value
-        for key, value in decoded.items()
-        if (key == _ADMITTED[0] or key.startswith(_ADMITTED[1]))
-        and "=" not in key
-        and "\0" not in key + value
-    }
 
 
 class _Channel(asyncssh.SSHServerChannel[bytes]):
@@ -233,10 +92,11 @@ class _Session(SSHServerStreamSession[bytes]):
         super().connection_made(chan)
         assert isinstance(chan, asyncssh.SSHServerChannel)
         self._channel = chan
-        chan.set_write_buffer_limits(high=2 * _CHUNK)
+        chan.set_write_buffer_limits(high=2 * CHUNK)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._channel = None
         if self._serving is not None:
             self._serving.cancel()
 
@@ -265,14 +125,17 @@ class _Session(SSHServerStreamSession[bytes]):
         stdout: asyncssh.SSHWriter[bytes],
         stderr: asyncssh.SSHWriter[bytes],
     ) -> None:
-        assert self._channel is not None
         self._serving = asyncio.current_task()
+        channel = self._channel
+        if channel is None:
+            # Cut before it began.
+            return
         try:
-            command = self._command = self._start(self._channel)
+            command = self._command = self._start(channel)
         except OSError as exc:
             # As when a shell cannot execute what it found, too long a command line for one.
             stderr.write(f"cannot start the command: {exc.strerror}\n".encode())
-            self._channel.exit(126)
+            channel.exit(126)
             return
         feeding = asyncio.create_task(_feed(command, stdin))
         writers = (stdout, stderr)[: len(command.outputs)]
@@ -282,7 +145,7 @@ class _Session(SSHServerStreamSession[bytes]):
                 for handle, writer in zip(command.outputs, writers, strict=True)
             ]
             await asyncio.gather(*pumps)
-            _report_end(self._channel, await command.ended)
+            _report_end(channel, await command.ended)
         except (BrokenPipeError, asyncssh.Error) as exc:
             # The client is gone; `connection_lost` says no more than this either.
             logging.getLogger(__name__).debug("session cut: %s", exc)
@@ -405,36 +268,11 @@ def _end_family(files: SandboxFiles, reap: Callable[[], None]) -> None:
     )
 
 
-def _shell_argv(login: Login, command: bytes | None) -> list[str | bytes]:
-    return [login.shell, "-l"] if command is None else [login.shell, "-c", command]
-
-
-def _spawn(
-    argv: Sequence[str | bytes],
-    login: Login,
-    environment: Mapping[str, str],
-    stdio: tuple[int, int, int],
-) -> int:
-    """Start a process as the leader of its own session. It is waited for by `Children` alone."""
-    process = subprocess.Popen(
-        argv,
-        stdin=stdio[0],
-        stdout=stdio[1],
-        stderr=stdio[2],
-        cwd=login.home if os.path.isdir(login.home) else "/",
-        env=environment,
-        start_new_session=True,
-    )
-    # Popen must not wait for it as well, nor complain that nobody did.
-    process.returncode = 0
-    return process.pid
-
-
 async def _feed(command: Command, stdin: asyncssh.SSHReader[bytes]) -> None:
     """Hand the client's input to the command. What it does not want any more is dropped."""
     wanted = True
-    while data := await stdin.read(_CHUNK):
-        wanted = wanted and await _write(command.stdin, data)
+    while data := await stdin.read(CHUNK):
+        wanted = wanted and await write_all(command.stdin, data)
     # A terminal learns of the end of input by a character only, which is the client's to send.
     if not command.has_terminal:
         command.close(command.stdin)
@@ -442,49 +280,11 @@ async def _feed(command: Command, stdin: asyncssh.SSHReader[bytes]) -> None:
 
 async def _pump(command: Command, handle: int, writer: asyncssh.SSHWriter[bytes]) -> None:
     """Send what the command writes, no faster than the client takes it."""
-    while data := await _read(handle):
+    while data := await read_some(handle):
         writer.write(data)
         await writer.drain()
     if not command.has_terminal:
         command.close(handle)
-
-
-async def _read(handle: int) -> bytes:
-    """What is there to read, at least a byte; nothing at the end."""
-    loop = asyncio.get_running_loop()
-    while True:
-        await _ready(handle, loop.add_reader, loop.remove_reader)
-        try:
-            return os.read(handle, _CHUNK)
-        except BlockingIOError:
-            continue
-        except OSError:
-            # EIO is how a terminal says that nobody has it open any more.
-            return b""
-
-
-async def _write(handle: int, data: bytes) -> bool:
-    """Write everything; False when nobody will read it."""
-    loop = asyncio.get_running_loop()
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(handle, view) :]
-        except BlockingIOError:
-            await _ready(handle, loop.add_writer, loop.remove_writer)
-        except OSError:
-            # EPIPE of a pipe, EIO of a terminal.
-            return False
-    return True
-
-
-async def _ready(handle: int, add: Callable[..., None], remove: Callable[[int], bool]) -> None:
-    ready = asyncio.Event()
-    add(handle, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        remove(handle)
 
 
 def _report_end(channel: asyncssh.SSHServerChannel[bytes], status: int) -> None:
@@ -499,19 +299,6 @@ def _signal_name(number: int) -> str:
     """The signal without SIG; real-time signals have no names."""
     known = {member.value: member.name.removeprefix("SIG") for member in signal.Signals}
     return known.get(number, f"RT{number}")
-
-
-def _set_size(terminal: int, size: Size) -> None:
-    width, height, pixel_width, pixel_height = (min(value, 0xFFFF) for value in size)
-    packed = struct.pack("HHHH", height, width, pixel_width, pixel_height)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, packed)
-
-
-def _widen(pipe: int) -> None:
-    """Fewer, larger reads, where the system allows it; a user has only so many such pages."""
-    if sys.platform == "linux":
-        with contextlib.suppress(PermissionError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
 
 if __name__ == "__main__":

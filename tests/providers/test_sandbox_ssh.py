@@ -18,8 +18,8 @@ import pytest
 
 from colabdev.models import Machine, StartRequest
 from colabdev.providers.local import LocalProvider, find_login
+from colabdev.providers.sandbox_commands import admitted_environment
 from colabdev.providers.sandbox_files import SandboxFiles, login_environment
-from colabdev.providers.sandbox_ssh import admitted_environment
 from tests.support.keys import make_keypair
 from tests.support.openssh import OpenSsh, make_openssh
 from tests.support.waiting import wait_until

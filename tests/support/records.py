@@ -1,0 +1,38 @@
+"""A runtime's record, complete and always the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from colabdev.models import (
+    KeeperAddress,
+    Machine,
+    Phase,
+    ProjectLink,
+    RuntimeRecord,
+    SshAddress,
+)
+
+MOMENT = datetime(2026, 11, 20, 22, 34, 5, tzinfo=UTC)
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBRFczrG4bSPDHJyhzTIh0zVZFlHsZLk4VTXgnoHVbqY"
+
+
+def make_record(name: str = "box", *, provider: str = "local") -> RuntimeRecord:
+    """A record in which every field has a value of its own."""
+    return RuntimeRecord(
+        name=name,
+        provider=provider,
+        request_id="request-1",
+        created=MOMENT,
+        phase=Phase.UP,
+        machine=Machine(
+            ssh=SshAddress("127.0.0.1", 2222, "root", HOST_KEY),
+            content_dir="/content",
+            drive_dir="/content/drive/MyDrive",
+            since=MOMENT,
+            accelerator="Tesla T4",
+            request_id="request-1",
+        ),
+        keeper=KeeperAddress(pid=4242, port=40000, key="5a" * 32, version="1.2.3"),
+        projects=(ProjectLink("/home/me/digits", "/content/digits", MOMENT),),
+    )
