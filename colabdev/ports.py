@@ -99,8 +99,9 @@ class RuntimeStore(Protocol):
     def delete(self, name: str) -> None:
         """Forget the runtime. Harmless when it is forgotten already."""
 
-    def set_aside(self, name: str) -> str:
-        """Rename an unreadable state file so that the name is free; returns its new path."""
+    def replace_unreadable(self, name: str, record: RuntimeRecord | None) -> str:
+        """Put `record`, or nothing, in the place of an unreadable state file; returns where the old
+        file is kept."""
 
     def operation(self, name: str) -> AbstractContextManager[None]:
         """Held while one command changes what the runtime is (connect, down, repair); the next waits."""

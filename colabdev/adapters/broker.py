@@ -28,6 +28,7 @@ from colabdev.version import VERSION
 CONNECT_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 20.0
 REPLY_MARGIN_S = 10.0
+_RESPAWN_INTERVAL_S = 0.2
 
 
 class KeeperUnavailable(RuntimeUnreachable):
@@ -251,6 +252,12 @@ class LocalKeepers:
             if record.keeper is not None and record.keeper.version != VERSION:
                 KeeperClient(name, record.keeper).quit()
             self._spawn(name)
+            if self._store_has_no_keeper(name):
+                time.sleep(_RESPAWN_INTERVAL_S)  # The one before is still leaving.
+
+    def _store_has_no_keeper(self, name: str) -> bool:
+        record = self._store.load(name)
+        return record is None or record.keeper is None
 
 
 def spawn_keeper(name: str, environment: Mapping[str, str]) -> None:

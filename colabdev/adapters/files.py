@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from colabdev.crash_points import crash_point
 from colabdev.errors import StateNotWritable
 
 
@@ -21,7 +22,9 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(staging, mode)
+        crash_point("state.staged")
         os.replace(staging, path)
+        crash_point("state.replaced")
     except BaseException:
         Path(staging).unlink(missing_ok=True)
         raise

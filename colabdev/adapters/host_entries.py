@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from filelock import FileLock, Timeout
@@ -35,7 +37,8 @@ class SshFiles:
                 self._make_key()
             try:
                 return self._private_key_line()
-            except (OSError, ValueError) as exc:
+            except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as exc:
+                # TypeError is what cryptography raises for a key with a passphrase.
                 raise ColabdevError(
                     f"cannot use this computer's key {self.private_key_file}: {exc}",
                     hint="rename that file; the next connect makes a new key",
@@ -87,10 +90,16 @@ class SshFiles:
         return _public_line(key)
 
     def _edit(self, path: Path, change: Callable[[str], str]) -> None:
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        try:
+            before = os.fsdecode(path.read_bytes()) if path.exists() else ""
+        except OSError as exc:
+            raise ColabdevError(
+                f"cannot read {_WHAT} in {path}: {exc.strerror}",
+                hint=f"move {path.name} there out of the way; the next connect writes it anew",
+            ) from exc
         after = change(before)
         if after != before:
-            self._write(path, after.encode("utf-8"))
+            self._write(path, os.fsencode(after))  # Paths in it may be no UTF-8.
 
     def _write(self, path: Path, content: bytes) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from colabdev.adapters.pumps import OutputQueue
 from colabdev.errors import ColabdevError
 from colabdev.models import Completed, ExitStatus, Output
 from colabdev.ports import RemoteProcess, Transport
+
+_CANNOT_EXECUTE = frozenset({errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.E2BIG})
 
 
 class LocalTransport:
@@ -50,8 +53,10 @@ class LocalProcess:
             )
         except FileNotFoundError:
             self._child = _failed_exec(127, f"{argv[0]}: command not found\n")
-        except PermissionError:
-            self._child = _failed_exec(126, f"{argv[0]}: permission denied\n")
+        except OSError as exc:
+            if exc.errno not in _CANNOT_EXECUTE:
+                raise
+            self._child = _failed_exec(126, f"{argv[0]}: {os.strerror(exc.errno).lower()}\n")
         stdout, stderr = _pipe(self._child.stdout), _pipe(self._child.stderr)
         pipes = {"stdout": stdout, "stderr": stderr}
         self._output = OutputQueue(
@@ -81,7 +86,7 @@ class LocalProcess:
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"still running after {timeout_s} s") from None
         if code < 0:
-            return ExitStatus(signal=signal.Signals(-code).name.removeprefix("SIG"))
+            return ExitStatus(signal=_signal_name(-code))
         return ExitStatus(code=code)
 
     def close(self) -> None:
@@ -159,6 +164,14 @@ def _left(deadline: float | None) -> float | None:
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     assert pipe is not None, "opened with three pipes"
     return pipe
+
+
+def _signal_name(number: int) -> str:
+    """Without SIG; most real-time signals have but a number."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return str(number)
 
 
 def _failed_exec(code: int, message: str) -> subprocess.Popen[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
 from colabdev.core.records import RecordUnreadable, format_record, parse_record, salvage
+from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, StateNotWritable, StateUnreadable
 from colabdev.models import RuntimeRecord
 
@@ -33,13 +36,17 @@ class FileStore:
         self._locks = state_dir / "locks"
 
     def names(self) -> list[str]:
+        # Not Path.glob: it takes a directory that it may not read for an empty one.
         try:
-            return sorted(path.stem for path in self._records.glob("*.json"))
+            files = os.listdir(self._records)
+        except FileNotFoundError:
+            return []
         except OSError as exc:
             raise StateUnreadable(
                 f"cannot list {self._records}: {exc.strerror}",
                 hint=f"give read access there, or set {STATE_VARIABLE} to another directory",
             ) from exc
+        return sorted(file.removesuffix(".json") for file in files if file.endswith(".json"))
 
     def load(self, name: str) -> RuntimeRecord | None:
         text = self._read(name)
@@ -76,16 +83,23 @@ class FileStore:
             except OSError as exc:
                 raise self._not_writable(exc) from exc
 
-    def set_aside(self, name: str) -> str:
+    def replace_unreadable(self, name: str, record: RuntimeRecord | None) -> str:
+        path = self._path(name)
         with self._lock(name, "write", _WRITE_LOCK_TIMEOUT_S):
-            path = self._path(name)
             aside = next(
                 candidate
                 for number in range(1, 10_000)
                 if not (candidate := path.with_suffix(f".unreadable-{number}")).exists()
             )
             try:
-                path.rename(aside)
+                # Copied, not renamed: at no moment may the name be without a state file, or a crash
+                # here would forget a runtime that runs.
+                shutil.copy2(path, aside)
+                crash_point("repair.copied")
+                if record is None:
+                    path.unlink()
+                else:
+                    write_atomic(path, format_record(record).encode("utf-8"))
             except OSError as exc:
                 raise self._not_writable(exc) from exc
             return str(aside)

@@ -61,7 +61,7 @@ def read_frame(read: Callable[[int], bytes]) -> Optional[Frame]:
 def _parse_header(text: bytes) -> Header:
     try:
         header = json.loads(text.decode("ascii"))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:  # The latter is for thousands of open brackets.
         raise WireError("header is not JSON: {}".format(exc)) from exc
     if not isinstance(header, dict):
         raise WireError("header is not a JSON object")

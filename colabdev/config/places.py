@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,19 +25,21 @@ class Places:
         """The places as COLABDEV_STATE_DIR, COLABDEV_CONFIG_DIR and COLABDEV_SSH_CONFIG say, else
         where this operating system keeps such things."""
 
-        def place(variable: str, default: Path) -> Path:
-            return Path(environment.get(variable) or default).expanduser().absolute()
+        def place(variable: str, default: Callable[[], Path]) -> Path:
+            # Asked only when it is needed: without a home there is no default.
+            return Path(environment.get(variable) or default()).expanduser().absolute()
 
         try:
             return cls(
                 state_dir=place(
-                    "COLABDEV_STATE_DIR", platformdirs.user_state_path("colabdev", appauthor=False)
+                    "COLABDEV_STATE_DIR",
+                    lambda: platformdirs.user_state_path("colabdev", appauthor=False),
                 ),
                 config_dir=place(
                     "COLABDEV_CONFIG_DIR",
-                    platformdirs.user_config_path("colabdev", appauthor=False),
+                    lambda: platformdirs.user_config_path("colabdev", appauthor=False),
                 ),
-                ssh_config=place("COLABDEV_SSH_CONFIG", Path("~/.ssh/config")),
+                ssh_config=place("COLABDEV_SSH_CONFIG", lambda: Path("~/.ssh/config")),
             )
         except RuntimeError as exc:
             raise ColabdevError(

@@ -76,7 +76,7 @@ class Settings(_Section):
 def load_settings(file: Path) -> Settings:
     """The settings in `file`; `SettingsError` says what is wrong and where."""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(
             f"cannot read {file}: {exc}", hint="give read access, or move it out of the way"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from colabdev.core.times import format_time, parse_time
+from colabdev.core.times import format_exact_time, parse_time
 from colabdev.models import KeeperAddress, Machine, Phase, ProjectLink, RuntimeRecord, SshAddress
 
 SCHEMA = 1
@@ -26,12 +26,16 @@ def format_record(record: RuntimeRecord) -> str:
         "name": record.name,
         "provider": record.provider,
         "request_id": record.request_id,
-        "created": format_time(record.created),
+        "created": format_exact_time(record.created),
         "phase": record.phase.value,
         "machine": _format_machine(record.machine),
         "keeper": _format_keeper(record.keeper),
         "projects": [
-            {"path": link.path, "workdir": link.workdir, "connected": format_time(link.connected)}
+            {
+                "path": link.path,
+                "workdir": link.workdir,
+                "connected": format_exact_time(link.connected),
+            }
             for link in record.projects
         ],
     }
@@ -99,7 +103,7 @@ def _format_machine(machine: Machine | None) -> dict[str, Any] | None:
         "host_key": machine.ssh.host_key,
         "content_dir": machine.content_dir,
         "drive_dir": machine.drive_dir,
-        "since": format_time(machine.since),
+        "since": format_exact_time(machine.since),
         "accelerator": machine.accelerator,
         "request_id": machine.request_id,
     }
@@ -168,7 +172,7 @@ def _port(value: object) -> int:
 
 def _pid(value: object) -> int:
     number = _integer(value)
-    if number <= 0:
+    if not 0 < number < 2**31:
         # Signals to 0 and below go to whole groups of processes.
         raise ValueError(f"{number!r} is not a process id")
     return number

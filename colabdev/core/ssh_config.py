@@ -41,6 +41,7 @@ def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts
         "VerifyHostKeyDNS no",
         "UpdateHostKeys no",
         "CheckHostIP no",
+        "PubkeyAuthentication yes",
         "PreferredAuthentications publickey",
         "PasswordAuthentication no",
         "KbdInteractiveAuthentication no",
@@ -72,7 +73,8 @@ def drop_stanza(text: str, name: str) -> str:
 
 def put_known_host(text: str, name: str, host_key: str) -> str:
     """Our known_hosts with `host_key` as the only key of `name`."""
-    return drop_known_host(text, name) + f"{host_key_alias(name)} {host_key}\n"
+    lines = [*drop_known_host(text, name).splitlines(), f"{host_key_alias(name)} {host_key}"]
+    return "".join(f"{line}\n" for line in sorted(lines))
 
 
 def drop_known_host(text: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Times as the formats write them: RFC 3339 in UTC, whole seconds."""
+"""Times as the formats write them: RFC 3339 in UTC."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def format_exact_time(moment: datetime) -> str:
+    """The same to the microsecond, where the order of two moments matters."""
+    return moment.astimezone(UTC).isoformat()
+
+
 def parse_time(text: str) -> datetime:
-    """The moment `format_time` wrote; ValueError when it is none, or has no time zone."""
+    """The moment that was written; ValueError when it is none, or has no time zone."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")

@@ -45,7 +45,7 @@ RETRY_CAP_S = 0.4
 """Trying to reach a path that is down costs a packet, and nobody counts it; being back at once when
 it returns is worth that. Tunnels whose provider counts connections get their own cap."""
 
-RECORD_CHECK_INTERVAL_S = 5.0
+RECORD_CHECK_INTERVAL_S = 1.0
 _LOG_BYTES = 512 * 1024
 
 

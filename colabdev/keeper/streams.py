@@ -19,70 +19,73 @@ CHUNK_BYTES = 64 * 1024
 
 
 def splice(client: socket.socket, reader: BinaryIO, process: SshProcess) -> None:
-    """Join a client and a stream until the stream ends; what the client closes is closed there too.
+    """Join a client and a stream, each direction until its own end, as TCP does.
 
     When the connection to the runtime breaks, the client's socket is closed in mid-stream, which its
     framing notices.
     """
-    upward = threading.Thread(target=_feed_raw, args=(reader, process), daemon=True)
-    upward.start()
-    try:
+
+    def send_all() -> None:
         while (output := process.read()) is not None:
             if output.pipe == "stdout":
                 client.sendall(output.data)
             else:
                 log.warning("agent: %s", output.data.decode("utf-8", "replace").strip())
-    except (ColabdevError, OSError) as exc:
-        log.info("stream ended: %s", exc)
-    finally:
-        process.close()
-        hang_up(client)
-        upward.join()
+
+    _carry(client, process, lambda: _read_some(reader), send_all)
 
 
 def carry_process(client: socket.socket, reader: BinaryIO, process: SshProcess) -> None:
     """Join a client and a process by frames: `stdin` and `eof` there, `pipe` and `exit` back."""
-    upward = threading.Thread(target=_feed_frames, args=(reader, process), daemon=True)
-    upward.start()
-    try:
-        while (output := process.read()) is not None:
-            client.sendall(wire.encode({"pipe": output.pipe}, output.data))
-        status = process.wait()
+
+    def send_all() -> None:
+        try:
+            while (output := process.read()) is not None:
+                client.sendall(wire.encode({"pipe": output.pipe}, output.data))
+            status = process.wait()
+        except ColabdevError as exc:
+            client.sendall(wire.encode({"error": exc.to_json()}))
+            raise
         ended = {"code": status.code, "signal": status.signal}
         client.sendall(wire.encode({"exit": ended}))
-    except ColabdevError as exc:
-        with contextlib.suppress(OSError):
-            client.sendall(wire.encode({"error": exc.to_json()}))
-    except OSError as exc:
-        log.info("client left: %s", exc)
-    finally:
-        process.close()
-        hang_up(client)
-        upward.join()
+
+    _carry(client, process, lambda: _next_stdin(reader, process), send_all)
 
 
 def hang_up(client: socket.socket) -> None:
-    """Wake whoever reads from the client's socket."""
+    """End both directions of the client's socket, which wakes whoever reads from it."""
     with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_RDWR)
 
 
-def _feed_raw(reader: BinaryIO, process: SshProcess) -> None:
-    _feed(process, lambda: _read_some(reader))
-
-
-def _feed_frames(reader: BinaryIO, process: SshProcess) -> None:
-    _feed(process, lambda: _next_stdin(reader, process))
+def _carry(
+    client: socket.socket,
+    process: SshProcess,
+    next_piece: Callable[[], bytes | None],
+    send_all: Callable[[], None],
+) -> None:
+    upward = threading.Thread(target=_feed, args=(process, next_piece), daemon=True)
+    upward.start()
+    try:
+        send_all()
+        # Only our direction ends: what the client still sends is taken, and not answered by a reset,
+        # which could overtake the last bytes that it has not read yet.
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
+    except (ColabdevError, OSError) as exc:
+        log.info("a stream ended early: %s", exc)
+        hang_up(client)
+    upward.join()
+    process.close()
 
 
 def _feed(process: SshProcess, next_piece: Callable[[], bytes | None]) -> None:
-    """Write what the client sends. A client that ends its side ends stdin; one that is gone lets go
-    of the whole stream, which `process.close` in the other direction's thread cannot know."""
+    """Write what the client sends until it ends its side, which ends stdin."""
     try:
         while (piece := next_piece()) is not None:
             process.write(piece)
     except (ColabdevError, OSError, wire.WireError) as exc:
-        log.info("client's stream ended: %s", exc)
+        log.info("a client's stream ended early: %s", exc)
     process.close_stdin()
 
 

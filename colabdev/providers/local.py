@@ -78,6 +78,9 @@ class LocalProvider:
         files = SandboxFiles(self._root, request.name)
         deadline = time.monotonic() + _START_TIMEOUT_S
         progress(f"starting sandbox {request.name}")
+        if files.ending.exists():
+            # A release was interrupted; what it was to end must not be taken for ours.
+            self.release(request.name)
         while True:
             record = _running(files, deadline)
             if record is None:
@@ -163,7 +166,8 @@ def _running(files: SandboxFiles, deadline: float) -> SandboxRecord | None:
         with contextlib.suppress(FileNotFoundError):
             record = _read_record(files)
             # What an earlier sandbox left is not what the holder of the lock wrote.
-            if record.guardian_pid == read_guardian_pid(files):
+            ours = record.guardian_pid == read_guardian_pid(files)
+            if ours and not files.ending.exists():
                 return record
         if time.monotonic() >= deadline:
             raise RuntimeUnreachable(
@@ -277,6 +281,7 @@ def _end_guardian(files: SandboxFiles) -> set[int]:
     if pid is None or not _is_guardian(pid, files):
         # None runs, or one that is just starting: that one is found by its marker.
         return set()
+    files.ending.touch(mode=0o600)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _RELEASE_TIMEOUT_S

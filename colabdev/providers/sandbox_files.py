@@ -57,6 +57,11 @@ class SandboxFiles:
         return self.directory / "sandbox.json"
 
     @property
+    def ending(self) -> Path:
+        """There from the moment somebody decided that the sandbox has to end."""
+        return self.directory / "ending"
+
+    @property
     def authorized_keys(self) -> Path:
         return self.directory / "authorized_keys"
 

@@ -23,7 +23,13 @@ from asyncssh.channel import SSHChannel
 from asyncssh.packet import SSHPacket
 from asyncssh.stream import SSHServerStreamSession
 
-from colabdev.providers.processes import become_subreaper, end_family, find_family, reset_signals
+from colabdev.providers.processes import (
+    become_subreaper,
+    descendants,
+    end_family,
+    list_processes,
+    reset_signals,
+)
 from colabdev.providers.sandbox import parse_options
 from colabdev.providers.sandbox_commands import (
     CHUNK,
@@ -53,14 +59,21 @@ _CIPHERS = (
 
 
 class _Channel(asyncssh.SSHServerChannel[bytes]):
-    """A session channel on which two things are as with sshd: commands are bytes, and SFTP ends with
-    an exit status, without which scp calls its own success a failure.
+    """A session channel on which three things are as with sshd: commands are bytes; SFTP ends with an
+    exit status, without which scp calls its own success a failure; and a client whose reader left
+    (`ssh … | head`) can say so.
 
-    HACK: asyncssh refuses a command that is not UTF-8 before anything of ours sees it, and closes
-    SFTP without a status. This can go once it does neither.
+    HACK: asyncssh refuses a command that is not UTF-8 before anything of ours sees it, closes SFTP
+    without a status, and does not know eow@openssh.com. This can go once it does better.
     """
 
     _status_sent = False
+
+    def _process_eow_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:
+        packet.check_end()
+        if isinstance(self._session, _Session):
+            self._session.output_unwanted()
+        return True
 
     def close(self) -> None:
         if self.get_subsystem() is not None and not self._status_sent:
@@ -87,6 +100,7 @@ class _Session(SSHServerStreamSession[bytes]):
         self._terminal: Terminal | None = None
         self._command: Command | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._pumps: list[asyncio.Task[None]] = []
 
     def connection_made(self, chan: SSHChannel[bytes]) -> None:
         super().connection_made(chan)
@@ -103,6 +117,11 @@ class _Session(SSHServerStreamSession[bytes]):
     def pty_requested(self, term_type: str, term_size: Size, term_modes: Mapping[int, int]) -> bool:
         self._terminal = Terminal(term_type, term_size)
         return True
+
+    def output_unwanted(self) -> None:
+        """Close the command's stdout, so that writing more ends it, as in a local pipeline."""
+        if self._pumps:
+            self._pumps[0].cancel()
 
     def subsystem_requested(self, subsystem: str) -> bool:
         return subsystem == "sftp"
@@ -140,11 +159,11 @@ class _Session(SSHServerStreamSession[bytes]):
         feeding = asyncio.create_task(_feed(command, stdin))
         writers = (stdout, stderr)[: len(command.outputs)]
         try:
-            pumps = [
-                _pump(command, handle, writer)
+            self._pumps = [
+                asyncio.create_task(_pump(command, handle, writer))
                 for handle, writer in zip(command.outputs, writers, strict=True)
             ]
-            await asyncio.gather(*pumps)
+            await _join(self._pumps)
             _report_end(channel, await command.ended)
         except (BrokenPipeError, asyncssh.Error) as exc:
             # The client is gone; `connection_lost` says no more than this either.
@@ -224,6 +243,8 @@ async def serve(files: SandboxFiles, python: str) -> None:
     acceptor = await asyncssh.listen(
         "127.0.0.1",
         0,
+        # OpenSSH's client says that its reader left only to a server of this name.
+        server_version="OpenSSH_9.0_asyncssh",
         server_factory=lambda: _Server(login, children),
         server_host_keys=[key],
         authorized_client_keys=str(files.authorized_keys),
@@ -243,7 +264,7 @@ async def serve(files: SandboxFiles, python: str) -> None:
     listening = {"port": acceptor.get_port(), "host_key": " ".join(public[:2])}
     os.write(1, json.dumps(listening).encode("ascii") + b"\n")
     await ending.wait()
-    _end_family(files, children.reap)
+    _end_descendants(children.reap)
     # Not by returning: a thread that still resolves a name for somebody would hold us up.
     os._exit(0)
 
@@ -259,13 +280,25 @@ def main(argv: Sequence[str]) -> None:
     asyncio.run(serve(SandboxFiles(options.root, options.name), options.python))
 
 
-def _end_family(files: SandboxFiles, reap: Callable[[], None]) -> None:
-    """End all but ourselves, the guardian included when it still lives: it only waits for us."""
+def _end_descendants(reap: Callable[[], None]) -> None:
+    """End all that was started here; as a subreaper we are still above every one of them. Not by
+    the marker: once the guardian is gone, a new sandbox may be starting in this very place."""
     me = os.getpid()
-    spare = {me, os.getppid()}
-    end_family(
-        lambda: find_family(files.marker, {me}, spare=spare), timeout_s=_KILL_TIMEOUT_S, reap=reap
-    )
+    end_family(lambda: descendants({me}, list_processes()), timeout_s=_KILL_TIMEOUT_S, reap=reap)
+
+
+async def _join(pumps: list[asyncio.Task[None]]) -> None:
+    """Until all have ended; one that was cancelled because nobody reads is an end like any other.
+    When we are cancelled ourselves, so are they."""
+    try:
+        await asyncio.wait(pumps)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        ended = await asyncio.gather(*pumps, return_exceptions=True)
+    for result in ended:
+        if isinstance(result, Exception):
+            raise result
 
 
 async def _feed(command: Command, stdin: asyncssh.SSHReader[bytes]) -> None:
@@ -280,11 +313,13 @@ async def _feed(command: Command, stdin: asyncssh.SSHReader[bytes]) -> None:
 
 async def _pump(command: Command, handle: int, writer: asyncssh.SSHWriter[bytes]) -> None:
     """Send what the command writes, no faster than the client takes it."""
-    while data := await read_some(handle):
-        writer.write(data)
-        await writer.drain()
-    if not command.has_terminal:
-        command.close(handle)
+    try:
+        while data := await read_some(handle):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        if not command.has_terminal:
+            command.close(handle)
 
 
 def _report_end(channel: asyncssh.SSHServerChannel[bytes], status: int) -> None:

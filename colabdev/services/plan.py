@@ -39,7 +39,8 @@ def plan_connect(
     known_providers: Collection[str],
 ) -> ConnectRequest:
     """The request; `UsageError` names what cannot be done as typed."""
-    chosen = provider or (project and project.provider) or DEFAULT_PROVIDER
+    wished = project.provider if project else None
+    chosen = next(word for word in (provider, wished, DEFAULT_PROVIDER) if word is not None)
     if chosen not in known_providers:
         raise UsageError(
             unknown_word("provider", chosen, known_providers),
@@ -51,7 +52,7 @@ def plan_connect(
             hint='set tunnel = "auto" in colabdev.toml',
         )
     return ConnectRequest(
-        name=check_runtime_name(name or chosen),
+        name=check_runtime_name(chosen if name is None else name),
         provider=chosen,
         project_path=project.path if project else None,
         project_name=check_project_name(project.name) if project else None,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from colabdev.core.choose import choose_runtime
 from colabdev.core.names import check_runtime_name
+from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
     ReleaseUnproven,
@@ -75,6 +76,7 @@ class Runtimes:
             record = self._begin(request, provider, progress)
             record = self._start(record, provider, progress)
             self._host_entries.write(record)
+            crash_point("connect.host_entry")
             record = self._make_usable(record, request, progress)
         return RuntimeStatus(record, RuntimeState.READY)
 
@@ -139,8 +141,11 @@ class Runtimes:
             if record is None:
                 return
             self._store.update(name, lambda known: replace(known, phase=Phase.RELEASING))
+            crash_point("down.marked")
             self._release(record, progress)
+            crash_point("down.released")
             self._host_entries.remove(name)
+            crash_point("down.host_entry")
             self._store.delete(name)
 
     def repair(self, name: str) -> tuple[RuntimeRecord | None, str]:
@@ -155,10 +160,7 @@ class Runtimes:
                 record = self._store.load(name)
             except StateUnreadable:
                 record = self._rebuilt(name)
-                aside = self._store.set_aside(name)
-                if record is not None:
-                    self._store.save(record)
-                return record, aside
+                return record, self._store.replace_unreadable(name, record)
             if record is None:
                 raise RuntimeNotFound(
                     f"no runtime is called {name!r}", hint="colabdev status lists them"
@@ -186,6 +188,7 @@ class Runtimes:
             projects=record.projects if record else (),
         )
         self._store.save(fresh)
+        crash_point("connect.recorded")
         return fresh
 
     def _start(
@@ -193,7 +196,10 @@ class Runtimes:
     ) -> RuntimeRecord:
         start = StartRequest(record.name, record.request_id, self._host_entries.public_key())
         machine = provider.start(start, progress)
-        return self._changed(record.name, lambda known: replace(known, machine=machine))
+        crash_point("connect.started")
+        record = self._changed(record.name, lambda known: replace(known, machine=machine))
+        crash_point("connect.addressed")
+        return record
 
     def _make_usable(
         self, record: RuntimeRecord, request: ConnectRequest, progress: Progress
@@ -201,6 +207,7 @@ class Runtimes:
         """Bring the agent up, learn what the machine has, make the work dir."""
         progress(f"connecting to {record.name}")
         keeper = self._keepers.ensure(record.name)
+        crash_point("connect.keeper")
         keeper.wait_ready(READY_TIMEOUT_S)
         agent = keeper.agent()
         try:
@@ -210,6 +217,7 @@ class Runtimes:
                 agent.request("prepare", {"workdir": link.workdir})
         finally:
             agent.close()
+        crash_point("connect.prepared")
         return self._changed(record.name, lambda known: _usable(known, facts, link))
 
     def _changed(
@@ -264,6 +272,7 @@ class Runtimes:
     def _release(self, record: RuntimeRecord, progress: Progress) -> None:
         provider = self._provider(record.provider)
         self._stop_keeper(record)
+        crash_point("down.keeper_stopped")
         progress(f"releasing {record.name}")
         provider.release(record.name)
         if provider.find(record.name) is not None:

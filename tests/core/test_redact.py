@@ -52,9 +52,7 @@ def test_private_key_is_redacted(tmp_path_factory: pytest.TempPathFactory) -> No
 
 
 def test_every_secret_of_a_text_is_redacted() -> None:
-    assert redact(f"{KEY_HEX} and {ACCESS}\n{KEY_HEX}") == (
-        "[redacted] and [redacted]\n[redacted]"
-    )
+    assert redact(f"{KEY_HEX} and {ACCESS}\n{KEY_HEX}") == ("[redacted] and [redacted]\n[redacted]")
 
 
 @pytest.mark.parametrize(

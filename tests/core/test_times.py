@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colabdev.core.times import format_age, format_time, parse_time
+from colabdev.core.times import format_age, format_exact_time, format_time, parse_time
 
 MOMENTS = st.datetimes(
-    min_value=datetime(1970, 1, 2),  # noqa: DTZ001  Hypothesis adds the zone.
-    max_value=datetime(2999, 1, 1),  # noqa: DTZ001
+    min_value=datetime(1970, 1, 2),  # Hypothesis adds the zone.
+    max_value=datetime(2999, 1, 1),
     timezones=st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m))),
 )
 
@@ -20,6 +20,11 @@ MOMENTS = st.datetimes(
 @given(moment=MOMENTS)
 def test_time_round_trips_to_the_second(moment: datetime) -> None:
     assert parse_time(format_time(moment)) == moment.replace(microsecond=0)
+
+
+@given(moment=MOMENTS)
+def test_exact_time_round_trips_to_the_microsecond(moment: datetime) -> None:
+    assert parse_time(format_exact_time(moment)) == moment
 
 
 def test_time_is_written_in_utc() -> None:

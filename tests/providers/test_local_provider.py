@@ -370,6 +370,14 @@ def test_release_that_cannot_be_proved_says_so(
         place.provider.release("box")
 
 
+def test_start_finishes_a_release_that_was_interrupted(place: Place) -> None:
+    first = place.start()
+    place.files().ending.touch()
+    second = place.start()
+    assert second.ssh.host_key != first.ssh.host_key
+    assert place.ssh(second).run("true").returncode == 0
+
+
 def test_unknown_sandbox_is_gone(place: Place) -> None:
     assert place.provider.find("box") is None
     assert place.provider.names() == ()

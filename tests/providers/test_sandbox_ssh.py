@@ -358,6 +358,16 @@ def test_another_key_is_refused(box: Box, tmp_path: Path) -> None:
     assert b"Permission denied (publickey)" in completed.stderr
 
 
+def test_command_ends_when_its_reader_left(box: Box) -> None:
+    with subprocess.Popen(
+        [*box.ssh.argv(), "runtime", "exec yes"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"y\n"
+        client.stdout.close()
+        client.wait(10)
+
+
 def test_many_commands_share_one_connection(box: Box) -> None:
     async def run_all() -> list[object]:
         async with box.connect() as connection:

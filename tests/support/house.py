@@ -16,6 +16,7 @@ from colabdev.adapters.broker import KeeperClient, LocalKeepers, spawn_keeper
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
+from colabdev.errors import StateUnreadable
 from colabdev.models import RuntimeRecord
 from colabdev.providers.local import LocalProvider, find_login
 
@@ -51,6 +52,8 @@ class House:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self.places.state_dir.is_dir():
+            return
         for name in self.store.names():
             self.end_keeper(name)
         for name in self.provider.names():
@@ -114,13 +117,13 @@ class House:
 
     def end_keeper(self, name: str = "local") -> None:
         """kill -9, when there is one."""
-        keeper = None
         try:
             record = self.store.load(name)
-            keeper = record.keeper if record else None
-        finally:
-            if keeper is not None and is_running(keeper.pid):
-                os.kill(keeper.pid, signal.SIGKILL)
+        except StateUnreadable:
+            return  # Its keeper sees that its record is gone, and ends.
+        keeper = record.keeper if record else None
+        if keeper is not None and is_running(keeper.pid):
+            os.kill(keeper.pid, signal.SIGKILL)
 
     def keeper_log(self, name: str = "local") -> str:
         """What the runtime's keeper wrote down."""

@@ -13,7 +13,7 @@ from colabdev.models import (
     SshAddress,
 )
 
-MOMENT = datetime(2026, 11, 20, 22, 34, 5, tzinfo=UTC)
+MOMENT = datetime(2026, 11, 20, 22, 34, 5, 123456, tzinfo=UTC)
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBRFczrG4bSPDHJyhzTIh0zVZFlHsZLk4VTXgnoHVbqY"
 
 

@@ -1,0 +1,250 @@
+"""What scripts rely on, frozen: exit codes, commands, JSON keys. A change here is a change for users."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from colabdev.cli import render
+from colabdev.cli.app import build_app
+from colabdev.errors import (
+    EXIT_CODE_MEANINGS,
+    ColabdevError,
+    ExitCode,
+    StateUnreadable,
+    UsageError,
+)
+from colabdev.models import Phase, RuntimeState, RuntimeStatus
+from colabdev.services.runtimes import Listing
+from tests.support.records import make_record
+
+EXIT_CODES = {
+    "OK": 0,
+    "FAILED": 1,
+    "USAGE": 2,
+    "PARTLY_DONE": 3,
+    "AUTH": 10,
+    "CAPACITY": 11,
+    "UNREACHABLE": 12,
+    "HOST_KEY": 13,
+    "GUARD": 14,
+    "STATE_UNREADABLE": 15,
+    "NOT_SAFE": 16,
+    "BUG": 70,
+    "INTERRUPTED": 130,
+}
+
+ERROR_EXIT_CODES = {
+    "AgentUnusable": 1,
+    "AuthNeeded": 10,
+    "HostKeyMismatch": 13,
+    "ProtocolError": 1,
+    "ReleaseUnproven": 1,
+    "RuntimeLost": 12,
+    "RuntimeNotFound": 1,
+    "RuntimeUnreachable": 12,
+    "SettingsError": 2,
+    "StateNotWritable": 1,
+    "StateUnreadable": 15,
+    "UsageError": 2,
+}
+
+COMMANDS = ["config schema", "connect", "doctor", "down", "ssh", "status"]
+
+RUNTIME_KEYS = {
+    "name",
+    "provider",
+    "state",
+    "accelerator",
+    "workdir",
+    "drive_dir",
+    "ssh",
+    "since",
+    "durable",
+}
+
+
+def command_lines(command: Any, path: str = "") -> Iterator[str]:
+    """Every command of ours that does something, as typed."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path
+        return
+    for name, child in inner.items():
+        yield from command_lines(child, f"{path} {name}".strip())
+
+
+def colabdev(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line where it knows nothing and may write nowhere else."""
+    environment = {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "COLABDEV_STATE_DIR": str(home / "state"),
+        "COLABDEV_CONFIG_DIR": str(home / "config"),
+        "COLABDEV_SSH_CONFIG": str(home / ".ssh" / "config"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "COLUMNS": "80",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "colabdev", *arguments],
+        env=environment,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The one JSON document on stdout; nothing stands on stderr."""
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    document: dict[str, Any] = json.loads(captured.out)
+    return document
+
+
+def test_exit_codes_are_the_documented_ones() -> None:
+    assert {code.name: int(code) for code in ExitCode} == EXIT_CODES
+    assert set(EXIT_CODE_MEANINGS) == set(ExitCode)
+
+
+def test_each_error_has_its_documented_exit_code() -> None:
+    codes = {
+        kind.__name__: int(kind.exit_code)
+        for kind in ColabdevError.__subclasses__()
+        if kind.__module__ == "colabdev.errors"
+    }
+    assert codes == ERROR_EXIT_CODES
+    assert ColabdevError.exit_code == 1
+
+
+def test_commands_are_the_documented_ones() -> None:
+    assert sorted(command_lines(typer.main.get_command(build_app()))) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_gives_an_example(tmp_path: Path, command: str) -> None:
+    done = colabdev(tmp_path, *command.split(), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.strip(" │\n") for line in done.stdout.splitlines()]
+    assert any(line.startswith(f"Example: colabdev {command}") for line in lines), done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_every_command_and_exit_code(tmp_path: Path) -> None:
+    done = colabdev(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    text = " ".join(done.stdout.split())
+    for code, meaning in EXIT_CODE_MEANINGS.items():
+        assert f"{int(code)} {meaning}" in text
+    for command in COMMANDS:
+        assert command.split()[0] in text
+
+
+def test_status_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    status = RuntimeStatus(make_record(), RuntimeState.READY)
+    render.listing(Listing((status,), ()), as_json=True)
+    document = printed(capsys)
+    assert set(document) == {"schema", "runtimes"}
+    assert document["schema"] == 1
+    (runtime,) = document["runtimes"]
+    assert set(runtime) == RUNTIME_KEYS
+    assert runtime == {
+        "name": "box",
+        "provider": "local",
+        "state": "ready",
+        "accelerator": "Tesla T4",
+        "workdir": "/content/digits",
+        "drive_dir": "/content/drive/MyDrive",
+        "ssh": {"alias": "box", "host": "127.0.0.1", "port": 2222},
+        "since": "2026-11-20T22:34:05Z",
+        "durable": None,
+    }
+
+
+def test_status_of_a_runtime_without_a_machine_has_the_same_keys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = replace(make_record(), machine=None, projects=(), phase=Phase.STARTING)
+    render.listing(Listing((RuntimeStatus(record, RuntimeState.STARTING),), ()), as_json=True)
+    (runtime,) = printed(capsys)["runtimes"]
+    assert set(runtime) == RUNTIME_KEYS
+    assert (runtime["ssh"], runtime["workdir"], runtime["state"]) == (None, None, "starting")
+
+
+def test_status_document_with_unreadable_state_has_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unreadable = StateUnreadable("cannot read it", hint="repair it")
+    render.listing(Listing((), (unreadable,)), as_json=True)
+    assert printed(capsys) == {
+        "schema": 1,
+        "runtimes": [],
+        "error": {
+            "type": "StateUnreadable",
+            "message": "cannot read it",
+            "hint": "repair it",
+            "exit_code": 15,
+        },
+    }
+
+
+def test_states_are_the_documented_ones() -> None:
+    assert [state.value for state in RuntimeState] == [
+        "starting",
+        "ready",
+        "unreachable",
+        "lost",
+        "released",
+    ]
+
+
+def test_error_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    render.error(UsageError("cannot do it", hint="do that"), as_json=True)
+    assert printed(capsys) == {
+        "error": {
+            "type": "UsageError",
+            "message": "cannot do it",
+            "hint": "do that",
+            "exit_code": 2,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "code"),
+    [
+        (["status", "--json", "--bogus"], "UsageError", 2),
+        (["bogus", "--json"], "UsageError", 2),
+        (["connect", "Bad Name", "--json"], "UsageError", 2),
+        (["connect", "--json"], "AuthNeeded", 10),
+        (["down", "nobody", "--json"], "RuntimeNotFound", 1),
+    ],
+)
+def test_failure_prints_one_error_document_and_its_code(
+    tmp_path: Path, arguments: list[str], kind: str, code: int
+) -> None:
+    done = colabdev(tmp_path, *arguments)
+    assert done.stderr == ""
+    document = json.loads(done.stdout)
+    assert set(document) == {"error"}
+    assert set(document["error"]) == {"type", "message", "hint", "exit_code"}
+    assert (document["error"]["type"], document["error"]["exit_code"]) == (kind, code)
+    assert done.returncode == code
+
+
+def test_status_without_a_runtime_prints_an_empty_document(tmp_path: Path) -> None:
+    done = colabdev(tmp_path, "status", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"schema": 1, "runtimes": []}

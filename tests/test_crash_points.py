@@ -1,0 +1,149 @@
+"""Promise 8: kill -9 anywhere, run it again, and it is right. Nothing is left running or forgotten."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from colabdev.crash_points import CRASH_POINTS
+from tests.support.house import House
+from tests.support.waiting import wait_until
+
+CONNECT = sorted(point for point in CRASH_POINTS if point.startswith(("connect.", "state.")))
+DOWN = sorted(point for point in CRASH_POINTS if point.startswith("down."))
+REPAIR = sorted(point for point in CRASH_POINTS if point.startswith("repair."))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with House(tmp_path) as house:
+        yield house
+
+
+def test_every_crash_point_is_tried() -> None:
+    assert CRASH_POINTS == {*CONNECT, *DOWN, *REPAIR}
+
+
+@pytest.mark.parametrize("point", CONNECT)
+def test_connect_killed_goes_on_when_typed_again(house: House, point: str) -> None:
+    crash(house, point, "connect", "--provider", "local")
+    house.connect()
+    assert [runtime["state"] for runtime in house.status()] == ["ready"]
+    assert len(house.provider.names()) == 1
+    assert house.colabdev("down").returncode == 0
+    assert_nothing_is_left(house)
+
+
+@pytest.mark.parametrize("point", CONNECT)
+def test_connect_killed_can_be_given_back(house: House, point: str) -> None:
+    crash(house, point, "connect", "--provider", "local")
+    assert house.colabdev("down", "--all").returncode == 0
+    assert_nothing_is_left(house)
+
+
+@pytest.mark.parametrize("point", DOWN)
+def test_down_killed_goes_on_when_typed_again(house: House, point: str) -> None:
+    house.connect()
+    crash(house, point, "down", "local")
+    house.status()  # Whatever it says, it must neither fail nor bring anything back.
+    assert house.colabdev("down", "--all").returncode == 0
+    assert_nothing_is_left(house)
+
+
+@pytest.mark.parametrize("point", DOWN)
+def test_connect_after_down_was_killed_gives_a_new_machine(house: House, point: str) -> None:
+    before = house.connect()
+    crash(house, point, "down", "local")
+    after = house.connect()
+    assert after.request_id != before.request_id
+    assert [runtime["state"] for runtime in house.status()] == ["ready"]
+
+
+@pytest.mark.parametrize("point", REPAIR)
+def test_repair_killed_forgets_nothing(house: House, point: str) -> None:
+    house.connect()
+    state_file = house.places.state_dir / "runtimes" / "local.json"
+    state_file.write_text('{"schema": 1, "name": "local"')
+    crash(house, point, "doctor", "--repair", "local")
+    assert state_file.read_text() == '{"schema": 1, "name": "local"'
+    assert house.colabdev("doctor", "--repair", "local").returncode == 0
+    assert [runtime["state"] for runtime in house.status()] == ["ready"]
+
+
+def test_commands_killed_at_random_moments_leave_nothing(house: House) -> None:
+    kill_campaign(house, rounds=12, seed=2)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_commands_killed_at_random_moments_leave_nothing_long(house: House) -> None:
+    kill_campaign(house, rounds=150, seed=3)
+
+
+def kill_campaign(house: House, *, rounds: int, seed: int) -> None:
+    """connect and down, killed at random moments; whenever one may finish, all is right."""
+    dice = random.Random(seed)
+    kills = 0
+    for _ in range(rounds):
+        for command in (["connect", "--provider", "local"], ["down", "--all"]):
+            kills += killed_after(house, dice.uniform(0.1, 0.7), *command)
+        if dice.random() < 0.3:
+            house.connect()
+            assert [runtime["state"] for runtime in house.status()] == ["ready"]
+    assert kills >= rounds // 2, "the campaign must really kill"
+    assert house.colabdev("down", "--all").returncode == 0
+    assert_nothing_is_left(house)
+
+
+def killed_after(house: House, delay_s: float, *arguments: str) -> bool:
+    """Run the command line and kill -9 it after a while; whether it had not finished by then."""
+    command = subprocess.Popen(
+        [sys.executable, "-m", "colabdev", *arguments],
+        cwd=house.project,
+        env=house.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        command.wait(delay_s)
+    except subprocess.TimeoutExpired:
+        command.send_signal(signal.SIGKILL)
+        command.wait()
+        return True
+    return False
+
+
+def crash(house: House, point: str, *arguments: str) -> None:
+    """Run the command line up to the crash point, which must be reached."""
+    done = house.colabdev(*arguments, env={"COLABDEV_CRASH_AT": point})
+    assert done.returncode == 137, f"{point} was not reached: {done.stderr}"
+
+
+def assert_nothing_is_left(house: House) -> None:
+    """No record, no host entry, no sandbox, no process of this house, and Drive still there."""
+    assert house.store.names() == []
+    assert house.provider.names() == ()
+    assert not list((house.places.local_dir / "sandboxes").glob("*"))
+    config = house.ssh_files.config_file
+    assert not config.exists() or "Host " not in config.read_text()
+    wait_until(lambda: not processes(house), timeout_s=15, message="no process is left")
+
+
+def processes(house: House) -> list[str]:
+    """The command lines of everything that runs for this house."""
+    state = os.fsencode(house.places.state_dir)
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if state in (directory / "environ").read_bytes() + (directory / "cmdline").read_bytes():
+                found.append(os.fsdecode((directory / "cmdline").read_bytes()))
+        except OSError:
+            continue  # Gone meanwhile, or somebody else's.
+    return [command for command in found if command]
