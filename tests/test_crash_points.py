@@ -28,7 +28,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def test_every_crash_point_is_tried() -> None:
-    assert CRASH_POINTS == {*CONNECT, *DOWN, *REPAIR}
+    assert {*CONNECT, *DOWN, *REPAIR} == CRASH_POINTS
 
 
 @pytest.mark.parametrize("point", CONNECT)

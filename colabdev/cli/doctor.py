@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import render
-from colabdev.cli.runtimes import JsonOption
+from colabdev.cli.runtimes import JsonOption, complete_name
 from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -18,7 +18,11 @@ def doctor(
     ctx: typer.Context,
     repair: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Rebuild an unreadable state file from the provider."),
+        typer.Option(
+            metavar="NAME",
+            help="Rebuild an unreadable state file from the provider.",
+            autocompletion=complete_name,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> int:

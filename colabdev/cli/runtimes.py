@@ -13,6 +13,13 @@ from colabdev.errors import ExitCode
 if TYPE_CHECKING:
     from colabdev.cli.app import Wiring
 
+
+def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The names of the runtimes known here, for the shell's completion."""
+    wiring: Wiring = ctx.find_root().obj
+    return [name for name in wiring.store().names() if name.startswith(incomplete)]
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -20,7 +27,10 @@ def connect(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(help="The runtime's name and SSH alias. Default: the provider's name."),
+        typer.Argument(
+            help="The runtime's name and SSH alias. Default: the provider's name.",
+            autocompletion=complete_name,
+        ),
     ] = None,
     provider: Annotated[
         str | None,
@@ -53,7 +63,10 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
 
 def down(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(autocompletion=lambda: [])] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="The runtime; default: this project's.", autocompletion=complete_name),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every runtime.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be released, and stop.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from colabdev.cli.runtimes import complete_name
+
 if TYPE_CHECKING:
     from colabdev.cli.app import Wiring
 
@@ -30,7 +32,8 @@ class ShellCommand(TyperCommand):
 def ssh(
     ctx: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(help="The runtime; default: this project's.")
+        str | None,
+        typer.Argument(help="The runtime; default: this project's.", autocompletion=complete_name),
     ] = None,
     arguments: Annotated[
         list[str] | None, typer.Argument(help="For ssh: its options, or a command.")

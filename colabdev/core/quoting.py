@@ -8,8 +8,25 @@ from collections.abc import Sequence
 
 _LONE_SURROGATES = re.compile("([\udc80-\udcff]+)")
 _RESERVED_WORDS = frozenset(
-    """if then else elif fi case esac in while until for select do done function time coproc
-    """.split()
+    [
+        "if",
+        "then",
+        "else",
+        "elif",
+        "fi",
+        "case",
+        "esac",
+        "in",
+        "while",
+        "until",
+        "for",
+        "select",
+        "do",
+        "done",
+        "function",
+        "time",
+        "coproc",
+    ]
 )
 
 

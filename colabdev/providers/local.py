@@ -25,7 +25,7 @@ from colabdev.errors import ColabdevError, ReleaseUnproven, RuntimeUnreachable, 
 from colabdev.models import Machine, StartRequest
 from colabdev.ports import Progress
 from colabdev.providers.processes import carries_marker, end_family, find_family
-from colabdev.providers.sandbox import BUSY, Options
+from colabdev.providers.sandbox import BUSY, FAILED, Options
 from colabdev.providers.sandbox_files import (
     SandboxFiles,
     SandboxRecord,
@@ -77,13 +77,13 @@ class LocalProvider:
             )
         files = SandboxFiles(self._root, request.name)
         deadline = time.monotonic() + _START_TIMEOUT_S
-        progress(f"starting sandbox {request.name}")
         if files.ending.exists():
             # A release was interrupted; what it was to end must not be taken for ours.
             self.release(request.name)
         while True:
             record = _running(files, deadline)
             if record is None:
+                progress(f"starting sandbox {request.name}")
                 # None again when another command started it meanwhile: then we look once more.
                 record = _start_guardian(files, self._options(request), deadline)
             if record is not None:
@@ -217,6 +217,11 @@ def _start_guardian(files: SandboxFiles, options: Options, deadline: float) -> S
         os.close(log)
     if answer is not None:
         document = json.loads(answer)
+        if FAILED in document:
+            raise ColabdevError(
+                f"cannot start sandbox {files.name}: {document[FAILED]}",
+                hint=f"make room or give write access in {files.root}",
+            )
         return None if document == BUSY else parse_sandbox(answer)
     if is_locked(files):
         # Another guardian took the place and, emptying it, ended ours.

@@ -46,6 +46,9 @@ from colabdev.providers.sandbox_files import (
 BUSY = {"busy": True}
 """What is reported when another guardian has the sandbox."""
 
+FAILED = "failed"
+"""The key under which is reported why there is no sandbox."""
+
 _SERVER_START_TIMEOUT_S = 15.0
 _KILL_TIMEOUT_S = 8.0
 
@@ -87,6 +90,15 @@ def main(argv: Sequence[str]) -> int:
         os._exit(0)
     reset_signals()
     os.umask(0o077)
+    try:
+        return _hold(options, files)
+    except OSError as exc:
+        # Said here, too: the log may be on the very disk that is full.
+        _report({FAILED: str(exc)})
+        raise
+
+
+def _hold(options: Options, files: SandboxFiles) -> int:
     with _wakeups() as wakeup:
         lock = _lock(files)
         if lock is None:

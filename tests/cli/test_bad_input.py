@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.disks import fill, tiny_disk
 from tests.support.house import House
 from tests.support.keys import make_keypair
 
@@ -160,19 +161,23 @@ def test_ssh_directory_that_cannot_be_written_is_named(house: House) -> None:
 
 
 def test_full_disk_under_the_state_is_said_and_forgets_nothing(house: House) -> None:
+    """With a little more room each time, so that each step in turn is the one that fails."""
     house.places.state_dir.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", house.places.state_dir]
-    subprocess.run(mount, check=True)
-    try:
-        fill(house.places.state_dir / "ballast")
-        done = house.colabdev("connect", "--provider", "local")
-        assert done.returncode == 1, done.stderr
-        assert "No space left on device" in done.stderr
-        assert "next:" in done.stderr
-        (house.places.state_dir / "ballast").unlink()
-    finally:
-        house.colabdev("down", "--all")
-        subprocess.run(["umount", "-l", house.places.state_dir], check=True)
+    outcomes = set()
+    with tiny_disk(house.places.state_dir, size_kb=256) as state:
+        for free_kb in (0, 4, 8, 16, 24, 32, 48, 200):
+            ballast = state / "ballast"
+            fill(ballast)
+            with ballast.open("r+b") as file:
+                file.truncate(ballast.stat().st_size - free_kb * 1024)
+            done = house.colabdev("connect", "--provider", "local")
+            outcomes.add(done.returncode)
+            if done.returncode != 0:
+                assert_expected_failure(done, 1, "No space left on device")
+            ballast.unlink()
+            assert house.colabdev("down", "--all").returncode == 0
+            assert house.provider.names() == ()
+    assert outcomes == {0, 1}
 
 
 def test_full_disk_on_the_runtime_is_said(house: House) -> None:
@@ -181,8 +186,7 @@ def test_full_disk_on_the_runtime_is_said(house: House) -> None:
     cache = sandbox_home / ".cache"
     shutil.rmtree(cache)
     cache.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", cache], check=True)
-    try:
+    with tiny_disk(cache, size_kb=64):
         fill(cache / "ballast")
         house.end_keeper()
         done = house.colabdev("connect", "local", "--provider", "local")
@@ -190,9 +194,7 @@ def test_full_disk_on_the_runtime_is_said(house: House) -> None:
         assert "No space left on device" in done.stderr
         (cache / "ballast").unlink()
         assert house.colabdev("connect", "local", "--provider", "local").returncode == 0
-    finally:
         house.end_keeper()
-        subprocess.run(["umount", "-l", cache], check=True)
 
 
 def test_refused_port_is_unreachable_and_the_record_stays(house: House) -> None:
@@ -298,13 +300,6 @@ def test_commands_side_by_side_make_one_runtime(house: House) -> None:
     results = run_side_by_side(house, *[["down", "--all"]] * 3)
     assert [code for code, _ in results] == [0, 0, 0], results
     assert house.store.names() == []
-
-
-def fill(ballast: Path) -> None:
-    """Write until the disk is full."""
-    with pytest.raises(OSError, match="No space left"), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
 
 
 def run_side_by_side(house: House, *command_lines: list[str]) -> list[tuple[int, str]]:

@@ -71,7 +71,9 @@ def test_exit_code_is_its_own(transport: Transport, code: int) -> None:
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL", "INT", "HUP"])
 def test_death_by_signal_is_told_from_an_exit_code(transport: Transport, signal: str) -> None:
-    done = run(transport, ["sh", "-c", f"exec {sys.executable} -c '{_suicide(signal)}'"], timeout_s=20)
+    done = run(
+        transport, ["sh", "-c", f"exec {sys.executable} -c '{_suicide(signal)}'"], timeout_s=20
+    )
     assert done.status == ExitStatus(signal=signal)
 
 
@@ -184,7 +186,6 @@ def test_cut_after_any_byte_is_an_error_and_never_an_end(
             relay.cut_after(budget)
             with pytest.raises(RuntimeUnreachable):
                 _read_to_the_end(process)
-                process.wait(10)
         finally:
             process.close()
         if not hasattr(transport, "link"):
@@ -202,4 +203,3 @@ def _read_to_the_end(process: RemoteProcess) -> None:
 
 def _suicide(signal: str) -> str:
     return f"import os, signal; os.kill(os.getpid(), signal.SIG{signal})"
-
