@@ -7,26 +7,8 @@ import shlex
 from collections.abc import Sequence
 
 _LONE_SURROGATES = re.compile("([\udc80-\udcff]+)")
-_RESERVED_WORDS = frozenset(
-    [
-        "if",
-        "then",
-        "else",
-        "elif",
-        "fi",
-        "case",
-        "esac",
-        "in",
-        "while",
-        "until",
-        "for",
-        "select",
-        "do",
-        "done",
-        "function",
-        "time",
-        "coproc",
-    ]
+_RESERVED_WORD = re.compile(
+    "if|then|else|elif|fi|case|esac|in|while|until|for|select|do|done|function|time|coproc"
 )
 
 
@@ -38,7 +20,7 @@ def quote_command(argv: Sequence[str]) -> str:
     """
     line = " ".join(_quote(argument) for argument in argv)
     # In front a shell takes `a=b` for an assignment and `if` for its grammar, but not when quoted.
-    if argv and ("=" in argv[0] or argv[0] in _RESERVED_WORDS):
+    if argv and ("=" in argv[0] or _RESERVED_WORD.fullmatch(argv[0])):
         return "''" + line
     return line
 
