@@ -67,6 +67,8 @@ class StartRequest:
     request_id: str
     public_key: str
     """The one public key that may log in, as an `authorized_keys` line."""
+    python: str | None = None
+    """The python3 of a runtime that is made of this computer; None: the provider finds one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,10 @@ def find_project(start: Path, home: Path | None) -> Project:
     """
     folders = list(_upward(start))
     settings = next((folder for folder in folders if (folder / SETTINGS_FILE).exists()), None)
-    top_level = next((folder for folder in folders if (folder / ".git").exists()), None)
+    # A home directory that is a git repository holds dotfiles, not the project one stands in.
+    top_level = next(
+        (folder for folder in folders if (folder / ".git").exists() and folder != home), None
+    )
     chosen = settings or top_level or start
     if chosen in (home, chosen.parent):
         raise UsageError(

@@ -21,7 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import colabdev
-from colabdev.errors import ColabdevError, ReleaseUnproven, RuntimeUnreachable, StateNotWritable
+from colabdev.errors import (
+    ColabdevError,
+    ReleaseUnproven,
+    RuntimeUnreachable,
+    StateNotWritable,
+    UsageError,
+)
 from colabdev.models import Machine, StartRequest
 from colabdev.ports import Progress
 from colabdev.providers.processes import carries_marker, end_family, find_family
@@ -124,7 +130,7 @@ class LocalProvider:
             name=request.name,
             request_id=request.request_id,
             public_key=request.public_key,
-            python=self._find_login().python,
+            python=request.python or self._find_login().python,
         )
 
 
@@ -158,6 +164,29 @@ def find_login(environ: Mapping[str, str]) -> LocalLogin:
     if os.path.isabs(found):
         return LocalLogin(found)
     return LocalLogin(str(getattr(sys, "_base_executable", "") or sys.executable))
+
+
+def checked_python(wanted: str) -> str:
+    """The absolute path of the interpreter that the user named; `UsageError` when it is none."""
+    try:
+        asked = subprocess.run(
+            [wanted, "-c", _PRINT_EXECUTABLE],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_PYTHON_TIMEOUT_S,
+            check=False,
+        )
+        found = os.fsdecode(asked.stdout).strip()
+    except (OSError, subprocess.TimeoutExpired):
+        found = ""
+    if not os.path.isabs(found):
+        raise UsageError(
+            f"cannot use --python {wanted}: it is no Python that runs here",
+            hint="give the path of a python3, as `which -a python3` shows them",
+        )
+    # A virtual environment's own python3 is wanted as it is, not the one it was made from.
+    return found
 
 
 def _running(files: SandboxFiles, deadline: float) -> SandboxRecord | None:

@@ -19,6 +19,8 @@ class ConnectRequest:
     provider: str
     project_path: str | None = None
     project_name: str | None = None
+    python: str | None = None
+    """The python3 that a local runtime is to have; None: the one a new shell finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ def plan_connect(
     project: ProjectWishes | None,
     *,
     known_providers: Collection[str],
+    python: str | None = None,
 ) -> ConnectRequest:
     """The request; `UsageError` names what cannot be done as typed."""
     wished = project.provider if project else None
@@ -51,9 +54,15 @@ def plan_connect(
             f"this version reaches a local runtime directly, not by tunnel {project.tunnel!r}",
             hint='set tunnel = "auto" in colabdev.toml',
         )
+    if python is not None and chosen != "local":
+        raise UsageError(
+            f"--python chooses the Python of a local runtime; {chosen!r} brings its own",
+            hint="leave --python out",
+        )
     return ConnectRequest(
         name=check_runtime_name(chosen if name is None else name),
         provider=chosen,
         project_path=project.path if project else None,
         project_name=check_project_name(project.name) if project else None,
+        python=python,
     )

@@ -98,3 +98,19 @@ def test_no_attempt_is_left_open(black_hole: socket.socket) -> None:
     # A socket that nobody closed is a ResourceWarning, which pytest turns into an error.
     with pytest.raises(TimeoutError):
         dial("127.0.0.1", port_of(black_hole), timeout_s=0.5)
+
+
+def test_second_address_is_used_when_the_first_refuses(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `localhost` does where a server listens on IPv4 only. The resolver is the one thing here
+    that cannot be had for real: no name with a good and a bad address exists on every machine."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        refused = gone.getsockname()
+    rows = [
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", address)
+        for address in (refused, listener.getsockname())
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
+    with dial("two-addresses", 1, timeout_s=5) as connection:
+        assert connection.getpeername() == listener.getsockname()

@@ -53,6 +53,9 @@ CASES = [
     case("connect --provider colab", 10, "no Google login"),
     case("connect --provider notebook", 1, "not in this version"),
     case("connect --provider ssh", 1, "not in this version"),
+    case("connect --python /nowhere/python3 --provider local", 2, "no Python that runs here"),
+    case("connect --python /bin/true --provider local", 2, "no Python that runs here"),
+    case("connect --python python3 --provider ssh", 2, "'ssh' brings its own"),
     # Names.
     case("connect Local --provider local", 2, "cannot use 'Local'"),
     case("connect a.b --provider local", 2, "cannot use 'a.b'"),

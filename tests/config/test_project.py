@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from colabdev.config.project import find_project
+from colabdev.config.project import Project, find_project
 from colabdev.errors import UsageError
 
 
@@ -85,3 +85,10 @@ def test_hostile_folder_name_is_taken(tmp_path: Path) -> None:
     make(tmp_path, 'it\'s a "project"\n$HOME/colabdev.toml')
     start = tmp_path / 'it\'s a "project"\n$HOME'
     assert find_project(start, None).path == start
+
+
+def test_dotfiles_repository_in_the_home_is_no_project(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    work = tmp_path / "work"
+    work.mkdir()
+    assert find_project(work, home=tmp_path) == Project(work, has_settings=False)

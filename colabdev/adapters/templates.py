@@ -1,0 +1,54 @@
+"""The projects that `init` starts from, as they travel in the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import colabdev
+from colabdev.errors import ColabdevError
+
+# What running a template in the checkout leaves beside it.
+_NOT_TEMPLATE = shutil.ignore_patterns("__pycache__", "runs", ".pytest_cache")
+
+
+class PackagedTemplates:
+    """`ports.Templates` in `colabdev/templates`; in a checkout they stand beside the package."""
+
+    def __init__(self) -> None:
+        package = Path(colabdev.__path__[0])
+        installed = package / "templates"
+        self._directory = installed if installed.is_dir() else package.parent / "templates"
+
+    def names(self) -> list[str]:
+        return sorted(entry.name for entry in self._directory.iterdir() if entry.is_dir())
+
+    def copy(self, name: str, target: Path) -> list[str]:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Made whole under another name first: half a project is worse than none.
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".colabdev-init-") as made:
+                staging = Path(made) / target.name
+                shutil.copytree(self._directory / name, staging, ignore=_NOT_TEMPLATE)
+                files = sorted(
+                    str(path.relative_to(staging)) for path in staging.rglob("*") if path.is_file()
+                )
+                _move(staging, target)
+        except OSError as exc:
+            raise ColabdevError(
+                f"cannot make the project in {target}: {exc.strerror or exc}",
+                hint="make room or give write access there, or choose another directory",
+            ) from exc
+        return files
+
+
+def _move(staging: Path, target: Path) -> None:
+    """Put what was made in its place. An empty directory that is there already is kept: somebody's
+    shell may stand in it."""
+    if not target.is_dir():
+        os.rename(staging, target)
+        return
+    for entry in sorted(staging.iterdir()):
+        os.rename(entry, target / entry.name)
