@@ -135,10 +135,7 @@ class LocalProvider:
 
 
 def find_login(environ: Mapping[str, str]) -> LocalLogin:
-    """The login of this computer's user: the python3 that a shell without our own venv finds.
-
-    It is asked for its name, as what stands on PATH may be a shim that needs the whole environment.
-    """
+    """The login of this computer's user: the python3 that a shell without our own venv finds."""
     ours = {os.path.join(environ["VIRTUAL_ENV"], "bin")} if environ.get("VIRTUAL_ENV") else set()
     if sys.prefix != sys.base_prefix:
         ours.add(os.path.dirname(sys.executable))
@@ -146,47 +143,42 @@ def find_login(environ: Mapping[str, str]) -> LocalLogin:
     path = os.pathsep.join(folder for folder in folders if folder not in ours)
     dropped = {"VIRTUAL_ENV", "PYTHONHOME", "PYTHONPATH"}
     clean = {key: value for key, value in environ.items() if key not in dropped} | {"PATH": path}
-    try:
-        asked = subprocess.run(
-            # Through env, because Popen would look `python3` up on our own PATH.
-            ["/usr/bin/env", "python3", "-c", _PRINT_EXECUTABLE],
-            env=clean,
-            cwd=os.path.expanduser("~"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_PYTHON_TIMEOUT_S,
-            check=False,
-        )
-        found = os.fsdecode(asked.stdout).strip()
-    except (OSError, subprocess.TimeoutExpired):
-        found = ""
-    if os.path.isabs(found):
-        return LocalLogin(found)
-    return LocalLogin(str(getattr(sys, "_base_executable", "") or sys.executable))
+    # Through env, because Popen would look `python3` up on our own PATH.
+    found = _ask_python(["/usr/bin/env", "python3"], clean, cwd=os.path.expanduser("~"))
+    return LocalLogin(found or str(getattr(sys, "_base_executable", "") or sys.executable))
 
 
 def checked_python(wanted: str) -> str:
     """The absolute path of the interpreter that the user named; `UsageError` when it is none."""
+    found = _ask_python([wanted], os.environ, cwd=None)
+    if found is None:
+        raise UsageError(
+            f"cannot use --python {wanted}: it is no Python that runs here",
+            hint="give the path of a python3, as `which -a python3` shows them",
+        )
+    return found
+
+
+def _ask_python(
+    command: Sequence[str], environment: Mapping[str, str], *, cwd: str | None
+) -> str | None:
+    """The path of the interpreter itself, as what the command names may be a shim that needs the
+    whole environment; None when nothing there says one."""
     try:
         asked = subprocess.run(
-            [wanted, "-c", _PRINT_EXECUTABLE],
+            [*command, "-c", _PRINT_EXECUTABLE],
+            env=environment,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_PYTHON_TIMEOUT_S,
             check=False,
         )
-        found = os.fsdecode(asked.stdout).strip()
     except (OSError, subprocess.TimeoutExpired):
-        found = ""
-    if not os.path.isabs(found):
-        raise UsageError(
-            f"cannot use --python {wanted}: it is no Python that runs here",
-            hint="give the path of a python3, as `which -a python3` shows them",
-        )
-    # A virtual environment's own python3 is wanted as it is, not the one it was made from.
-    return found
+        return None
+    found = os.fsdecode(asked.stdout).strip()
+    return found if os.path.isabs(found) else None
 
 
 def _running(files: SandboxFiles, deadline: float) -> SandboxRecord | None:
