@@ -12,7 +12,7 @@ from types import ModuleType
 import benchmarks
 from benchmarks.measure import Row, render_table, to_json
 
-NOT_BENCHES = {"__main__", "measure"}
+NOT_BENCHES = {"__main__", "measure", "way"}
 DEFAULT_ROUNDS = 5
 
 

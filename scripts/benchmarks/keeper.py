@@ -10,47 +10,20 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.measure import Row, against_limit, alternate, peak_rss_mb
-from colabdev.adapters.broker import KeeperClient
+from benchmarks.way import RTT_S, Way, direct, thin
 from colabdev.adapters.processes import run as run_process
-from colabdev.models import RuntimeRecord
 from tests.support.house import House
-from tests.support.relay import RelayProcess
 from tests.support.waiting import wait_until
 
 ROUNDS = 7
 
 KEEPER_LIMIT_MB = 80.0
 AGENT_LIMIT_MB = 40.0
-RTT_S = 0.1
-LINK_BITS_PER_S = 20e6
 FAST_BYTES = 64 << 20
 THIN_BYTES = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to the runtime: the keeper on it, ssh on it, and the relay in between if any."""
-
-    label: str
-    keeper: KeeperClient
-    ssh: Sequence[str]
-    master: Sequence[str]
-    relay: RelayProcess | None
-
-    def wire_bytes(self, work: Callable[[], object]) -> int | None:
-        """What one round of `work` costs on the wire, both directions; None without a relay."""
-        if self.relay is None:
-            return None
-        before = self.relay.do("counters")
-        work()
-        after = self.relay.do("counters")
-        return sum(after[key] - before[key] for key in ("bytes_up", "bytes_down"))
 
 
 def run(rounds: int) -> list[Row]:
@@ -195,47 +168,3 @@ def memory(house: House, way: Way) -> list[Row]:
     ]
     agent.close()
     return rows
-
-
-@contextmanager
-def direct(house: House) -> Iterator[Way]:
-    """The way there as it is: loopback."""
-    command = list(house.ssh_files.command("local", []))
-    with multiplexed(house, command) as master:
-        yield Way("loopback", house.keeper(), command, master, None)
-
-
-@contextmanager
-def thin(house: House) -> Iterator[Way]:
-    """The same runtime 100 ms away over 20 Mbit/s."""
-    machine = house.record().machine
-    assert machine is not None
-    with RelayProcess(machine.ssh.host, machine.ssh.port, RTT_S, LINK_BITS_PER_S) as relay:
-        house.change(lambda record: through(record, relay.port))
-        house.end_keeper()
-        keeper = house.keeper()
-        keeper.wait_ready(20)
-        command = [*house.ssh_files.command("local", ["-o", f"Port={relay.port}"])]
-        with multiplexed(house, command) as master:
-            yield Way("100 ms", keeper, command, master, relay)
-
-
-@contextmanager
-def multiplexed(house: House, command: Sequence[str]) -> Iterator[list[str]]:
-    """ssh over a ControlMaster that is up."""
-    socket_file = house.home / "master"
-    master = [command[0], "-o", f"ControlPath={socket_file}", *command[1:]]
-    subprocess.run([master[0], "-o", "ControlMaster=yes", "-fN", *master[1:]], check=True)
-    try:
-        yield master
-    finally:
-        # A cut on purpose may have ended it before.
-        subprocess.run([master[0], "-O", "exit", *master[1:]], check=False, capture_output=True)
-
-
-def through(record: RuntimeRecord, port: int) -> RuntimeRecord:
-    """The record with the relay's port in place of the runtime's own."""
-    assert record.machine is not None
-    return replace(
-        record, machine=replace(record.machine, ssh=replace(record.machine.ssh, port=port))
-    )
