@@ -21,6 +21,8 @@ CRASH_POINTS = frozenset(
         "down.released",
         "down.host_entry",
         "repair.copied",
+        "run.recorded",
+        "run.started",
         "state.staged",
         "state.replaced",
     }

@@ -89,6 +89,10 @@ class RuntimeNotFound(ColabdevError):
     """No runtime of that name, or none at all, is known here."""
 
 
+class JobNotFound(ColabdevError):
+    """No job of that id, or none at all, is known."""
+
+
 class RuntimeUnreachable(ColabdevError):
     """The runtime may well be alive, but nothing gets through to it now."""
 
@@ -105,6 +109,12 @@ class HostKeyMismatch(ColabdevError):
     """Somebody answered with another host key than the pinned one."""
 
     exit_code = ExitCode.HOST_KEY
+
+
+class GuardHalted(ColabdevError):
+    """A sync that would do what looks like an accident, or would enter somebody else's work dir."""
+
+    exit_code = ExitCode.GUARD
 
 
 class StateUnreadable(ColabdevError):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
+
+from colabdev.agent import jobdir
+from colabdev.agent.tree import Entry, Problem
 
 
 class RuntimeState(StrEnum):
@@ -161,3 +164,76 @@ class AgentHello:
     python: str
     pid: int
     facts: Mapping[str, object] = field(default_factory=dict)
+
+
+class JobState(StrEnum):
+    """How a job stands; the words of `agent/jobdir.py`, which are also those of `ps`."""
+
+    QUEUED = jobdir.QUEUED
+    STARTING = jobdir.STARTING
+    RUNNING = jobdir.RUNNING
+    SUCCEEDED = jobdir.SUCCEEDED
+    FAILED = jobdir.FAILED
+    STOPPED = jobdir.STOPPED
+    TIMED_OUT = jobdir.TIMED_OUT
+    LOST = jobdir.LOST
+    UNKNOWN = jobdir.UNKNOWN
+
+    @property
+    def is_end(self) -> bool:
+        """Nothing will come after it."""
+        return self.value in jobdir.ENDED_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """All that this computer remembers of one job; its `job.json`. No value of its environment."""
+
+    id: str
+    name: str
+    runtime: str
+    request_id: str
+    """The runtime's, so that a later machine of the same name is not taken for it."""
+    argv: tuple[str, ...]
+    """As typed: SCRIPT and its arguments, or `-m`, MODULE and its arguments."""
+    created: datetime
+    attempt: int = jobdir.FIRST_ATTEMPT
+    state: JobState = JobState.QUEUED
+    exit_code: int | None = None
+    signal: int | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    log_bytes: int | None = None
+    """How long the log of a job that has ended is; None before."""
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status as a shell would have it; None while, and when, nobody knows it."""
+        return self.exit_code if self.signal is None else 128 + self.signal
+
+
+class Absence(Enum):
+    """Why a file that sync once sent is not in the project's tree any more."""
+
+    GONE = "gone"
+    IGNORED = "ignored"
+    """It is here, and now ignored or excluded."""
+    UNKNOWN = "unknown"
+    """It could not be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeScan:
+    """A project's files as of now, and what cannot be synced: a path and the reason."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """How far a sync goes."""
+
+    dry_run: bool = False
+    force: bool = False
+    """Go on where the guard would halt."""

@@ -6,17 +6,23 @@ every implementation of a port.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
+from colabdev.agent.changes import Frame
+from colabdev.agent.tree import Entry
 from colabdev.models import (
+    Absence,
     AgentHello,
     ExitStatus,
+    JobRecord,
     Machine,
     Output,
     RuntimeRecord,
     StartRequest,
+    TreeScan,
 )
 
 Progress = Callable[[str], None]
@@ -119,6 +125,22 @@ class AgentStream(Protocol):
     ) -> tuple[Mapping[str, object], bytes]:
         """Ask and wait for the answer: its values and its body. One round trip."""
 
+    def stream(
+        self, kind: str, arguments: Mapping[str, object] | None = None
+    ) -> Iterator[tuple[Mapping[str, object], bytes]]:
+        """Ask, and give each frame of the answer as it comes. The frames say which is the last; a
+        reader that has enough before that closes the stream."""
+
+    def upload(
+        self, kind: str, arguments: Mapping[str, object], frames: Iterable[Frame]
+    ) -> tuple[Mapping[str, object], bytes]:
+        """Ask, send the frames after it, and wait for the answer. An agent that answers before their
+        end is sent no more, and must be let go of then."""
+
+    @property
+    def wire_bytes(self) -> int:
+        """How much was sent and received so far."""
+
     def close(self) -> None:
         """Let the agent end."""
 
@@ -149,6 +171,62 @@ class Keepers(Protocol):
     def ensure(self, name: str) -> Keeper:
         """The runtime's keeper, started now when none of this version answers."""
 
+    def stop(self, record: RuntimeRecord) -> None:
+        """End the runtime's keeper, also one that does not answer; returns when it is gone."""
+
+
+class JobStore(Protocol):
+    """This computer's copies of jobs: what is known of each, and its log as far as it came here."""
+
+    def ids(self) -> Sequence[str]:
+        """The jobs that have a record, readable or not, sorted."""
+
+    def load(self, job_id: str) -> JobRecord | None:
+        """The record, None when there is none; `StateUnreadable` when there is and it makes no sense."""
+
+    def create(self, job: JobRecord) -> bool:
+        """Write the record of a new job; False when the id is taken."""
+
+    def save(self, job: JobRecord) -> None:
+        """Write the record, atomically and durably."""
+
+    def delete(self, job_id: str) -> None:
+        """Forget the job and its log. Harmless when it is forgotten already."""
+
+    def append(self, job_id: str, attempt: int, offset: int, data: bytes) -> None:
+        """Add what the log has from `offset` on. What is there already is not added again, and
+        nothing is added behind a gap: the copy is a prefix of the log, whoever else writes it."""
+
+    def log_size(self, job_id: str, attempt: int) -> int:
+        """How much of the log is here; so also where to go on."""
+
+    def read_log(self, job_id: str, attempt: int, offset: int) -> bytes:
+        """The next piece of the copy from `offset` on; b"" at its end."""
+
+
+class LocalTree(Protocol):
+    """A project's files on this computer."""
+
+    def scan(self) -> TreeScan:
+        """Look at all of them now. What cannot be read is a problem, never a file that is not there."""
+
+    def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:
+        """Why each of these, which the last scan did not find, is no part of the project."""
+
+    def read(self, entry: Entry) -> Iterator[bytes]:
+        """The content, in pieces; OSError when it cannot be read any more."""
+
+
+class Templates(Protocol):
+    """The projects that `init` starts from."""
+
+    def names(self) -> Sequence[str]:
+        """The templates there are, sorted."""
+
+    def copy(self, name: str, target: Path) -> Sequence[str]:
+        """Put the template at `target`, missing or an empty directory, whole or not at all; returns
+        its files, relative."""
+
 
 class HostEntries(Protocol):
     """Our part of the OpenSSH configuration: one `Host` stanza and one pinned key per runtime."""
@@ -156,11 +234,23 @@ class HostEntries(Protocol):
     def public_key(self) -> str:
         """This computer's public key, made at first use, as an `authorized_keys` line."""
 
+    def taken_by(self, name: str) -> str:
+        """Where the user's own configuration has a `Host` of that very name; "" when the name is free,
+        or ours already."""
+
     def write(self, record: RuntimeRecord) -> None:
-        """Make `ssh ALIAS` reach the runtime; the record must have a machine."""
+        """Make our own configuration reach the runtime; the record must have a machine."""
+
+    def include(self) -> str:
+        """Make the user's main configuration include ours. Returns "", or, when that file cannot be
+        changed, a sentence with the line that the user may add to it."""
 
     def remove(self, name: str) -> None:
         """Take the stanza and the pinned key out. Harmless when they are out already."""
 
     def command(self, name: str, arguments: Sequence[str]) -> Sequence[str]:
         """The argument list of the system ssh that reaches the runtime through our stanza."""
+
+    def short_command(self, name: str) -> Sequence[str]:
+        """The shortest argument list that does: plain `ssh ALIAS` if ssh says that our stanza is what
+        it takes then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ from tests.support.waiting import wait_until
 
 CONNECT = sorted(point for point in CRASH_POINTS if point.startswith(("connect.", "state.")))
 DOWN = sorted(point for point in CRASH_POINTS if point.startswith("down."))
+RUN = sorted(point for point in CRASH_POINTS if point.startswith("run."))
 REPAIR = sorted(point for point in CRASH_POINTS if point.startswith("repair."))
 
 
@@ -28,7 +30,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def test_every_crash_point_is_tried() -> None:
-    assert {*CONNECT, *DOWN, *REPAIR} == CRASH_POINTS
+    assert {*CONNECT, *DOWN, *REPAIR, *RUN} == CRASH_POINTS
 
 
 @pytest.mark.parametrize("point", CONNECT)
@@ -75,6 +77,23 @@ def test_repair_killed_forgets_nothing(house: House, point: str) -> None:
     assert state_file.read_text() == '{"schema": 1, "name": "local"'
     assert house.colabdev("doctor", "--repair", "local").returncode == 0
     assert [runtime["state"] for runtime in house.status()] == ["ready"]
+
+
+@pytest.mark.parametrize("point", RUN)
+def test_run_killed_starts_its_job_once_or_never_and_says_which(house: House, point: str) -> None:
+    house.connect()
+    crash(house, point, "run", "--name", "job", "sh", "-c", "echo ran >> ran")
+    [job] = json.loads(house.colabdev("ps", "--json").stdout)["jobs"]
+    ran = Path(house.record().workdir or "") / "ran"
+    if point == "run.recorded":
+        assert job["state"] == "queued"
+        assert not ran.exists()
+        return
+    done = house.colabdev("logs", "-f", job["id"])
+    assert done.returncode == 0, done.stderr
+    assert ran.read_text() == "ran\n"
+    [job] = json.loads(house.colabdev("ps", "--json").stdout)["jobs"]
+    assert (job["state"], job["exit_code"]) == ("succeeded", 0)
 
 
 def test_commands_killed_at_random_moments_leave_nothing(house: House) -> None:

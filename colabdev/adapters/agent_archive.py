@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from importlib import resources
 
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
-_ENTRY = f"import sys\nfrom {_PACKAGE_IN_ARCHIVE}.__main__ import main\nsys.exit(main())\n"
+# A job's supervisor starts with no more of the agent than it needs.
+_ENTRY = f"""import sys
+if sys.argv[1:2] == ["supervise"]:
+    from {_PACKAGE_IN_ARCHIVE}.supervisor import main
+    sys.exit(main(sys.argv[2:]))
+from {_PACKAGE_IN_ARCHIVE}.__main__ import main
+sys.exit(main())
+"""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

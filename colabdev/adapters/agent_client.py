@@ -70,6 +70,13 @@ def parse_hello(header: Mapping[str, object]) -> AgentHello:
     )
 
 
+def encode_request(
+    kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+) -> bytes:
+    """A request's frame."""
+    return wire.encode({"request": kind, "arguments": dict(arguments or {})}, body)
+
+
 def exchange(
     send: Callable[[bytes], object],
     read: Callable[[int], bytes],
@@ -82,7 +89,12 @@ def exchange(
     A stream that ends instead of answering raises ConnectionError. The agent's refusals become
     `ColabdevError`s; its bugs, and bytes that are no answer, `ProtocolError`s.
     """
-    send(wire.encode({"request": kind, "arguments": dict(arguments or {})}, body))
+    send(encode_request(kind, arguments, body))
+    return read_answer(read, kind)
+
+
+def read_answer(read: Callable[[int], bytes], kind: str) -> tuple[Mapping[str, object], bytes]:
+    """The next frame of the answer to a request that was sent; see `exchange`."""
     try:
         frame = wire.read_frame(read)
     except wire.Truncated as exc:
@@ -100,6 +112,8 @@ def exchange(
 
 def _agent_error(kind: str, failure: Mapping[str, object]) -> ColabdevError:
     message = str(failure.get("message"))
+    if failure.get("type") == "refused":
+        return ColabdevError(message, hint=str(failure.get("hint") or ""))
     if failure.get("type") == "os":
         return ColabdevError(
             f"the runtime cannot {kind}: {message}", hint="colabdev ssh -- df -h shows its disks"

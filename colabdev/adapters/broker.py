@@ -8,27 +8,32 @@ is the stream itself; after `exec` it carries frames until `{"exit": …}`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import selectors
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from colabdev.adapters.agent_client import exchange, parse_hello
+from colabdev.adapters.agent_client import encode_request, exchange, parse_hello, read_answer
 from colabdev.adapters.handshake import HandshakeFailed, prove_as_client
+from colabdev.adapters.store import FileStore
 from colabdev.agent import wire
 from colabdev.errors import ColabdevError, RuntimeUnreachable, error_from_json
 from colabdev.models import AgentHello, ExitStatus, KeeperAddress, Output, RuntimeRecord
-from colabdev.ports import RuntimeStore
 from colabdev.version import VERSION
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 3.0
+HUNG_AFTER_S = 3.0
 START_TIMEOUT_S = 20.0
 REPLY_MARGIN_S = 10.0
-_RESPAWN_INTERVAL_S = 0.2
+_POLL_S = 0.1
 
 
 class KeeperUnavailable(RuntimeUnreachable):
@@ -74,6 +79,12 @@ class KeeperSocket:
             return wire.read_frame(self._reader.read)
         except (wire.WireError, ConnectionError):
             return None
+
+    def has_input(self) -> bool:
+        """Whether something arrived that nobody read, or the other side hung up."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def end_writing(self) -> None:
         with contextlib.suppress(OSError):
@@ -158,17 +169,50 @@ class KeeperAgent:
         self._name = name
         self._connection = connection
         self.hello = hello
+        self.wire_bytes = 0
 
     def request(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> tuple[Mapping[str, object], bytes]:
         try:
-            return exchange(self._connection.send, self._connection.read, kind, arguments, body)
+            return exchange(self._send, self._read, kind, arguments, body)
+        except OSError as exc:
+            raise cut_off(self._name) from exc
+
+    def stream(
+        self, kind: str, arguments: Mapping[str, object] | None = None
+    ) -> Iterator[tuple[Mapping[str, object], bytes]]:
+        try:
+            yield self.request(kind, arguments)
+            while True:
+                yield read_answer(self._read, kind)
+        except OSError as exc:
+            raise cut_off(self._name) from exc
+
+    def upload(
+        self, kind: str, arguments: Mapping[str, object], frames: Iterable[wire.Frame]
+    ) -> tuple[Mapping[str, object], bytes]:
+        try:
+            self._send(encode_request(kind, arguments))
+            for header, body in frames:
+                if self._connection.has_input():
+                    break
+                self._send(wire.encode(header, body))
+            return read_answer(self._read, kind)
         except OSError as exc:
             raise cut_off(self._name) from exc
 
     def close(self) -> None:
         self._connection.close()
+
+    def _send(self, data: bytes) -> None:
+        self._connection.send(data)
+        self.wire_bytes += len(data)
+
+    def _read(self, count: int) -> bytes:
+        data = self._connection.read(count)
+        self.wire_bytes += len(data)
+        return data
 
 
 class KeeperProcess:
@@ -221,7 +265,7 @@ class KeeperProcess:
 class LocalKeepers:
     """`ports.Keepers`: the keepers of this computer, found through the state files."""
 
-    def __init__(self, store: RuntimeStore, spawn: Callable[[str], None]) -> None:
+    def __init__(self, store: FileStore, spawn: Callable[[str], Mapping[str, Any]]) -> None:
         self._store = store
         self._spawn = spawn
 
@@ -237,8 +281,8 @@ class LocalKeepers:
         return client
 
     def ensure(self, name: str) -> KeeperClient:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
+        begun = time.monotonic()
+        while time.monotonic() - begun < START_TIMEOUT_S:
             record = self._store.load(name)
             if record is None:
                 raise RuntimeUnreachable(
@@ -247,21 +291,45 @@ class LocalKeepers:
             keeper = self.find(record)
             if keeper is not None:
                 return keeper
-            if time.monotonic() > deadline:
-                raise _does_not_answer(name, record.keeper)
             if record.keeper is not None and record.keeper.version != VERSION:
-                KeeperClient(name, record.keeper).quit()
-            self._spawn(name)
-            if self._store_has_no_keeper(name):
-                time.sleep(_RESPAWN_INTERVAL_S)  # The one before is still leaving.
+                self.stop(record)
+            said = self._spawn(name)
+            if "error" in said:
+                raise error_from_json(said["error"])
+            if "ready" not in said:
+                # Another keeper holds the lock: it is starting, leaving, or does not answer any more.
+                if time.monotonic() - begun > HUNG_AFTER_S:
+                    self._kill(name)
+                time.sleep(_POLL_S)
+        raise ColabdevError(
+            f"cannot start the keeper of {name!r} within {START_TIMEOUT_S:.0f} s",
+            hint=f"colabdev doctor; end process {self._store.keeper_pid(name)} if it hangs",
+        )
 
-    def _store_has_no_keeper(self, name: str) -> bool:
-        record = self._store.load(name)
-        return record is None or record.keeper is None
+    def stop(self, record: RuntimeRecord) -> None:
+        if record.keeper is not None:
+            KeeperClient(record.name, record.keeper).quit()
+        deadline = time.monotonic() + HUNG_AFTER_S
+        while (pid := self._store.keeper_pid(record.name)) is not None:
+            if time.monotonic() > deadline:
+                self._kill(record.name)
+            if time.monotonic() > deadline + HUNG_AFTER_S:
+                raise ColabdevError(
+                    f"cannot end the keeper of {record.name!r}", hint=f"end process {pid}"
+                )
+            time.sleep(_POLL_S)
+
+    def _kill(self, name: str) -> None:
+        """End a keeper that holds its lock and does not answer, if that is surely what it is."""
+        pid = self._store.keeper_pid(name)
+        if pid is not None and is_keeper(pid, name):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
-def spawn_keeper(name: str, environment: Mapping[str, str]) -> None:
-    """Start a keeper in the background and wait until it listens, or ends because another one does."""
+def spawn_keeper(name: str, environment: Mapping[str, str]) -> Mapping[str, Any]:
+    """Start a keeper in the background. Returns what it said: `ready` once it listens, `error` when
+    it cannot, nothing when another one holds the lock."""
     keeper = subprocess.Popen(
         [sys.executable, "-P", "-m", "colabdev.keeper", name],
         stdin=subprocess.DEVNULL,
@@ -275,9 +343,21 @@ def spawn_keeper(name: str, environment: Mapping[str, str]) -> None:
     )
     assert keeper.stdout is not None, "opened with a pipe"
     with keeper.stdout:
-        keeper.stdout.readline()
+        line = keeper.stdout.readline()
     # It outlives us; should it end before, somebody must take its status.
     threading.Thread(target=keeper.wait, daemon=True).start()
+    said = json.loads(line) if line else {}
+    assert isinstance(said, dict), "a keeper says a JSON object"
+    return said
+
+
+def is_keeper(pid: int, name: str) -> bool:
+    """Whether the process is that runtime's keeper. Without /proc the lock's word is taken for it."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return not Path("/proc/self").exists()
+    return b"colabdev.keeper" in words and name.encode("ascii") in words
 
 
 def cut_off(name: str) -> RuntimeUnreachable:
@@ -295,15 +375,3 @@ def _detached_flags() -> int:
     if sys.platform != "win32":
         return 0
     return subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
-
-
-def _does_not_answer(name: str, address: KeeperAddress | None) -> ColabdevError:
-    if address is None:
-        return ColabdevError(
-            f"cannot start the keeper of {name!r}: it ended at once",
-            hint="colabdev doctor shows its log",
-        )
-    return ColabdevError(
-        f"the keeper of {name!r} (process {address.pid}) runs but does not answer",
-        hint=f"end process {address.pid}, then type the command again",
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,8 +11,12 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import StateNotWritable
 
 
-def write_atomic(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+def write_atomic(
+    path: Path, content: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
     """Replace `path` by `content` so that a reader, and a crash at any moment, sees the old or the new.
+
+    `owner` is the user and group it is to belong to, where there are such.
 
     Raises OSError when it cannot be written; the old file is then as it was.
     """
@@ -21,6 +26,8 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if owner is not None and sys.platform != "win32":
+            os.chown(staging, *owner)
         os.chmod(staging, mode)
         crash_point("state.staged")
         os.replace(staging, path)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from filelock import FileLock, Timeout
 
 from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
+from colabdev.adapters.user_ssh_config import UserSshConfig
 from colabdev.core import ssh_config
 from colabdev.errors import ColabdevError
 from colabdev.models import RuntimeRecord
@@ -29,20 +30,25 @@ class SshFiles:
         self._directory = main_config.parent / "colabdev"
         self.config_file = self._directory / "config"
         self.private_key_file = self._directory / "id_ed25519"
+        self._public_key_file = self._directory / "id_ed25519.pub"
         self._known_hosts = self._directory / "known_hosts"
+        self._user_config = UserSshConfig(main_config, self.config_file)
 
     def public_key(self) -> str:
         with self._locked():
             if not self.private_key_file.exists():
                 self._make_key()
             try:
-                return self._private_key_line()
+                public = self._private_key_line()
             except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as exc:
                 # TypeError is what cryptography raises for a key with a passphrase.
                 raise ColabdevError(
                     f"cannot use this computer's key {self.private_key_file}: {exc}",
                     hint="rename that file; the next connect makes a new key",
                 ) from exc
+            # ssh offers what stands in the .pub file, whatever the private key is.
+            self._edit(self._public_key_file, lambda _: f"{public} colabdev\n")
+            return public
 
     def write(self, record: RuntimeRecord) -> None:
         assert record.machine is not None, "written when the runtime has an address"
@@ -60,6 +66,17 @@ class SshFiles:
                 self.config_file, lambda text: ssh_config.put_stanza(text, record.name, stanza)
             )
 
+    def taken_by(self, name: str) -> str:
+        ssh_config.check_expressible(self._directory)
+        # With a stanza of ours the name is ours; a Host of the user's then adds options to it.
+        if self._stanza(name):
+            return ""
+        return self._user_config.host_named(name)
+
+    def include(self) -> str:
+        with self._locked():
+            return self._user_config.include()
+
     def remove(self, name: str) -> None:
         if not self._directory.exists():
             return
@@ -70,6 +87,11 @@ class SshFiles:
     def command(self, name: str, arguments: Sequence[str]) -> list[str]:
         return ["ssh", "-F", str(self.config_file), name, *arguments]
 
+    def short_command(self, name: str) -> list[str]:
+        if self._user_config.takes(name, self._stanza(name), self.config_file):
+            return ["ssh", *self._user_config.ssh_options, name]
+        return self.command(name, [])
+
     def _make_key(self) -> None:
         key = Ed25519PrivateKey.generate()
         private = key.private_bytes(
@@ -78,9 +100,6 @@ class SshFiles:
             serialization.NoEncryption(),
         )
         self._write(self.private_key_file, private)
-        self._write(
-            self.private_key_file.with_suffix(".pub"), f"{_public_line(key)} colabdev\n".encode()
-        )
 
     def _private_key_line(self) -> str:
         content = self.private_key_file.read_bytes()
@@ -89,17 +108,23 @@ class SshFiles:
             raise ValueError("it is not an ed25519 key")
         return _public_line(key)
 
+    def _stanza(self, name: str) -> str:
+        return ssh_config.stanza_of(self._read(self.config_file), name)
+
     def _edit(self, path: Path, change: Callable[[str], str]) -> None:
+        before = self._read(path)
+        after = change(before)
+        if after != before:
+            self._write(path, os.fsencode(after))  # Paths in it may be no UTF-8.
+
+    def _read(self, path: Path) -> str:
         try:
-            before = os.fsdecode(path.read_bytes()) if path.exists() else ""
+            return os.fsdecode(path.read_bytes()) if path.exists() else ""
         except OSError as exc:
             raise ColabdevError(
                 f"cannot read {_WHAT} in {path}: {exc.strerror}",
                 hint=f"move {path.name} there out of the way; the next connect writes it anew",
             ) from exc
-        after = change(before)
-        if after != before:
-            self._write(path, os.fsencode(after))  # Paths in it may be no UTF-8.
 
     def _write(self, path: Path, content: bytes) -> None:
         try:
@@ -111,7 +136,8 @@ class SshFiles:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        make_private_directory(self._directory, what=_WHAT, variable=SSH_CONFIG_VARIABLE)
+        for directory in (self._directory.parent, self._directory):  # ~/.ssh may be new, too.
+            make_private_directory(directory, what=_WHAT, variable=SSH_CONFIG_VARIABLE)
         lock = FileLock(self._directory / ".lock", mode=0o600)
         try:
             lock.acquire(timeout=_LOCK_TIMEOUT_S)

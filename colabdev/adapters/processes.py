@@ -125,7 +125,8 @@ def become(argv: Sequence[str]) -> int:
     another (Windows), wait for it and return its status."""
     try:
         if sys.platform != "win32":
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             os.execvp(argv[0], list(argv))
         return subprocess.run(argv, check=False).returncode
     except FileNotFoundError as exc:
@@ -142,6 +143,22 @@ def ssh_version() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+
+
+def ask_ssh(arguments: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
+    """What the system's ssh answers, without connecting to anything; None without an answer."""
+    try:
+        return subprocess.run(
+            ["ssh", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=10,  # The user's `Match exec` may run anything.
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
 
 
 def _feed(process: RemoteProcess, stdin: bytes) -> None:

@@ -134,7 +134,7 @@ class SshConnection:
             ) from exc
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise RuntimeUnreachable(
-                f"cannot start SSH with {self._where}: {exc or type(exc).__name__}",
+                f"cannot start SSH with {self._where}: {_handshake_cause(exc)}",
                 hint="colabdev status says whether the runtime still exists",
             ) from exc
 
@@ -284,3 +284,9 @@ class _HeardSocket:
 
 def _fingerprint(key: paramiko.PKey) -> str:
     return key.fingerprint.removeprefix("SHA256:")
+
+
+def _handshake_cause(exc: Exception) -> str:
+    if "banner" in str(exc):
+        return "it took the connection and said nothing; it hangs, or is no SSH server"
+    return str(exc) or "it hung up"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
+from colabdev.core.names import is_runtime_name
 from colabdev.core.records import RecordUnreadable, format_record, parse_record, salvage
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, StateNotWritable, StateUnreadable
@@ -46,7 +48,8 @@ class FileStore:
                 f"cannot list {self._records}: {exc.strerror}",
                 hint=f"give read access there, or set {STATE_VARIABLE} to another directory",
             ) from exc
-        return sorted(file.removesuffix(".json") for file in files if file.endswith(".json"))
+        names = (file.removesuffix(".json") for file in files if file.endswith(".json"))
+        return sorted(name for name in names if is_runtime_name(name))
 
     def load(self, name: str) -> RuntimeRecord | None:
         text = self._read(name)
@@ -86,20 +89,23 @@ class FileStore:
     def replace_unreadable(self, name: str, record: RuntimeRecord | None) -> str:
         path = self._path(name)
         with self._lock(name, "write", _WRITE_LOCK_TIMEOUT_S):
-            aside = next(
-                candidate
-                for number in range(1, 10_000)
-                if not (candidate := path.with_suffix(f".unreadable-{number}")).exists()
-            )
             try:
-                # Copied, not renamed: at no moment may the name be without a state file, or a crash
-                # here would forget a runtime that runs.
-                shutil.copy2(path, aside)
-                crash_point("repair.copied")
-                if record is None:
-                    path.unlink()
+                aside = next(
+                    candidate
+                    for number in range(1, 10_000)
+                    if not (candidate := path.with_suffix(f".unreadable-{number}")).exists()
+                )
+                if path.is_dir():
+                    path.rename(aside)
                 else:
+                    # Copied, not renamed: at no moment may the name be without a state file, or a
+                    # crash here would forget a runtime that runs.
+                    shutil.copy2(path, aside)
+                crash_point("repair.copied")
+                if record is not None:
                     write_atomic(path, format_record(record).encode("utf-8"))
+                else:
+                    path.unlink(missing_ok=True)
             except OSError as exc:
                 raise self._not_writable(exc) from exc
             return str(aside)
@@ -109,10 +115,46 @@ class FileStore:
         with self._lock(name, "operation", _OPERATION_LOCK_TIMEOUT_S):
             yield
 
+    def computer_id(self) -> str:
+        """What tells this computer from others, made at first use."""
+        path = self.state_dir / "computer"
+        try:
+            known = path.read_text(encoding="ascii").strip() if path.exists() else ""
+            if known:
+                return known
+            with self._lock("computer", "write", _WRITE_LOCK_TIMEOUT_S):
+                if not path.exists():
+                    write_atomic(path, f"{uuid.uuid4()}\n".encode("ascii"))
+                return path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise StateUnreadable(
+                f"cannot read {path}, which names this computer: {exc}",
+                hint=f"give read and write access there, or set {STATE_VARIABLE}",
+            ) from exc
+
     def keeper_lock(self, name: str) -> FileLock:
         """The lock a keeper holds for its whole life; free means that no keeper runs."""
         self._make_directories()
         return FileLock(self._locks / f"{name}.keeper.lock", mode=0o600)
+
+    def write_keeper_pid(self, name: str) -> None:
+        """Say who holds the keeper's lock; called by the holder."""
+        (self._locks / f"{name}.keeper.pid").write_text(str(os.getpid()))
+
+    def keeper_pid(self, name: str) -> int | None:
+        """The process that holds the keeper's lock; None when it is free."""
+        lock = self.keeper_lock(name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            pass
+        else:
+            lock.release()
+            return None
+        try:
+            return int((self._locks / f"{name}.keeper.pid").read_text())
+        except (OSError, ValueError):
+            return None
 
     @contextmanager
     def _lock(self, name: str, purpose: str, timeout_s: float) -> Iterator[None]:
@@ -148,6 +190,9 @@ class FileStore:
     def _write(self, record: RuntimeRecord) -> None:
         try:
             write_atomic(self._path(record.name), format_record(record).encode("utf-8"))
+            # What a writer left that was killed; we hold the lock, so nobody is writing now.
+            for leftover in self._records.glob(f".{record.name}.json.*"):
+                leftover.unlink()
         except OSError as exc:
             raise self._not_writable(exc) from exc
 

@@ -9,12 +9,14 @@ import os
 import platform
 import sys
 import traceback
-from typing import Any, BinaryIO, Callable, Dict, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import probe, wire
+from . import jobs, probe, sync, wire, workdir
+from .refusal import Refusal
 
 Answer = Tuple[Dict[str, Any], bytes]
 Handler = Callable[[Dict[str, Any], bytes], Answer]
+Stream = Callable[[Dict[str, Any], bytes], Iterator[Answer]]
 
 
 def answer_ping(arguments: Dict[str, Any], body: bytes) -> Answer:
@@ -24,9 +26,9 @@ def answer_ping(arguments: Dict[str, Any], body: bytes) -> Answer:
 
 def answer_prepare(arguments: Dict[str, Any], body: bytes) -> Answer:
     """Make the work dir; done twice it is done once."""
-    workdir = str(arguments["workdir"])
-    os.makedirs(os.fsencode(workdir), exist_ok=True)
-    return {"workdir": workdir}, b""
+    path = str(arguments["workdir"])
+    workdir.make(path)
+    return {"workdir": path}, b""
 
 
 def answer_probe(arguments: Dict[str, Any], body: bytes) -> Answer:
@@ -35,48 +37,78 @@ def answer_probe(arguments: Dict[str, Any], body: bytes) -> Answer:
 
 
 HANDLERS: Dict[str, Handler] = {
+    "job.list": jobs.answer_list,
+    "job.status": jobs.answer_status,
+    "job.stop": jobs.answer_stop,
     "ping": answer_ping,
     "prepare": answer_prepare,
     "probe": answer_probe,
+    "sync.compare": sync.compare,
 }
 
 
-def answer(header: Dict[str, Any], body: bytes) -> Answer:
+STREAMS: Dict[str, Stream] = {
+    "job.follow": jobs.follow_log,
+    "job.start": jobs.start,
+}
+"""The requests that are answered by any number of frames."""
+
+UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
+    "sync.apply": sync.apply,
+}
+"""The requests that are followed by any number of frames."""
+
+
+def answers(header: Dict[str, Any], body: bytes, upload: sync.Upload) -> Iterator[Answer]:
     """The answer to one request; a failure is an answer too, so that the loop goes on."""
-    kind = header.get("request")
-    handler = HANDLERS.get(str(kind))
-    if handler is None:
-        return _failure("unknown_request", "this agent knows no request {!r}".format(kind))
+    kind = str(header.get("request"))
+    arguments = dict(header.get("arguments") or {})
     try:
-        return handler(dict(header.get("arguments") or {}), body)
+        if kind in STREAMS:
+            yield from STREAMS[kind](arguments, body)
+        elif kind in UPLOADS:
+            yield UPLOADS[kind](arguments, upload)
+        elif kind in HANDLERS:
+            yield HANDLERS[kind](arguments, body)
+        else:
+            message = "this agent knows no request {!r}".format(header.get("request"))
+            yield _failure("unknown_request", message)
+    except Refusal as exc:
+        yield _failure("refused", exc.message, hint=exc.hint)
+    except wire.WireError:
+        raise  # The stream itself is broken: nobody can be answered.
     except OSError as exc:
-        return _failure("os", str(exc), errno=exc.errno)
+        yield _failure("os", str(exc), errno=exc.errno)
     except Exception:  # noqa: BLE001  The loop is a boundary: a bug is reported, not hung up on.
-        return _failure("bug", traceback.format_exc())
+        yield _failure("bug", traceback.format_exc())
 
 
 def _failure(kind: str, message: str, **details: Any) -> Answer:
     return {"error": dict(details, type=kind, message=message)}, b""
 
 
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+def serve(requests: BinaryIO, outlet: BinaryIO) -> None:
     """Say hello, then answer until `requests` ends."""
     hello = {
         "protocol": wire.PROTOCOL,
         "python": platform.python_version(),
         "pid": os.getpid(),
     }
-    _send(answers, hello, b"")
+    _send(outlet, hello, b"")
     while True:
         frame = wire.read_frame(requests.read)
         if frame is None:
             return
-        _send(answers, *answer(*frame))
+        upload = sync.Upload(requests.read)
+        for answer in answers(*frame, upload):
+            _send(outlet, *answer)
+        if frame[0].get("request") in UPLOADS:
+            upload.skip_rest()
 
 
-def _send(answers: BinaryIO, header: Dict[str, Any], body: bytes) -> None:
-    answers.write(wire.encode(header, body))
-    answers.flush()
+def _send(outlet: BinaryIO, header: Dict[str, Any], body: bytes) -> None:
+    outlet.write(wire.encode(header, body))
+    outlet.flush()
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ Imports stand inside functions here so that `--help` and `status` load nothing t
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,21 +14,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from colabdev.cli import boundary, doctor, render, runtimes, settings, shell
+from colabdev.cli import boundary, doctor, jobs, output, projects, runtimes, settings, shell, sync
 from colabdev.errors import EXIT_CODE_MEANINGS, AuthNeeded, ColabdevError
 from colabdev.version import VERSION
 
 if TYPE_CHECKING:
+    from colabdev.adapters.broker import LocalKeepers
     from colabdev.adapters.host_entries import SshFiles
+    from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.store import FileStore
+    from colabdev.adapters.templates import PackagedTemplates
     from colabdev.config.places import Places
     from colabdev.config.project import Project
-    from colabdev.ports import Provider
+    from colabdev.models import RuntimeRecord
+    from colabdev.ports import Progress, Provider
     from colabdev.services.doctor import Doctor
+    from colabdev.services.job_logs import JobLogs
+    from colabdev.services.jobs import Jobs, RunRequest
     from colabdev.services.plan import ConnectRequest
+    from colabdev.services.projects import Projects
     from colabdev.services.runtimes import Runtimes
+    from colabdev.services.sync import SyncedProject, Syncer, SyncReport
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
+
+_WITH_A_JOBS_STATUS = ("run",)
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
   local      colabdev connect --provider local   a sandbox on this computer, no account
@@ -44,24 +55,26 @@ class Wiring:
 
         return Places.from_environment(os.environ)
 
-    @property
-    def default_name(self) -> str | None:
-        """The runtime named by the environment."""
-        return os.environ.get("COLABDEV_NAME") or None
+    def named(self, typed: str | None) -> str | None:
+        """The runtime that was typed, else the one that the environment names."""
+        return typed if typed is not None else os.environ.get("COLABDEV_NAME") or None
 
     def runtimes(self) -> Runtimes:
-        from colabdev.adapters.broker import LocalKeepers, spawn_keeper
         from colabdev.services.runtimes import Runtimes
 
-        store = self.store()
-        environment = {**os.environ, **self.places().variables()}
         return Runtimes(
-            store=store,
+            store=self.store(),
             provider=self.provider,
             provider_names=("local",),
-            keepers=LocalKeepers(store, lambda name: spawn_keeper(name, environment)),
+            keepers=self.keepers(),
             host_entries=self.host_entries(),
         )
+
+    def keepers(self) -> LocalKeepers:
+        from colabdev.adapters.broker import LocalKeepers, spawn_keeper
+
+        environment = {**os.environ, **self.places().variables()}
+        return LocalKeepers(self.store(), lambda name: spawn_keeper(name, environment))
 
     def store(self) -> FileStore:
         from colabdev.adapters.store import FileStore
@@ -86,8 +99,11 @@ class Wiring:
             hint="colabdev connect --provider local",
         )
 
-    def connect_request(self, name: str | None, provider: str | None) -> ConnectRequest:
-        from colabdev.services.plan import ProjectWishes, plan_connect
+    def connect_request(
+        self, name: str | None, provider: str | None, python: str | None
+    ) -> ConnectRequest:
+        from colabdev.core.names import check_runtime_name
+        from colabdev.services.plan import ProjectWishes, Typed, plan_connect
 
         project = self._project()
         wishes = None
@@ -95,12 +111,125 @@ class Wiring:
             wishes = ProjectWishes(path=str(project.path), name=project.path.name)
             if project.has_settings:
                 wishes = self._wishes(project)
-        return plan_connect(name, provider, wishes, known_providers=PROVIDERS)
+        if python is not None:
+            from colabdev.providers.local import checked_python
+
+            python = checked_python(python)
+        known = self.store().load(check_runtime_name(name)) if name is not None else None
+        return plan_connect(
+            Typed(name, provider, python),
+            wishes,
+            known_providers=PROVIDERS,
+            up=known.provider if known else None,
+        )
 
     def project_path(self) -> str | None:
         """The folder of the project we stand in, if it is one."""
         project = self._project()
         return str(project.path) if project else None
+
+    def run_request(
+        self,
+        words: Sequence[str],
+        *,
+        module: str | None,
+        runtime: str | None,
+        name: str | None,
+        env: Sequence[str],
+        in_place: bool,
+        sync: bool,
+    ) -> RunRequest:
+        from colabdev.config.scripts import Standpoint, find_program, parse_variables
+        from colabdev.services.jobs import RunRequest
+
+        project = self._project()
+        standpoint = Standpoint(_working_directory(), project.path if project else None, here=sync)
+        program = find_program(words, standpoint, module=module, name=name)
+        variables = parse_variables(env)
+        project_name = None
+        if project is not None:
+            project_name = project.path.name
+            if project.has_settings:
+                from colabdev.config.settings import load_settings
+
+                settings = load_settings(project.settings_file)
+                project_name = settings.project.name or project_name
+                variables = {**settings.job.env, **variables}
+        return RunRequest(
+            program=program,
+            runtime=self.named(runtime),
+            project_path=str(project.path) if project else None,
+            project_name=project_name,
+            env=variables,
+            in_place=in_place,
+            sync=sync,
+        )
+
+    def job_store(self) -> FileJobStore:
+        from colabdev.adapters.job_store import FileJobStore
+
+        return FileJobStore(self.places().state_dir)
+
+    def job_logs(self) -> JobLogs:
+        from colabdev.services.job_logs import JobLogs
+
+        return JobLogs(runtimes=self.store(), keepers=self.keepers(), jobs=self.job_store())
+
+    def jobs(self) -> Jobs:
+        from colabdev.services.jobs import Jobs
+
+        return Jobs(
+            runtimes=self.store(),
+            choose=self.runtimes().choose,
+            keepers=self.keepers(),
+            jobs=self.job_store(),
+            logs=self.job_logs(),
+            sync=self._sync_for_a_job,
+        )
+
+    def _sync_for_a_job(self, runtime: RuntimeRecord, progress: Progress) -> SyncReport:
+        from colabdev.core.sizes import parse_size
+        from colabdev.models import SyncOptions
+
+        project = self.synced_project(parse_size(sync.DEFAULT_MAX_SIZE))
+        return self.syncer().sync_project(runtime, project, SyncOptions(), progress)
+
+    def syncer(self) -> Syncer:
+        from colabdev.services.sync import Syncer
+
+        store = self.store()
+        return Syncer(store=store, keepers=self.keepers(), computer_id=store.computer_id)
+
+    def synced_project(self, max_bytes: int) -> SyncedProject:
+        """The project we stand in, which there must be."""
+        from colabdev.adapters.project_tree import ProjectTree
+        from colabdev.config.project import find_project
+        from colabdev.config.settings import Settings, load_settings
+        from colabdev.services.sync import SyncedProject
+
+        project = find_project(_working_directory(), _home())
+        chosen = load_settings(project.settings_file) if project.has_settings else Settings()
+        tree = ProjectTree(
+            project.path,
+            exclude=[*chosen.sync.exclude, *chosen.sync.outputs],
+            max_bytes=max_bytes,
+            index_dir=self.places().state_dir / "indexes",
+        )
+        return SyncedProject(str(project.path), chosen.project.name or project.path.name, tree)
+
+    def templates(self) -> PackagedTemplates:
+        from colabdev.adapters.templates import PackagedTemplates
+
+        return PackagedTemplates()
+
+    def projects(self) -> Projects:
+        from colabdev.services.projects import Projects
+
+        return Projects(self.templates(), _home())
+
+    def absolute(self, path: Path) -> Path:
+        """The path from the directory we stand in, without `.` and `..`."""
+        return Path(os.path.normpath(_working_directory() / path))
 
     def settings_schema(self) -> dict[str, Any]:
         from colabdev.config.settings import settings_schema
@@ -157,8 +286,14 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_global_options)
+    app.command()(projects.init)
     app.command()(runtimes.connect)
     app.command()(runtimes.status)
+    app.command()(sync.sync)
+    app.command(cls=jobs.RunCommand)(jobs.run)
+    app.command()(jobs.ps)
+    app.command()(jobs.logs)
+    app.command()(jobs.stop)
     app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
     app.command()(runtimes.down)
     app.command()(doctor.doctor)
@@ -171,13 +306,23 @@ def build_app() -> typer.Typer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names may be no text at all; whatever the locale, showing one must not fail.
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     wiring = Wiring()
     return boundary.run_command(
         lambda: _invoke(arguments, wiring),
         argv=arguments,
         crash_dir=lambda: wiring.places().state_dir / "crash",
+        beside_a_job=_command_word(arguments) in _WITH_A_JOBS_STATUS,
     )
+
+
+def _command_word(arguments: Sequence[str]) -> str | None:
+    """The command that was typed; the options before it are all flags."""
+    return next((word for word in arguments if not word.startswith("-")), None)
 
 
 def _invoke(arguments: list[str], wiring: Wiring) -> object:
@@ -187,7 +332,7 @@ def _invoke(arguments: list[str], wiring: Wiring) -> object:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        render.line(f"colabdev {VERSION}")
+        output.line(f"colabdev {VERSION}")
         raise typer.Exit
 
 
@@ -227,7 +372,3 @@ def _home() -> Path | None:
         return Path.home()
     except RuntimeError:
         return None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -32,8 +32,7 @@ def doctor(
     """
     wiring: Wiring = ctx.obj
     if repair is not None:
-        record, aside = wiring.runtimes().repair(repair)
-        render.repaired(repair, record, aside, as_json=as_json)
+        render.repaired(repair, wiring.runtimes().repair(repair), as_json=as_json)
         return ExitCode.OK
     results = wiring.doctor().examine()
     render.checks(results, as_json=as_json)

@@ -1,52 +1,29 @@
-"""The only module that prints: results on stdout, everything else on stderr."""
+"""Results and complaints in words and in JSON."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from colabdev.cli.output import document, error, line, printable, say
+from colabdev.core.sizes import format_size
 from colabdev.core.times import format_age, format_time
 
 if TYPE_CHECKING:
-    from colabdev.errors import ColabdevError
-    from colabdev.models import RuntimeRecord, RuntimeStatus
+    from colabdev.models import JobRecord, RuntimeRecord, RuntimeStatus
     from colabdev.services.doctor import Check
-    from colabdev.services.runtimes import Listing, Release
+    from colabdev.services.jobs import JobListing
+    from colabdev.services.projects import NewProject
+    from colabdev.services.runtimes import Listing, Release, Repair
+    from colabdev.services.sync import SyncReport
 
-SCHEMA = 1
-
-
-def document(content: Mapping[str, Any]) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps({"schema": SCHEMA, **content}, indent=2))
-
-
-def line(text: str) -> None:
-    """A result for people."""
-    print(text)
-
-
-def progress(step: str) -> None:
-    """A step that begins."""
-    _say(f"  {step}")
-
-
-def interrupted() -> None:
-    """Ctrl-C: the terminal has echoed ^C in the middle of a line."""
-    _say("\ninterrupted; typing the same command again goes on")
-
-
-def error(exc: ColabdevError, *, as_json: bool) -> None:
-    """What failed and what to do next."""
-    if as_json:
-        print(json.dumps({"error": exc.to_json()}, indent=2))
-        return
-    _say(f"colabdev: {exc.message}")
-    if exc.hint:
-        _say(f"  next: {exc.hint}")
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_LONGEST_LINE_BYTES = 64 * 1024
 
 
 def connected(status: RuntimeStatus, ssh_command: str, *, as_json: bool) -> None:
@@ -70,6 +47,16 @@ def connected(status: RuntimeStatus, ssh_command: str, *, as_json: bool) -> None
         line(f"  {label:<9}  {value}")
 
 
+def initialized(project: NewProject, *, as_json: bool) -> None:
+    """The project that `init` made."""
+    if as_json:
+        files = list(project.files)
+        document({"path": str(project.path), "template": project.template, "files": files})
+        return
+    line(f"{project.path.name} is ready: {', '.join(project.files)}")
+    line(f"  next: cd {shlex.quote(str(project.path))} && colabdev connect --provider local")
+
+
 def listing(runtimes: Listing, *, as_json: bool) -> None:
     """All runtimes; state files that cannot be read follow on stderr, or in the document."""
     if as_json:
@@ -85,9 +72,9 @@ def listing(runtimes: Listing, *, as_json: bool) -> None:
         )
         for status in runtimes.runtimes:
             if status.detail:
-                _say(f"{status.record.name}: {status.detail}")
+                say(f"{status.record.name}: {status.detail}")
     elif not runtimes.unreadable:
-        line("no runtime is up; colabdev connect starts one")
+        line("no runtime is up; colabdev connect --provider local starts one on this computer")
     for unreadable in runtimes.unreadable:
         error(unreadable, as_json=False)
 
@@ -120,17 +107,93 @@ def would_release(names: Sequence[str], *, as_json: bool) -> None:
         line(f"would release {name}: its disk is deleted, Drive stays")
 
 
-def repaired(name: str, record: RuntimeRecord | None, aside: str, *, as_json: bool) -> None:
-    """What `doctor --repair` found."""
-    if as_json:
-        document({"name": name, "rebuilt": record is not None, "set_aside": aside or None})
-    elif not aside:
-        line(f"the state of {name} is readable; nothing to repair")
-    elif record is None:
-        line(f"no provider knows {name}; its unreadable state file is now {aside}")
+def detached(job: JobRecord) -> None:
+    """A job that was started and left alone; its id is the result."""
+    line(job.id)
+    _say_how_to_go_on(job)
+
+
+def left_running(job: JobRecord) -> None:
+    """Ctrl-C while following: the terminal has echoed ^C in the middle of a line."""
+    say(f"\n{job.id} runs on")
+    _say_how_to_go_on(job)
+
+
+def stopped(before: JobRecord, job: JobRecord) -> None:
+    """What came of stopping a job."""
+    if before.state.is_end:
+        line(f"{job.id} has ended already: {job.state.value}")
+    elif job.exit_status is None:
+        line(f"{job.id} is {job.state.value}")
     else:
-        line(f"{name} is known again; its unreadable state file is now {aside}")
-        line(f"  next: colabdev connect {name} --provider {record.provider}")
+        line(f"{job.id} is {job.state.value}, exit code {job.exit_status}")
+
+
+def jobs(listing: JobListing, *, as_json: bool) -> None:
+    """All jobs; what could not be asked or read follows on stderr, or in the document."""
+    if as_json:
+        content: dict[str, Any] = {"jobs": [job_json(job) for job in listing.jobs]}
+        if listing.unreadable:
+            content["error"] = listing.unreadable[0].to_json()
+        document(content)
+    elif listing.jobs:
+        _table(
+            ("JOB", "RUNTIME", "STATE", "EXIT", "STARTED", "COMMAND"),
+            [_job_row(job) for job in listing.jobs],
+        )
+    elif not listing.unreadable:
+        line("no job is known here; colabdev run SCRIPT starts one")
+    for sentence in listing.unasked:
+        say(sentence)
+    if not as_json:
+        for unreadable in listing.unreadable:
+            error(unreadable, as_json=False)
+
+
+def job_json(job: JobRecord) -> dict[str, Any]:
+    """A job as the JSON contract has it."""
+    return {
+        "id": job.id,
+        "name": job.name,
+        "runtime": job.runtime,
+        "state": job.state.value,
+        "attempt": job.attempt,
+        "exit_code": job.exit_status,
+        "argv": list(job.argv),
+        "started": format_time(job.started) if job.started else None,
+        "ended": format_time(job.ended) if job.ended else None,
+    }
+
+
+def log_lines(job: JobRecord, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """A log as JSON lines, one for each of its own; `text` is the bytes, `os.fsdecode`d."""
+    rest, offset = b"", 0
+    for piece in pieces:
+        *lines, rest = _LINE.findall(rest + piece) or [b""]
+        if rest.endswith((b"\n", b"\r")) or len(rest) > _LONGEST_LINE_BYTES:
+            lines, rest = [*lines, rest], b""
+        for text in lines:
+            yield _log_line(job, offset, text)
+            offset += len(text)
+    if rest:
+        yield _log_line(job, offset, rest)
+
+
+def repaired(name: str, repair: Repair, *, as_json: bool) -> None:
+    """What `doctor --repair` found."""
+    record, aside = repair.record, repair.aside
+    if as_json:
+        rebuilt = repair.needed and record is not None
+        document({"name": name, "rebuilt": rebuilt, "set_aside": aside or None})
+    elif not repair.needed:
+        line(f"the state of {name} is readable; nothing to repair")
+    else:
+        kept = f"; its unreadable state file is now {aside}" if aside else ""
+        if record is None:
+            line(f"no provider knows {name}{kept}")
+        else:
+            line(f"{name} is known again{kept}")
+            line(f"  next: colabdev connect {name}")
 
 
 def checks(results: Iterable[Check], *, as_json: bool) -> None:
@@ -167,6 +230,93 @@ def runtime_json(status: RuntimeStatus) -> dict[str, Any]:
     }
 
 
+def _log_line(job: JobRecord, offset: int, text: bytes) -> bytes:
+    content = {
+        "job": job.id,
+        "attempt": job.attempt,
+        "offset": offset,
+        "text": text.decode("utf-8", "surrogateescape"),
+    }
+    return json.dumps(content).encode("ascii") + b"\n"
+
+
+def _say_how_to_go_on(job: JobRecord) -> None:
+    say(f"  follow  colabdev logs -f {job.id}")
+    say(f"  stop    colabdev stop {job.id}")
+
+
+def _job_row(job: JobRecord) -> tuple[str, ...]:
+    began = job.started or job.created
+    return (
+        job.id,
+        job.runtime,
+        job.state.value,
+        "-" if job.exit_status is None else str(job.exit_status),
+        f"{format_age((datetime.now(UTC) - began).total_seconds())} ago",
+        printable(shlex.join(job.argv)),
+    )
+
+
+def synced(report: SyncReport, *, as_json: bool) -> None:
+    """What a sync did, or would do."""
+    if as_json:
+        document(_sync_json(report))
+        return
+    line(_sync_summary(report))
+    if report.dry_run:
+        for action in report.actions:
+            size = f", {format_size(action.content_bytes)}" if action.content_bytes else ""
+            line(f"  {action.op:<6}  {printable(action.path)}  ({action.reason}{size})")
+    for conflict in report.conflicts:
+        line(
+            f"  conflict: {printable(conflict.path)}: "
+            f"here {conflict.local}, on the runtime {conflict.remote}; both are kept"
+        )
+    for path, reason in report.problems:
+        line(f"  not synced: {printable(path)}: {printable(reason)}")
+    if report.guard:
+        line(f"  would halt: {report.guard}; --force goes on")
+
+
+def _sync_summary(report: SyncReport) -> str:
+    counted = Counter(action.reason for action in report.actions)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counted.items())
+    would = "would be " if report.dry_run else ""
+    return (
+        f"{report.runtime}: {len(report.sent)} {would}sent ({format_size(report.sent_bytes)}), "
+        f"{report.deleted} {would}deleted, {report.unchanged} unchanged in {report.seconds:.2f} s"
+        + (f": {reasons}" if reasons else "")
+    )
+
+
+def _sync_json(report: SyncReport) -> dict[str, Any]:
+    """A sync as the JSON contract has it."""
+    problems = [{"path": path, "reason": reason} for path, reason in report.problems]
+    if report.guard:
+        problems.append({"path": ".", "reason": f"would halt: {report.guard}"})
+    return {
+        "sent": {"files": len(report.sent), "bytes": report.sent_bytes},
+        "received": {"files": 0, "bytes": 0},
+        "deleted": report.deleted,
+        "unchanged": report.unchanged,
+        "conflicts": [
+            {"path": conflict.path, "local": conflict.local, "remote": conflict.remote}
+            for conflict in report.conflicts
+        ],
+        "problems": problems,
+        "actions": [
+            {
+                "op": action.op,
+                "path": action.path,
+                "reason": action.reason,
+                "bytes": action.content_bytes,
+            }
+            for action in report.actions
+        ],
+        "wire_bytes": report.wire_bytes,
+    }
+
+
 def _row(status: RuntimeStatus) -> tuple[str, ...]:
     record = status.record
     machine = record.machine
@@ -182,15 +332,12 @@ def _row(status: RuntimeStatus) -> tuple[str, ...]:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
+    shown = [head, *(tuple(printable(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
+    for row in shown:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         line("  ".join(cells).rstrip())
 
 
 def _tunnel_line(record: RuntimeRecord) -> str:
     return f"direct: a {record.provider} runtime needs none, and Google's terms do not apply to it"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from colabdev.cli import render
+from colabdev.cli import output, render
 from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ def connect(
         str | None,
         typer.Option(help="colab, notebook, local or ssh. Default: colabdev.toml's, else colab."),
     ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            help="The python3 of a local runtime. Default: the one a new shell of yours finds."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Start a runtime, or reconnect to it.
@@ -43,9 +49,9 @@ def connect(
     Example: colabdev connect --provider local
     """
     wiring: Wiring = ctx.obj
-    request = wiring.connect_request(name, provider)
-    status = wiring.runtimes().connect(request, render.progress)
-    ssh_command = shlex.join(wiring.host_entries().command(request.name, []))
+    request = wiring.connect_request(name, provider, python)
+    status = wiring.runtimes().connect(request, output.progress)
+    ssh_command = shlex.join(wiring.host_entries().short_command(request.name))
     render.connected(status, ssh_command, as_json=as_json)
     return ExitCode.OK
 
@@ -79,12 +85,13 @@ def down(
     """
     wiring: Wiring = ctx.obj
     runtimes = wiring.runtimes()
-    names = runtimes.to_release(
-        name or wiring.default_name, wiring.project_path(), everything=everything
-    )
+    if everything:
+        names = runtimes.all_to_release(name)
+    else:
+        names = runtimes.to_release(wiring.named(name), wiring.project_path())
     if dry_run:
         render.would_release(names, as_json=as_json)
         return ExitCode.OK
-    releases = runtimes.down(names, render.progress)
+    releases = runtimes.down(names, output.progress, wiring.job_logs().bring_home)
     render.released(releases, as_json=as_json)
     return next((release.error.exit_code for release in releases if release.error), ExitCode.OK)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from colabdev.cli import render
+from colabdev.cli import output
 from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,5 +20,5 @@ def schema(ctx: typer.Context) -> int:
     Example: colabdev config schema > colabdev.schema.json
     """
     wiring: Wiring = ctx.obj
-    render.line(json.dumps(wiring.settings_schema(), indent=2))
+    output.line(json.dumps(wiring.settings_schema(), indent=2))
     return ExitCode.OK

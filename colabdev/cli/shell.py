@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from colabdev.cli.runtimes import complete_name
+from colabdev.errors import UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.app import Wiring
@@ -45,8 +46,18 @@ def ssh(
     Example: colabdev ssh local -- nvidia-smi
     """
     wiring: Wiring = ctx.obj
-    passed_on = [*(arguments or []), *ctx.meta.get(_COMMAND, [])]
-    command = wiring.runtimes().shell(
-        name or runtime or wiring.default_name, wiring.project_path(), passed_on
-    )
+    words = [*([] if name is None else [name]), *(arguments or [])]
+    if runtime is None and words:
+        runtime = _name_of(words.pop(0))
+    passed_on = [*words, *ctx.meta.get(_COMMAND, [])]
+    command = wiring.runtimes().shell(wiring.named(runtime), wiring.project_path(), passed_on)
     return wiring.become(command)
+
+
+def _name_of(word: str) -> str:
+    if word.startswith("-"):
+        raise UsageError(
+            f"the runtime's name comes before what is for ssh ({word})",
+            hint=f"colabdev ssh NAME {word}",
+        )
+    return word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,11 @@ def find_project(start: Path, home: Path | None) -> Project:
     The home directory and file-system roots are refused with `UsageError`: nobody means to send those.
     """
     folders = list(_upward(start))
-    settings = next((folder for folder in folders if (folder / SETTINGS_FILE).exists()), None)
+    # os.path, because a folder that may not be searched is no reason to fail: it holds no project.
+    settings = next((folder for folder in folders if os.path.exists(folder / SETTINGS_FILE)), None)
     # A home directory that is a git repository holds dotfiles, not the project one stands in.
     top_level = next(
-        (folder for folder in folders if (folder / ".git").exists() and folder != home), None
+        (folder for folder in folders if os.path.exists(folder / ".git") and folder != home), None
     )
     chosen = settings or top_level or start
     if chosen in (home, chosen.parent):

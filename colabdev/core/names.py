@@ -10,12 +10,17 @@ _RUNTIME_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]")
 _RESERVED_WORK_DIRS = {"", ".", "..", "drive", "sample_data"}
 
 
+def is_runtime_name(name: str) -> bool:
+    """Whether a runtime may have that name: it is an SSH alias in every tool that reads one."""
+    return _RUNTIME_NAME.fullmatch(name) is not None
+
+
 def check_runtime_name(name: str) -> str:
-    """`name`, when it can be an SSH alias in every tool that reads one; `UsageError` otherwise."""
-    if not _RUNTIME_NAME.fullmatch(name):
+    """`name`, when a runtime may have it; `UsageError` otherwise."""
+    if not is_runtime_name(name):
         raise UsageError(
             f"cannot use {name!r} as a runtime's name: it becomes an SSH alias, so only lower-case "
-            "letters, digits and dashes, at most 32, starting with a letter",
+            "letters, digits and dashes, at most 32, from a letter to a letter or digit",
             hint="colabdev connect my-gpu",
         )
     return name

@@ -1,12 +1,13 @@
 """`python -m colabdev.keeper NAME`: the keeper's composition root.
 
-Prints one line once it listens, then nothing more. Ends at once when another keeper of the same
-runtime runs, when it is asked to, when its record is gone or names another keeper, and when the
-runtime is lost.
+Prints one JSON line, `ready` once it listens or the `error` that keeps it from it, then nothing more.
+Ends at once when another keeper of the same runtime runs, when it is asked to, when its record is
+gone or names another keeper, and when the runtime is lost.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import os
@@ -15,7 +16,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -51,21 +53,38 @@ _LOG_BYTES = 512 * 1024
 
 def main(name: str) -> int:
     """Be the keeper of `name`."""
-    places = Places.from_environment(os.environ)
-    store = FileStore(places.state_dir)
-    lock = store.keeper_lock(name)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        places = Places.from_environment(os.environ)
+        store = FileStore(places.state_dir)
+        lock = store.keeper_lock(name)
+        with suppress(Timeout), lock.acquire(timeout=0):
+            return _keep(name, places, store)
         return 0  # Another keeper holds it: two starters end with one keeper.
-    try:
-        _start_log(places.log_dir, name)
-        return _Keeper(name, places, store).run()
+    except ColabdevError as exc:
+        _tell({"error": exc.to_json()})
+        return int(exc.exit_code)
     except Exception:  # The keeper's boundary: nobody reads its stderr.
         log.exception("the keeper ends by a bug")
+        bug = ColabdevError("the keeper ended by a bug", hint="colabdev doctor shows its log")
+        _tell({"error": bug.to_json()})
         return 70
-    finally:
-        lock.release()
+
+
+def _keep(name: str, places: Places, store: FileStore) -> int:
+    with suppress(OSError):  # Without room for these it keeps the runtime all the same.
+        store.write_keeper_pid(name)
+        _start_log(places.log_dir, name)
+    return _Keeper(name, places, store).run()
+
+
+def _tell(said: Mapping[str, object]) -> None:
+    """One line for the starter, which waits for it, unless it was killed meanwhile."""
+    with suppress(OSError):
+        os.write(1, json.dumps(said).encode("ascii") + b"\n")
+    # The starter waits for this pipe to end, too; nothing of ours may hold it.
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.close(silence)
 
 
 class _Keeper:
@@ -140,10 +159,7 @@ class _Keeper:
         if record is None:
             return False
         log.info("keeper of %s, version %s, port %d", self._name, VERSION, self._server.port)
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        # The starter waits for this pipe to end; nothing else may hold it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _tell({"ready": True})
         return True
 
     def _withdraw(self) -> None:

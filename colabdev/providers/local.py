@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import colabdev
+from colabdev.adapters.files import write_atomic
 from colabdev.errors import (
     ColabdevError,
     ReleaseUnproven,
@@ -216,8 +217,11 @@ def _adopt(files: SandboxFiles, record: SandboxRecord, request: StartRequest) ->
         raise ColabdevError(
             f"cannot start sandbox {files.name}: one of that name runs already, started by another "
             "request",
-            hint=f"colabdev down {files.name}, or colabdev doctor --repair {files.name} to use it",
+            hint=f"colabdev doctor --repair {files.name} to use it, or colabdev down {files.name}",
         )
+    authorized = request.public_key.strip().encode("utf-8") + b"\n"
+    if files.authorized_keys.read_bytes() != authorized:
+        write_atomic(files.authorized_keys, authorized)
     return record.machine(files)
 
 

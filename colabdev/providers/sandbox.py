@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +51,7 @@ FAILED = "failed"
 
 _SERVER_START_TIMEOUT_S = 15.0
 _KILL_TIMEOUT_S = 8.0
+_LOCK_CHECK_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,10 @@ def _hold(options: Options, files: SandboxFiles) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode("ascii"), 0)
         become_subreaper()
-        return _guard(files, options, wakeup)
+        return _guard(files, options, wakeup, lock)
 
 
-def _guard(files: SandboxFiles, options: Options, wakeup: int) -> int:
+def _guard(files: SandboxFiles, options: Options, wakeup: int, lock: int) -> int:
     _end_all(files)
     wipe(files)
     make_disk(files, options.python)
@@ -126,7 +127,7 @@ def _guard(files: SandboxFiles, options: Options, wakeup: int) -> int:
         content = format_sandbox(record)
         write_atomic(files.record, content)
         _report(json.loads(content))
-        _wait(server, wakeup)
+        _wait(server, wakeup, lambda: is_lock_file(files, lock))
         return 0
     finally:
         _end_all(files)
@@ -179,10 +180,11 @@ def _first_line(server: subprocess.Popen[bytes], wakeup: int) -> bytes | None:
     return line
 
 
-def _wait(server: subprocess.Popen[bytes], wakeup: int) -> None:
-    """Until the server has ended or somebody asks us to end."""
-    while server.poll() is None:
-        select.select([wakeup], [], [])
+def _wait(server: subprocess.Popen[bytes], wakeup: int, is_still_ours: Callable[[], bool]) -> None:
+    """Until the server has ended, somebody asks us to end, or our directory is gone: nobody could
+    find us any more then, to end us."""
+    while server.poll() is None and is_still_ours():
+        select.select([wakeup], [], [], _LOCK_CHECK_INTERVAL_S)
         if _asked_to_end(wakeup):
             return
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from colabdev.core.times import parse_time
+from colabdev.errors import ColabdevError
 from colabdev.models import Machine, SshAddress
 from colabdev.providers.processes import MARKER_VARIABLE
 
@@ -249,6 +250,11 @@ def is_locked(files: SandboxFiles) -> bool:
         handle = os.open(files.lock, os.O_RDWR)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as exc:
+        raise ColabdevError(
+            f"cannot tell whether sandbox {files.name} runs: {exc}",
+            hint=f"give access to {files.root} again",
+        ) from exc
     try:
         return not take_lock(handle, shared=True)
     finally:

@@ -206,13 +206,20 @@ class _Sftp(asyncssh.SFTPServer):
 class _Server(asyncssh.SSHServer):
     """One connection."""
 
-    def __init__(self, login: Login, children: Children) -> None:
+    def __init__(self, login: Login, children: Children, authorized_keys: str) -> None:
         self._login = login
         self._children = children
+        self._authorized_keys = authorized_keys
         self._connection: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        # For each login anew, as sshd does: this computer's key may be another one by now.
+        assert self._connection is not None
+        self._connection.set_authorized_keys(self._authorized_keys)
+        return True
 
     def session_requested(
         self,
@@ -245,9 +252,9 @@ async def serve(files: SandboxFiles, python: str) -> None:
         0,
         # OpenSSH's client says that its reader left only to a server of this name.
         server_version="OpenSSH_9.0_asyncssh",
-        server_factory=lambda: _Server(login, children),
+        server_factory=lambda: _Server(login, children, str(files.authorized_keys)),
         server_host_keys=[key],
-        authorized_client_keys=str(files.authorized_keys),
+        public_key_auth=True,
         password_auth=False,
         kbdint_auth=False,
         host_based_auth=False,

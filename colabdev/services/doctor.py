@@ -55,12 +55,25 @@ class Doctor:
             broken = [
                 Check("state", True, f"{len(listing.runtimes)} runtimes in {self._state_dir}")
             ]
-        return broken + [
+        strays = [
             Check(
-                f"runtime {status.record.name}",
-                status.state is RuntimeState.READY,
-                status.state.value + (f": {status.detail}" if status.detail else ""),
-                f"its keeper's log: {self._log_dir / f'keeper-{status.record.name}.log'}",
+                f"runtime {name}",
+                False,
+                "runs, but has no state file here",
+                f"colabdev doctor --repair {name}, or colabdev down {name}",
             )
-            for status in listing.runtimes
+            for name in self._runtimes.strays()
         ]
+        return (
+            broken
+            + strays
+            + [
+                Check(
+                    f"runtime {status.record.name}",
+                    status.state is RuntimeState.READY,
+                    status.state.value + (f": {status.detail}" if status.detail else ""),
+                    f"its keeper's log: {self._log_dir / f'keeper-{status.record.name}.log'}",
+                )
+                for status in listing.runtimes
+            ]
+        )

@@ -33,17 +33,28 @@ class ProjectWishes:
     tunnel: str = "auto"
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What stands on `connect`'s command line."""
+
+    name: str | None = None
+    provider: str | None = None
+    python: str | None = None
+
+
 def plan_connect(
-    name: str | None,
-    provider: str | None,
+    typed: Typed,
     project: ProjectWishes | None,
     *,
     known_providers: Collection[str],
-    python: str | None = None,
+    up: str | None = None,
 ) -> ConnectRequest:
-    """The request; `UsageError` names what cannot be done as typed."""
+    """The request; `UsageError` names what cannot be done as typed. `up` is the provider of the
+    runtime that has this name already: `connect NAME` again reconnects."""
     wished = project.provider if project else None
-    chosen = next(word for word in (provider, wished, DEFAULT_PROVIDER) if word is not None)
+    chosen = next(
+        word for word in (typed.provider, up, wished, DEFAULT_PROVIDER) if word is not None
+    )
     if chosen not in known_providers:
         raise UsageError(
             unknown_word("provider", chosen, known_providers),
@@ -54,15 +65,15 @@ def plan_connect(
             f"this version reaches a local runtime directly, not by tunnel {project.tunnel!r}",
             hint='set tunnel = "auto" in colabdev.toml',
         )
-    if python is not None and chosen != "local":
+    if typed.python is not None and chosen != "local":
         raise UsageError(
             f"--python chooses the Python of a local runtime; {chosen!r} brings its own",
             hint="leave --python out",
         )
     return ConnectRequest(
-        name=check_runtime_name(chosen if name is None else name),
+        name=check_runtime_name(chosen if typed.name is None else typed.name),
         provider=chosen,
         project_path=project.path if project else None,
         project_name=check_project_name(project.name) if project else None,
-        python=python,
+        python=typed.python,
     )

@@ -16,6 +16,7 @@ from colabdev.errors import (
     ReleaseUnproven,
     RuntimeLost,
     RuntimeNotFound,
+    StateNotWritable,
     StateUnreadable,
     UsageError,
     runtime_lost,
@@ -31,8 +32,12 @@ from colabdev.models import (
 from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
 from colabdev.services.plan import ConnectRequest
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 40.0
 STATUS_TIMEOUT_S = 3.0
+
+
+BringHome = Callable[[RuntimeRecord, Progress], None]
+"""Copies to this computer what a machine has that must outlive it; says what it could not copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,17 @@ class Release:
 
     name: str
     error: ColabdevError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What came of repairing a state file."""
+
+    record: RuntimeRecord | None
+    """None when no provider knows such a runtime."""
+    aside: str = ""
+    """Where the unreadable file is kept now."""
+    needed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +89,13 @@ class Runtimes:
         """Bring the runtime up, or reconnect to it. Typed twice it is there once."""
         provider = self._provider(request.provider)
         with self._store.operation(request.name):
+            self._check_alias(request)
             record = self._begin(request, provider, progress)
-            record = self._start(record, provider, progress)
+            record = self._start(record, provider, request.python, progress)
             self._host_entries.write(record)
+            by_hand = self._host_entries.include()
+            if by_hand:
+                progress(by_hand)
             crash_point("connect.host_entry")
             record = self._make_usable(record, request, progress)
         return RuntimeStatus(record, RuntimeState.READY)
@@ -109,38 +129,56 @@ class Runtimes:
             )
         if self._is_lost(record):
             raise runtime_lost(record.name)
+        # Costs nothing while it is as it should be, and mends what somebody removed.
+        self._host_entries.write(record)
         return self._host_entries.command(record.name, arguments)
 
-    def to_release(
-        self, named: str | None, project_path: str | None, *, everything: bool
-    ) -> Sequence[str]:
-        """The names that `down` is about to release."""
-        if not everything:
-            return [self.choose(named, project_path).name]
+    def to_release(self, named: str | None, project_path: str | None) -> Sequence[str]:
+        """The name that `down` is about to release."""
+        if named is not None and check_runtime_name(named) in self.strays():
+            return [named]
+        return [self.choose(named, project_path).name]
+
+    def all_to_release(self, named: str | None) -> Sequence[str]:
+        """The names that `down --all` is about to release: all known, and all that run unknown."""
         if named is not None:
             raise UsageError(
-                "cannot release one runtime and all of them", hint="colabdev down --all"
+                f"cannot release {named!r} and all of them: name one, or say --all",
+                hint=f"colabdev down {named}",
             )
-        return self._store.names()
+        return sorted({*self._store.names(), *self.strays()})
 
-    def down(self, names: Sequence[str], progress: Progress) -> Sequence[Release]:
+    def strays(self) -> Sequence[str]:
+        """Runtimes that run and have no state file: somebody removed it."""
+        known = set(self._store.names())
+        running = {
+            name for provider in self._provider_names for name in self._provider(provider).names()
+        }
+        return sorted(running - known)
+
+    def down(
+        self, names: Sequence[str], progress: Progress, bring_home: BringHome
+    ) -> Sequence[Release]:
         """Give the runtimes back. One that cannot be released does not keep the others."""
-        return [self._down_or_reason(name, progress) for name in names]
+        return [self._down_or_reason(name, progress, bring_home) for name in names]
 
-    def _down_or_reason(self, name: str, progress: Progress) -> Release:
+    def _down_or_reason(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
         try:
-            self._down(name, progress)
+            self._down(name, progress, bring_home)
         except ColabdevError as exc:
             return Release(name, exc)
         return Release(name)
 
-    def _down(self, name: str, progress: Progress) -> None:
+    def _down(self, name: str, progress: Progress, bring_home: BringHome) -> None:
         """Give the runtime back, and forget it once that is proved."""
         with self._store.operation(name):
-            record = self._store.load(name)
+            record = self._store.load(name) or self._rebuilt(name)
             if record is None:
                 return
-            self._store.update(name, lambda known: replace(known, phase=Phase.RELEASING))
+            bring_home(record, progress)
+            # A full disk must not stop the one command that makes room on it.
+            with suppress(StateNotWritable):
+                self._store.update(name, lambda known: replace(known, phase=Phase.RELEASING))
             crash_point("down.marked")
             self._release(record, progress)
             crash_point("down.released")
@@ -148,24 +186,37 @@ class Runtimes:
             crash_point("down.host_entry")
             self._store.delete(name)
 
-    def repair(self, name: str) -> tuple[RuntimeRecord | None, str]:
-        """Rebuild an unreadable state file from what the providers say.
+    def repair(self, name: str) -> Repair:
+        """Rebuild a state file that is unreadable or gone from what the providers say.
 
-        Returns the new record, None when no provider knows such a runtime, and where the old file
-        went, "" when it was fine. Only what was rebuilt replaces anything.
+        Only what was rebuilt replaces anything, and an unreadable file is kept under another name.
         """
         check_runtime_name(name)
         with self._store.operation(name):
             try:
                 record = self._store.load(name)
             except StateUnreadable:
-                record = self._rebuilt(name)
-                return record, self._store.replace_unreadable(name, record)
-            if record is None:
+                rebuilt = self._rebuilt(name)
+                return Repair(rebuilt, self._store.replace_unreadable(name, rebuilt))
+            if record is not None:
+                return Repair(record, needed=False)
+            rebuilt = self._rebuilt(name)
+            if rebuilt is None:
                 raise RuntimeNotFound(
                     f"no runtime is called {name!r}", hint="colabdev status lists them"
                 )
-            return record, ""
+            self._store.save(rebuilt)
+            return Repair(rebuilt)
+
+    def _check_alias(self, request: ConnectRequest) -> None:
+        """Ours would be in front of a `Host` of the user's and take it away from them."""
+        place = self._host_entries.taken_by(request.name)
+        if place:
+            raise UsageError(
+                f"the name {request.name!r} is taken by your own SSH configuration: {place}",
+                hint=f"use another name: colabdev connect {request.name}-2 "
+                f"--provider {request.provider}",
+            )
 
     def _begin(
         self, request: ConnectRequest, provider: Provider, progress: Progress
@@ -178,7 +229,7 @@ class Runtimes:
                 return record
             # Gone, or half released: what is left of it goes before the next one comes.
             progress(f"the runtime {record.name!r} from before is gone; starting a new one")
-            self._stop_keeper(record)
+            self._keepers.stop(record)
             provider.release(record.name)
         fresh = RuntimeRecord(
             name=request.name,
@@ -192,9 +243,14 @@ class Runtimes:
         return fresh
 
     def _start(
-        self, record: RuntimeRecord, provider: Provider, progress: Progress
+        self,
+        record: RuntimeRecord,
+        provider: Provider,
+        python: str | None,
+        progress: Progress,
     ) -> RuntimeRecord:
-        start = StartRequest(record.name, record.request_id, self._host_entries.public_key())
+        public_key = self._host_entries.public_key()
+        start = StartRequest(record.name, record.request_id, public_key, python)
         machine = provider.start(start, progress)
         crash_point("connect.started")
         record = self._changed(record.name, lambda known: replace(known, machine=machine))
@@ -233,9 +289,9 @@ class Runtimes:
 
     def _status(self, record: RuntimeRecord) -> RuntimeStatus:
         if record.phase is Phase.LOST:
-            return RuntimeStatus(record, RuntimeState.LOST, runtime_lost(record.name).message)
+            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
         if record.phase is Phase.RELEASING:
-            detail = f"its release is not proved yet; colabdev down {record.name} tries again"
+            detail = f"being released; if no `down` runs now, colabdev down {record.name} goes on"
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
         if record.machine is None or record.phase is Phase.STARTING:
             detail = f"colabdev connect {record.name} goes on with it"
@@ -258,7 +314,7 @@ class Runtimes:
             return RuntimeStatus(record, RuntimeState.READY)
         if link["state"] == "lost" or self._is_lost(record):
             self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
-            return RuntimeStatus(record, RuntimeState.LOST, runtime_lost(record.name).message)
+            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
 
     def _is_lost(self, record: RuntimeRecord) -> bool:
@@ -271,7 +327,7 @@ class Runtimes:
 
     def _release(self, record: RuntimeRecord, progress: Progress) -> None:
         provider = self._provider(record.provider)
-        self._stop_keeper(record)
+        self._keepers.stop(record)
         crash_point("down.keeper_stopped")
         progress(f"releasing {record.name}")
         provider.release(record.name)
@@ -280,11 +336,6 @@ class Runtimes:
                 f"cannot release {record.name!r}: its provider still lists it; its record is kept",
                 hint=f"colabdev down {record.name}",
             )
-
-    def _stop_keeper(self, record: RuntimeRecord) -> None:
-        keeper = self._keepers.find(record)
-        if keeper is not None:
-            keeper.quit()
 
     def _rebuilt(self, name: str) -> RuntimeRecord | None:
         """The record of the runtime that a provider knows under that name, if one does."""
@@ -313,6 +364,11 @@ class Runtimes:
             if record is not None:
                 readable.append(record)
         return readable, unreadable
+
+
+def _lost_detail(name: str) -> str:
+    error = runtime_lost(name)
+    return f"{error.message}; {error.hint}"
 
 
 def _check_same_provider(record: RuntimeRecord, provider: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 from tests.support.disks import fill, tiny_disk
 from tests.support.house import House
 from tests.support.keys import make_keypair
+from tests.support.waiting import wait_until
+from tests.test_crash_points import processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,10 @@ CASES = [
     case("ssh local", 1, "no runtime is called 'local'"),
     case("down", 1, "no runtime is up"),
     case("down local", 1, "no runtime is called 'local'"),
-    case("down local --all", 2, "cannot release one runtime and all of them"),
+    case("down local --all", 2, "cannot release 'local' and all of them"),
+    Case(("down", ""), 2, "cannot use ''"),
+    Case(("ssh", ""), 2, "cannot use ''"),
+    case("ssh -T local", 2, "the runtime's name comes before what is for ssh (-T)"),
     case("doctor --repair local", 1, "no runtime is called 'local'"),
     # colabdev.toml.
     case(LOCAL, 2, "did you mean 'provider'?", '[runtime]\nprovidr = "local"'),
@@ -163,6 +169,122 @@ def test_ssh_directory_that_cannot_be_written_is_named(house: House) -> None:
     assert house.colabdev("down", "--all").returncode == 0
 
 
+@pytest.mark.parametrize("name", ["dollar${HOME}x", "new\nline"])
+def test_home_that_ssh_cannot_name_is_refused_before_anything_starts(
+    tmp_path: Path, name: str
+) -> None:
+    with House(tmp_path / name) as house:
+        done = house.colabdev("connect", "--provider", "local")
+        assert_expected_failure(done, 2, "OpenSSH cannot read line ends or ${ in a path")
+        assert house.store.names() == []
+        elsewhere = {"COLABDEV_SSH_CONFIG": str(tmp_path / "elsewhere" / "config")}
+        done = house.colabdev("connect", "--provider", "local", env=elsewhere)
+        assert done.returncode == 0, done.stderr
+
+
+def test_runtime_whose_state_file_is_gone_is_found_again(house: House) -> None:
+    before = house.connect()
+    house.end_keeper()
+    house.store.delete("local")
+    done = house.colabdev("doctor")
+    assert done.returncode == 1
+    assert "runtime local: runs, but has no state file here" in done.stdout
+    assert house.colabdev("doctor", "--repair", "local").returncode == 0
+    assert house.record().request_id == before.request_id
+    assert [runtime["state"] for runtime in house.status()] == ["ready"]
+    for command in (["down", "--all"], ["down", "local"]):
+        house.connect()
+        house.end_keeper()
+        house.store.delete("local")
+        assert house.colabdev(*command).returncode == 0
+        assert house.provider.names() == ()
+
+
+def test_directory_in_place_of_a_state_file_is_repaired(house: House) -> None:
+    house.connect()
+    state_file = house.places.state_dir / "runtimes" / "local.json"
+    state_file.unlink()
+    state_file.mkdir()
+    assert_expected_failure(house.colabdev("status"), 15, "cannot read the state of 'local'")
+    assert house.colabdev("doctor", "--repair", "local").returncode == 0
+    assert [runtime["state"] for runtime in house.status()] == ["ready"]
+
+
+def test_state_directory_that_is_removed_ends_everything(house: House) -> None:
+    house.connect()
+    shutil.rmtree(house.places.state_dir)
+    wait_until(lambda: not processes(house), timeout_s=15, message="no process is left")
+
+
+def test_down_makes_room_on_a_full_disk(house: House) -> None:
+    house.places.state_dir.mkdir(mode=0o700)
+    with tiny_disk(house.places.state_dir, size_kb=512) as state:
+        house.connect()
+        fill(state / "ballast")
+        done = house.colabdev("down", "local")
+        assert done.returncode == 0, done.stderr
+        assert house.provider.names() == ()
+        assert house.store.names() == []
+
+
+def test_name_in_the_environment_is_no_reason_to_refuse_all(house: House) -> None:
+    house.connect()
+    done = house.colabdev("down", "--all", env={"COLABDEV_NAME": "local"})
+    assert done.returncode == 0, done.stderr
+
+
+def test_progress_that_nobody_reads_does_not_stop_the_work(house: House) -> None:
+    for arguments in (["connect", "--provider", "local"], ["down", "local"]):
+        command = [sys.executable, "-m", "colabdev", *arguments]
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                command, cwd=house.project, env=house.environment, stderr=full, check=False
+            )
+        assert done.returncode == 0
+    assert house.provider.names() == ()
+
+
+def test_result_that_cannot_be_written_is_said(house: House) -> None:
+    for arguments in (["status"], ["status", "--json"], ["--version"], ["config", "schema"]):
+        command = [sys.executable, "-m", "colabdev", *arguments]
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                command, env=house.environment, stdout=full, stderr=subprocess.PIPE, text=True,
+                check=False,
+            )  # fmt: skip
+        assert (done.returncode, "cannot write the result" in done.stderr) == (1, True), arguments
+        assert "Exception" not in done.stderr
+
+
+def test_closed_streams_are_no_bug(house: House) -> None:
+    house.connect()
+    for line in ("status >&-", "status 2>&-", "ssh local -- true >&-", "status <&- >&- 2>&-"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'"$0" -m colabdev {line}', sys.executable],
+            cwd=house.project, env=house.environment, capture_output=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b""), line
+
+
+def test_reader_that_leaves_is_no_failure(house: House) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-c", 'set -o pipefail; "$0" -m colabdev config schema | head -1', sys.executable],
+        env=house.environment, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_names_that_are_no_text_are_shown_escaped(house: House, encoding: str) -> None:
+    project = Path(os.fsdecode(os.fsencode(house.project) + b"/\xff\xe9\n\xc3\xbc"))
+    project.mkdir()
+    for command in (["connect", "--provider", "local"], ["status"], ["status", "--json"]):
+        done = house.colabdev(*command, cwd=project, env={"PYTHONIOENCODING": encoding})
+        assert done.returncode == 0, done.stderr
+    rows = house.colabdev("status").stdout.splitlines()
+    assert len(rows) == 2
+
+
 def test_full_disk_under_the_state_is_said_and_forgets_nothing(house: House) -> None:
     """With a little more room each time, so that each step in turn is the one that fails."""
     house.places.state_dir.mkdir(mode=0o700)
@@ -222,8 +344,11 @@ def test_login_key_that_the_runtime_does_not_know_is_said(house: House, tmp_path
     other = make_keypair(tmp_path, "other")
     shutil.copy(other.private, house.ssh_files.private_key_file)
     house.end_keeper()
-    done = house.colabdev("connect", "local", "--provider", "local")
-    assert_expected_failure(done, 10, "it refuses this computer's key")
+    done = house.colabdev("status")
+    assert "it refuses this computer's key" in done.stderr
+    # connect tells the runtime of the new key, over the provider's own way.
+    assert house.colabdev("connect", "local").returncode == 0
+    assert house.colabdev("ssh", "local", "--", "true").returncode == 0
 
 
 @pytest.mark.parametrize(

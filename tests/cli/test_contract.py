@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from colabdev.cli import render
+from colabdev.cli import output, render
 from colabdev.cli.app import build_app
 from colabdev.errors import (
     EXIT_CODE_MEANINGS,
@@ -23,7 +24,8 @@ from colabdev.errors import (
     StateUnreadable,
     UsageError,
 )
-from colabdev.models import Phase, RuntimeState, RuntimeStatus
+from colabdev.models import JobRecord, JobState, Phase, RuntimeState, RuntimeStatus
+from colabdev.services.jobs import JobListing
 from colabdev.services.runtimes import Listing
 from tests.support.records import make_record
 
@@ -46,7 +48,9 @@ EXIT_CODES = {
 ERROR_EXIT_CODES = {
     "AgentUnusable": 1,
     "AuthNeeded": 10,
+    "GuardHalted": 14,
     "HostKeyMismatch": 13,
+    "JobNotFound": 1,
     "ProtocolError": 1,
     "ReleaseUnproven": 1,
     "RuntimeLost": 12,
@@ -58,7 +62,32 @@ ERROR_EXIT_CODES = {
     "UsageError": 2,
 }
 
-COMMANDS = ["config schema", "connect", "doctor", "down", "ssh", "status"]
+COMMANDS = [
+    "config schema",
+    "connect",
+    "doctor",
+    "down",
+    "init",
+    "logs",
+    "ps",
+    "run",
+    "ssh",
+    "status",
+    "stop",
+    "sync",
+]
+
+JOB_STATES = [
+    "queued",
+    "starting",
+    "running",
+    "succeeded",
+    "failed",
+    "stopped",
+    "timed_out",
+    "lost",
+    "unknown",
+]
 
 RUNTIME_KEYS = {
     "name",
@@ -210,8 +239,45 @@ def test_states_are_the_documented_ones() -> None:
     ]
 
 
+def test_job_states_are_the_documented_ones() -> None:
+    assert [state.value for state in JobState] == JOB_STATES
+
+
+def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = datetime(2026, 11, 20, 22, 34, 5, tzinfo=UTC)
+    job = JobRecord(
+        id="train-261120-abcd",
+        name="train",
+        runtime="box",
+        request_id="r",
+        argv=("train.py", "--lr", "1"),
+        created=moment,
+        state=JobState.FAILED,
+        signal=9,
+        started=moment,
+        ended=moment,
+    )
+    render.jobs(JobListing((job,)), as_json=True)
+    assert printed(capsys) == {
+        "schema": 1,
+        "jobs": [
+            {
+                "id": "train-261120-abcd",
+                "name": "train",
+                "runtime": "box",
+                "state": "failed",
+                "attempt": 1,
+                "exit_code": 137,
+                "argv": ["train.py", "--lr", "1"],
+                "started": "2026-11-20T22:34:05Z",
+                "ended": "2026-11-20T22:34:05Z",
+            }
+        ],
+    }
+
+
 def test_error_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    render.error(UsageError("cannot do it", hint="do that"), as_json=True)
+    output.error(UsageError("cannot do it", hint="do that"), as_json=True)
     assert printed(capsys) == {
         "error": {
             "type": "UsageError",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -135,7 +138,7 @@ def test_keeper_of_another_version_is_replaced(house: House) -> None:
         stdout=subprocess.PIPE,
     )
     assert old.stdout is not None
-    assert old.stdout.readline() == b"ready\n"
+    assert json.loads(old.stdout.readline()) == {"ready": True}
     old.stdout.close()
     keeper = house.record().keeper
     assert keeper is not None
@@ -315,6 +318,53 @@ def test_quit_returns_when_the_keeper_is_gone(house: House) -> None:
     KeeperClient("local", address).quit()
     assert house.record().keeper is None
     wait_until(lambda: not is_running(address.pid), timeout_s=2, message="the process ends")
+
+
+def test_keeper_that_hangs_is_replaced(house: House) -> None:
+    before = house.keeper_pid()
+    os.kill(before, signal.SIGSTOP)
+    assert [runtime["state"] for runtime in house.status()] == ["ready"]
+    assert house.keeper_pid() != before
+    assert not is_running(before)
+
+
+def test_keeper_that_hangs_does_not_keep_down_from_its_work(house: House) -> None:
+    before = house.keeper_pid()
+    os.kill(before, signal.SIGSTOP)
+    assert house.colabdev("down").returncode == 0
+    assert not is_running(before)
+
+
+def test_keeper_that_cannot_start_says_why(house: House) -> None:
+    house.end_keeper()
+    locks = house.places.state_dir / "locks"
+    shutil.rmtree(locks)
+    locks.write_text("a file stands here")
+    with pytest.raises(ColabdevError, match="cannot write colabdev's state"):
+        house.keeper()
+    locks.unlink()
+
+
+def test_keeper_without_a_log_keeps_all_the_same(house: House) -> None:
+    house.end_keeper()
+    shutil.rmtree(house.places.log_dir)
+    house.places.log_dir.write_text("a file stands here")
+    house.keeper().wait_ready(20)
+
+
+def test_keeper_whose_starter_died_goes_on(house: House) -> None:
+    house.end_keeper()
+    reading, writing = os.pipe()
+    os.close(reading)
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "colabdev.keeper", "local"], env=house.environment, stdout=writing
+    )
+    os.close(writing)
+    wait_until(lambda: house.record().keeper is not None, message="it announces itself")
+    wait_until(lambda: house.record().keeper.pid == keeper.pid, message="it is the one")  # type: ignore[union-attr]
+    house.keeper().wait_ready(20)
+    house.keeper().quit()
+    assert keeper.wait(10) == 0
 
 
 def relay_target(house: House) -> str:

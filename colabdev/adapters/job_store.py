@@ -1,0 +1,115 @@
+"""This computer's copies of jobs: `<state>/jobs/<id>/{job.json,log,lock}`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
+from colabdev.adapters.store import STATE_VARIABLE
+from colabdev.agent import jobdir
+from colabdev.core.job_records import format_job, parse_job
+from colabdev.errors import StateNotWritable, StateUnreadable
+from colabdev.models import JobRecord
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class FileJobStore:
+    """`ports.JobStore` on the local file system."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._jobs = state_dir / "jobs"
+
+    def ids(self) -> list[str]:
+        try:
+            names = os.listdir(self._jobs)
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise StateUnreadable(
+                f"cannot list {self._jobs}: {exc.strerror}",
+                hint=f"give read access there, or set {STATE_VARIABLE} to another directory",
+            ) from exc
+        return sorted(
+            name
+            for name in names
+            if jobdir.is_job_id(name) and (self._jobs / name / "job.json").exists()
+        )
+
+    def load(self, job_id: str) -> JobRecord | None:
+        path = self._jobs / job_id / "job.json"
+        try:
+            job = parse_job(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as exc:
+            raise StateUnreadable(
+                f"cannot read what is known of the job {job_id!r} in {path}: {exc}",
+                hint="move that file away; colabdev ps asks the runtime anew",
+            ) from exc
+        return job
+
+    def create(self, job: JobRecord) -> bool:
+        for directory in (self._state_dir, self._jobs):
+            make_private_directory(directory, what="colabdev's state", variable=STATE_VARIABLE)
+        try:
+            (self._jobs / job.id).mkdir(mode=0o700)
+        except FileExistsError:
+            if (self._jobs / job.id / "job.json").exists():
+                return False
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+        self.save(job)
+        return True
+
+    def save(self, job: JobRecord) -> None:
+        try:
+            write_atomic(self._jobs / job.id / "job.json", format_job(job).encode("ascii"))
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+
+    def delete(self, job_id: str) -> None:
+        shutil.rmtree(self._jobs / job_id, ignore_errors=True)
+
+    def append(self, job_id: str, attempt: int, offset: int, data: bytes) -> None:
+        path = self._log(job_id, attempt)
+        try:
+            with (
+                FileLock(path.with_name("lock"), mode=0o600),
+                open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb") as log,
+            ):
+                size = os.fstat(log.fileno()).st_size
+                if offset <= size < offset + len(data):
+                    log.write(data[size - offset :])
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+
+    def log_size(self, job_id: str, attempt: int) -> int:
+        try:
+            return self._log(job_id, attempt).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def read_log(self, job_id: str, attempt: int, offset: int) -> bytes:
+        try:
+            with self._log(job_id, attempt).open("rb") as log:
+                log.seek(offset)
+                return log.read(_CHUNK_BYTES)
+        except FileNotFoundError:
+            return b""
+        except OSError as exc:
+            raise StateUnreadable(
+                f"cannot read the log of {job_id!r}: {exc}", hint="give read access there"
+            ) from exc
+
+    def _log(self, job_id: str, attempt: int) -> Path:
+        name = "log" if attempt == jobdir.FIRST_ATTEMPT else f"log.{attempt}"
+        return self._jobs / job_id / name
+
+    def _not_writable(self, exc: OSError) -> StateNotWritable:
+        return not_writable(self._jobs, exc, what="colabdev's state", variable=STATE_VARIABLE)

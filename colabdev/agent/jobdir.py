@@ -1,0 +1,149 @@
+"""The job directory: its names, its formats and what they say of a job. Both ends read it here.
+
+    ~/.colabdev/jobs/<id>/
+        spec.json      what is to run; never a value of the environment
+        code/<tree hash>/, code.json   the frozen code of a Python job, and what it was at the start
+        lock           held by the supervisor for its whole life
+        pid            supervisor and command with their start times, and the boot id
+        log            what the command wrote, raw; the command itself appends to it
+        events.jsonl   what happened, each with the time and the log's size then
+        reserve        room on the disk for status.json, given up when that is written
+        stop.json      that somebody asked for the end, and the grace
+        status.json    how the job ended; written last, never changed
+
+A cursor into a job's log is (attempt, offset).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any, Dict, Iterable, List, Optional
+
+SCHEMA = 1
+FIRST_ATTEMPT = 1
+
+QUEUED = "queued"
+STARTING = "starting"
+RUNNING = "running"
+SUCCEEDED = "succeeded"
+FAILED = "failed"
+STOPPED = "stopped"
+TIMED_OUT = "timed_out"
+LOST = "lost"
+UNKNOWN = "unknown"
+
+STATES = (QUEUED, STARTING, RUNNING, SUCCEEDED, FAILED, STOPPED, TIMED_OUT, LOST, UNKNOWN)
+ENDED_STATES = frozenset({SUCCEEDED, FAILED, STOPPED, TIMED_OUT, LOST, UNKNOWN})
+
+PYTHON = "python"
+MODULE = "module"
+SHELL = "shell"
+COMMAND = "command"
+
+DEFAULT_GRACE_S = 10.0
+
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}-[0-9]{6}-[a-z2-7]{4}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+Document = Dict[str, Any]
+
+
+class Unreadable(Exception):
+    """A file of a job directory is there and makes no sense."""
+
+
+def job_id(name: str, day: str, random: bytes) -> str:
+    """`<name>-<yymmdd>-<4 base32>`, from at least 4 random bytes."""
+    return "{}-{}-{}".format(name, day, "".join(_BASE32[byte % 32] for byte in random[:4]))
+
+
+def is_job_id(text: str) -> bool:
+    """Whether that can be a job's id, and so a name in the directory of jobs."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_job_name(text: str) -> bool:
+    """Whether a job may be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
+def make_job_name(text: str) -> str:
+    """A name that a job may have, as near to `text` as can be."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].rstrip("-")
+    return name or "job"
+
+
+def matching(prefix: str, ids: Iterable[str]) -> List[str]:
+    """The ids that `prefix` may mean, sorted; a whole id means itself alone."""
+    known = sorted(ids)
+    return [prefix] if prefix in known else [one for one in known if one.startswith(prefix)]
+
+
+def jobs_directory(home: str) -> str:
+    """Where a machine keeps its jobs."""
+    return os.path.join(home, ".colabdev", "jobs")
+
+
+class JobFiles:
+    """The names in one job's directory."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.id = os.path.basename(directory)
+        self.spec = os.path.join(directory, "spec.json")
+        self.code = os.path.join(directory, "code")
+        self.code_list = os.path.join(directory, "code.json")
+        self.lock = os.path.join(directory, "lock")
+        self.pid = os.path.join(directory, "pid")
+        self.log = os.path.join(directory, "log")
+        self.events = os.path.join(directory, "events.jsonl")
+        self.reserve = os.path.join(directory, "reserve")
+        self.stop = os.path.join(directory, "stop.json")
+        self.status = os.path.join(directory, "status.json")
+        self.complaints = os.path.join(directory, "supervisor.log")
+
+
+def read_document(path: str) -> Optional[Document]:
+    """The JSON object in that file, None when there is no such file; Unreadable when it is none."""
+    try:
+        with open(path, "rb") as file:
+            document = json.loads(file.read().decode("ascii"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as exc:
+        raise Unreadable("{} is not JSON: {}".format(path, exc)) from exc
+    if not isinstance(document, dict):
+        raise Unreadable("{} is not a JSON object".format(path))
+    return document
+
+
+def write_document(path: str, document: Document, durable: bool = False) -> None:
+    """Replace the file so that a reader, and a kill at any moment, sees the old or the new; `durable`:
+    and a crash of the machine, too."""
+    staging = "{}.{}".format(path, os.getpid())
+    content = json.dumps(document, indent=1).encode("ascii") + b"\n"
+    handle = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        if durable:
+            os.fsync(handle)
+    os.replace(staging, path)
+    if not durable:
+        return
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def size_of(path: str) -> int:
+    """The file's size in bytes; 0 when it is not there."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

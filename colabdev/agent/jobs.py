@@ -1,0 +1,175 @@
+"""The requests about jobs: starting them, saying how they stand, sending their logs, stopping them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+
+from . import follow, frozen, jobdir, processes
+from .jobdir import JobFiles
+from .launch import launch
+from .refusal import Refusal
+
+Answer = Tuple[Dict[str, Any], bytes]
+
+_START_TIMEOUT_S = 30.0
+_STOP_MARGIN_S = 10.0
+_POLL_S = 0.02
+_NEVER_STARTED_S = 60.0
+
+
+def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
+    """Start the job of `spec` unless it was started before; then, if asked to, follow it."""
+    spec = dict(arguments["spec"])
+    files = _files(spec["id"])
+    launch(spec, dict(arguments.get("env") or {}), files)
+    yield {"id": files.id}, b""
+    if arguments.get("follow"):
+        yield from follow.frames(files, 0, describe, wait=True)
+
+
+def follow_log(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
+    """The log from `offset` on; see `follow.frames`."""
+    files = _existing(arguments["id"])
+    if arguments.get("attempt", jobdir.FIRST_ATTEMPT) != jobdir.FIRST_ATTEMPT:
+        raise Refusal("the job {!r} has no such attempt here".format(files.id))
+    offset = int(arguments.get("offset", 0))
+    yield from follow.frames(files, offset, describe, wait=bool(arguments.get("wait", True)))
+
+
+def answer_list(arguments: Dict[str, Any], body: bytes) -> Answer:
+    """Every job of this machine; what cannot be read is named."""
+    told, problems = [], []
+    root = _root()
+    for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+        if jobdir.is_job_id(name):
+            try:
+                told.append(describe(JobFiles(os.path.join(root, name))))
+            except (OSError, jobdir.Unreadable) as exc:
+                problems.append({"id": name, "reason": str(exc)})
+    return {"jobs": told, "problems": problems}, b""
+
+
+def answer_status(arguments: Dict[str, Any], body: bytes) -> Answer:
+    """One job."""
+    return {"status": describe(_existing(arguments["id"]))}, b""
+
+
+def answer_stop(arguments: Dict[str, Any], body: bytes) -> Answer:
+    """TERM to the command's group, after the grace KILL to all of the job; the status afterwards."""
+    files = _existing(arguments["id"])
+    grace_s = float(arguments.get("grace_s", jobdir.DEFAULT_GRACE_S))
+    if describe(files)["state"] not in jobdir.ENDED_STATES:
+        jobdir.write_document(files.stop, {"grace_s": grace_s, "time": time.time()})
+        _stop(files, grace_s)
+    return {"status": describe(files)}, b""
+
+
+def describe(files: JobFiles) -> Dict[str, Any]:
+    """The job as everybody is told of it. One that nobody supervises and that has ended ends here."""
+    spec = jobdir.read_document(files.spec) or {}
+    status = jobdir.read_document(files.status)
+    pid = jobdir.read_document(files.pid)
+    if status is None and not _goes_on(files, pid):
+        status = _settle(files, spec, pid)
+    told = {
+        "id": files.id,
+        "name": spec.get("name"),
+        "argv": spec.get("typed"),
+        "kind": spec.get("kind"),
+        "workdir": spec.get("workdir"),
+        "created": spec.get("created"),
+        "attempt": spec.get("attempt", jobdir.FIRST_ATTEMPT),
+        "state": jobdir.RUNNING if pid else jobdir.STARTING,
+        "exit_code": None,
+        "signal": None,
+        "started": pid["started"] if pid else None,
+        "ended": None,
+        "log_bytes": jobdir.size_of(files.log),
+    }
+    told.update(status or {})
+    return told
+
+
+def _goes_on(files: JobFiles, pid: Optional[Dict[str, Any]]) -> bool:
+    """Somebody will still write a status, or the command runs on without a supervisor."""
+    if pid is None:
+        return time.time() - os.stat(files.spec).st_mtime < _NEVER_STARTED_S
+    boot = pid["boot_id"]
+    return processes.is_alive(pid["supervisor"], boot) or processes.is_alive(pid["command"], boot)
+
+
+def _settle(
+    files: JobFiles, spec: Dict[str, Any], pid: Optional[Dict[str, Any]]
+) -> Optional[Dict[str, Any]]:
+    """Write the status of a job that has ended while nobody saw how; None when somebody did."""
+    lock = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return None  # It is supervised after all, or somebody else settles it.
+        # Only now: a supervisor writes the status before it lets go of the lock.
+        status = jobdir.read_document(files.status)
+        if status is None:
+            with suppress(OSError, jobdir.Unreadable):
+                frozen.bring_back(str(spec["workdir"]), files)
+            status = {
+                "schema": jobdir.SCHEMA,
+                "attempt": spec.get("attempt", jobdir.FIRST_ATTEMPT),
+                "state": jobdir.UNKNOWN,
+                "started": pid["started"] if pid else None,
+                "log_bytes": jobdir.size_of(files.log),
+            }
+            jobdir.write_document(files.status, status, durable=True)
+        return status
+    finally:
+        os.close(lock)
+
+
+def _stop(files: JobFiles, grace_s: float) -> None:
+    """Ask the supervisor; without one, do its work as far as the numbers of the processes allow."""
+    if not _wait(lambda: os.path.exists(files.pid), _START_TIMEOUT_S):
+        raise Refusal("cannot stop {!r}: it does not start".format(files.id))
+    pid = jobdir.read_document(files.pid) or {}
+    boot = pid["boot_id"]
+    if processes.send(pid["supervisor"], boot, signal.SIGTERM):
+        if _wait(lambda: os.path.exists(files.status), grace_s + _STOP_MARGIN_S):
+            return
+        if processes.is_alive(pid["supervisor"], boot):
+            raise Refusal("cannot stop {!r}: its processes do not die".format(files.id))
+    processes.send(pid["command"], boot, signal.SIGTERM, group=True)
+    _wait(lambda: not processes.is_alive(pid["command"], boot), grace_s)
+    processes.send(pid["command"], boot, signal.SIGKILL, group=True)
+    processes.kill(processes.with_variable("COLABDEV_JOB", files.id))
+    _wait(lambda: not processes.is_alive(pid["command"], boot), _STOP_MARGIN_S)
+
+
+def _wait(condition: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _existing(job_id: object) -> JobFiles:
+    files = _files(job_id)
+    if not os.path.exists(files.spec):
+        raise Refusal("the runtime has no job {!r}".format(job_id), "colabdev ps")
+    return files
+
+
+def _files(job_id: object) -> JobFiles:
+    if not isinstance(job_id, str) or not jobdir.is_job_id(job_id):
+        raise Refusal("{!r} is no job id".format(job_id), "colabdev ps")
+    return JobFiles(os.path.join(_root(), job_id))
+
+
+def _root() -> str:
+    return jobdir.jobs_directory(os.path.expanduser("~"))

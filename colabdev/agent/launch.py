@@ -1,0 +1,141 @@
+"""From a job's spec to its running supervisor, at most once however often it is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Dict, List
+
+from . import frozen, jobdir, supervisor, tree, workdir
+from .jobdir import JobFiles
+from .refusal import Refusal
+
+_STAGING = ".staging-"
+_STAGING_AGE_S = 3600.0
+_LOCK_TIMEOUT_S = 60.0
+
+# `python -m` looks in the current directory first, which is the work dir; here the frozen code comes
+# first. runpy's function is the one that `-m` itself calls.
+_RUN_MODULE = """import runpy, sys
+sys.path[: sys.path[:1] == [""]] = [sys.argv[1]]
+module = sys.argv[2]
+del sys.argv[1:3]
+runpy._run_module_as_main(module)"""
+
+
+def launch(spec: Dict[str, Any], variables: Dict[str, str], files: JobFiles) -> None:
+    """Make the job directory unless it is there, and see that a supervisor has the job."""
+    environment = _environment(spec, variables)
+    if not os.path.exists(files.spec):
+        _prepare(spec, environment, files)
+    _supervise(files, environment)
+
+
+def _prepare(spec: Dict[str, Any], environment: Dict[str, str], files: JobFiles) -> None:
+    """Make the whole job directory elsewhere and put it in place in one step; the first one wins."""
+    if not os.path.isdir(spec["workdir"]):
+        raise Refusal(
+            "cannot run it: the work dir {} is not on the runtime".format(spec["workdir"]),
+            "colabdev sync",
+        )
+    root = os.path.dirname(files.directory)
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    _remove_leftovers(root)
+    staging = JobFiles(tempfile.mkdtemp(prefix=_STAGING, dir=root))
+    try:
+        spec["code"] = _freeze(spec, files, staging)
+        spec["command"] = _command(spec, environment)
+        # The names only: a value may be a secret, and this is a file.
+        spec["variables"] = sorted(environment)
+        os.close(os.open(staging.log, os.O_WRONLY | os.O_CREAT, 0o600))
+        jobdir.write_document(staging.spec, spec)
+        os.rename(staging.directory, files.directory)
+    except OSError:
+        if not os.path.exists(files.spec):
+            raise
+    finally:
+        shutil.rmtree(staging.directory, ignore_errors=True)
+
+
+def _freeze(spec: Dict[str, Any], files: JobFiles, staging: JobFiles) -> str:
+    """The directory that the job takes its code from; for a frozen job it is made now."""
+    place = str(spec["workdir"])
+    if spec["kind"] in (jobdir.PYTHON, jobdir.MODULE) and not spec.get("in_place"):
+        with contextlib.ExitStack() as stack:
+            if os.path.isdir(os.path.join(place, tree.OURS)):
+                stack.enter_context(workdir.WorkDir(place).locked(_LOCK_TIMEOUT_S))
+            tree_hash, entries = workdir.owned(place)
+            frozen.freeze(place, tree_hash, [entry.path for entry in entries], tree.OURS, staging)
+        place = os.path.join(files.code, tree_hash)
+        made = os.path.join(staging.code, tree_hash)
+    else:
+        made = place
+    script = spec["argv"][0]
+    if spec["kind"] in (jobdir.PYTHON, jobdir.SHELL) and not os.path.isfile(
+        os.path.join(made, script)
+    ):
+        raise Refusal("cannot run {!r}: it is not on the runtime".format(script), "colabdev sync")
+    return place
+
+
+def _command(spec: Dict[str, Any], environment: Dict[str, str]) -> List[str]:
+    """What is executed, in the work dir."""
+    kind, (first, *rest), code = spec["kind"], spec["argv"], spec["code"]
+    if kind == jobdir.PYTHON:
+        return ["python3", os.path.join(code, first), *rest]
+    if kind == jobdir.MODULE:
+        return ["python3", "-c", _RUN_MODULE, code, first, *rest]
+    if kind == jobdir.SHELL:
+        shell = "bash" if shutil.which("bash", path=environment.get("PATH")) else "sh"
+        return [shell, os.path.join(code, first), *rest]
+    return [first, *rest]
+
+
+def _environment(spec: Dict[str, Any], variables: Dict[str, str]) -> Dict[str, str]:
+    """The login's environment, the job's own variables, and ours."""
+    environment = {"PYTHONUNBUFFERED": "1", **os.environ, **variables}
+    environment["COLABDEV_JOB"] = spec["id"]
+    environment["COLABDEV_ATTEMPT"] = str(spec["attempt"])
+    return environment
+
+
+def _supervise(files: JobFiles, environment: Dict[str, str]) -> None:
+    """Start a supervisor. Where one was started before, this one sees it and ends."""
+    spec = jobdir.read_document(files.spec) or {}
+    if spec["kind"] == jobdir.MODULE:
+        paths = [spec["code"], environment.get("PYTHONPATH", "")]
+        environment = {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    with open(files.complaints, "ab") as complaints:
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", sys.argv[0], "supervise", files.directory],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=environment,
+            start_new_session=True,
+        )
+    assert child.stdout is not None, "opened with a pipe"
+    with child.stdout:
+        said = child.stdout.read()
+    child.wait()
+    if said != supervisor.STARTED:
+        raise Refusal("cannot start the job: {}".format(_last_line(files.complaints)))
+
+
+def _last_line(path: str) -> str:
+    with open(path, "rb") as file:
+        lines = file.read().decode("utf-8", "replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "its supervisor ended at once")
+
+
+def _remove_leftovers(root: str) -> None:
+    """What an agent that was killed in the middle of `_prepare` left."""
+    for name in os.listdir(root):
+        path = os.path.join(root, name)
+        if name.startswith(_STAGING) and time.time() - os.lstat(path).st_mtime > _STAGING_AGE_S:
+            shutil.rmtree(path, ignore_errors=True)

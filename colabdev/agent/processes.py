@@ -1,0 +1,127 @@
+"""Processes of this machine by number, and how to know one again: its start time and the boot."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any, Dict, List, Optional, Set
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+HAS_PROC = os.path.exists("/proc/self/stat")
+
+
+def boot_id() -> str:
+    """Tells one boot of this machine from the next; "" where nothing does."""
+    try:
+        with open(_BOOT_ID) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def identify(pid: int) -> Dict[str, Any]:
+    """A running process so that it can be known again, whoever gets its number later."""
+    return {"pid": pid, "start": _start_time(pid)}
+
+
+def is_alive(identity: Optional[Dict[str, Any]], boot: str) -> bool:
+    """That very process runs now. A zombie has ended."""
+    if not identity or boot != boot_id():
+        return False
+    start = _start_time(int(identity["pid"]))
+    return start is not None and start == identity["start"]
+
+
+def send(identity: Optional[Dict[str, Any]], boot: str, number: int, group: bool = False) -> bool:
+    """Signal that very process, or its group; whether it was still there."""
+    if identity is None or not is_alive(identity, boot):
+        return False
+    try:
+        (os.killpg if group else os.kill)(int(identity["pid"]), number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def below(ancestor: int) -> Set[int]:
+    """The processes that descend from `ancestor`, zombies left out."""
+    children: Dict[int, List[int]] = {}
+    for pid, parent in _parents().items():
+        children.setdefault(parent, []).append(pid)
+    found: Set[int] = set()
+    waiting = [ancestor]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            if child not in found:
+                found.add(child)
+                waiting.append(child)
+    return found
+
+
+def with_variable(name: str, value: str) -> Set[int]:
+    """The processes whose environment holds that variable, as far as we may look."""
+    wanted = os.fsencode("{}={}".format(name, value))
+    found = set()
+    for pid in _numbers():
+        try:
+            with open("/proc/{}/environ".format(pid), "rb") as file:
+                if wanted in file.read().split(b"\0"):
+                    found.add(pid)
+        except OSError:
+            continue
+    return found - {os.getpid()}
+
+
+def kill(pids: Set[int]) -> None:
+    """SIGKILL each."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def _numbers() -> List[int]:
+    if not HAS_PROC:
+        return []
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _parents() -> Dict[int, int]:
+    if not HAS_PROC:
+        return _parents_by_ps()
+    parents = {}
+    for pid in _numbers():
+        fields = _stat(pid)
+        if fields is not None and fields[0] != "Z":
+            parents[pid] = int(fields[1])
+    return parents
+
+
+def _parents_by_ps() -> Dict[int, int]:
+    rows = [line.split() for line in _ps("-axo pid=,ppid=").splitlines()]
+    return {int(row[0]): int(row[1]) for row in rows if len(row) == 2}
+
+
+def _start_time(pid: int) -> Optional[str]:
+    """When the process started, in whatever unit this system counts; None when it does not run."""
+    if not HAS_PROC:
+        words = _ps("-o state=,lstart= -p {:d}".format(pid)).split()
+        return " ".join(words[1:]) if words and words[0] != "Z" else None
+    fields = _stat(pid)
+    return fields[19] if fields is not None and fields[0] not in "ZX" else None
+
+
+def _ps(options: str) -> str:
+    """What ps prints. By os.popen, which loads `subprocess` only where there is no /proc."""
+    with os.popen("ps " + options) as pipe:
+        return pipe.read()
+
+
+def _stat(pid: int) -> Optional[List[str]]:
+    """The fields of /proc/<pid>/stat behind the name, which may hold anything."""
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            return file.read().rpartition(b")")[2].decode("ascii").split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None

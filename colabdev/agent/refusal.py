@@ -1,0 +1,12 @@
+"""What the agent declines to do, in words for the user."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """Travels as an answer: a sentence and what to type next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

@@ -1,0 +1,302 @@
+"""Starts a job's command, waits for it, and writes down how it ended.
+
+`python3 -I -S <agent archive> supervise <job directory>` with the job's environment. It leaves the agent
+(two forks, a session of its own), ignores SIGHUP, and adopts what its descendants leave behind. The
+command leads a session and a group of its own and writes to `log` itself. The command is only let go
+once `pid` is on the disk: a command that runs is always written down. `lock` is held meanwhile, so that
+a job that was started twice runs once.
+
+SIGTERM asks it to stop the job: TERM to the command's group, and after the grace (stop.json) KILL to
+everything below us, daemons included.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from typing import Any, Dict, List, Optional
+
+from . import frozen, jobdir, processes
+from .jobdir import JobFiles
+
+STARTED = b"started\n"
+
+_PR_SET_CHILD_SUBREAPER = 36
+_MARK_INTERVAL_S = 10.0
+_POLL_S = 0.05
+_KILL_TIMEOUT_S = 5.0
+_RETRY_S = 1.0
+_RESERVE_BYTES = 16 * 1024
+
+
+def main(arguments: List[str]) -> int:
+    """Fork away from the agent; what runs on says STARTED, or why not, on stdout."""
+    files = JobFiles(arguments[0])
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _adopt_orphans()
+    lock = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.write(1, STARTED)  # Another one has it: started twice, it runs once.
+        return 0
+    if os.path.exists(files.pid) or os.path.exists(files.status):
+        os.write(1, STARTED)
+        return 0
+    spec = jobdir.read_document(files.spec)
+    assert spec is not None, "a job directory appears with its spec in it"
+    Supervisor(files, spec).run()
+    return 0
+
+
+class Supervisor:
+    """One attempt of one job, from its first to its last moment."""
+
+    def __init__(self, files: JobFiles, spec: Dict[str, Any]) -> None:
+        self._files = files
+        self._spec = spec
+        self._me = os.getpid()
+        self._command = 0
+        self._wait_status: Optional[int] = None
+        self._kill_at: Optional[float] = None
+        self._stopped = False
+        self._marked = 0
+
+    def run(self) -> None:
+        """Returns once the status is written."""
+        wakeup = _wakeups()
+        begun = time.time()
+        with open(self._files.reserve, "wb") as reserve:
+            reserve.write(bytes(_RESERVE_BYTES))
+        log = os.open(self._files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        gate = self._fork(log)
+        self._note("started", pid=self._command)
+        jobdir.write_document(
+            self._files.pid,
+            {
+                "schema": jobdir.SCHEMA,
+                "supervisor": processes.identify(self._me),
+                "command": processes.identify(self._command),
+                "boot_id": processes.boot_id(),
+                "started": begun,
+            },
+        )
+        os.write(gate, b"g")
+        os.close(gate)
+        os.write(1, STARTED)
+        # The agent waits for this pipe to end; nothing of ours may hold it.
+        silence = os.open(os.devnull, os.O_RDWR)
+        os.dup2(silence, 1)
+        os.close(silence)
+        self._wait(wakeup)
+        self._end(log, begun)
+
+    def _fork(self, log: int) -> int:
+        """The command as a process that waits for a byte; returns the end where to write it."""
+        reading, writing = os.pipe()
+        self._command = os.fork()
+        if self._command:
+            os.close(reading)
+            return writing
+        try:
+            signal.set_wakeup_fd(-1)
+            os.close(writing)
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDONLY)
+            for source, target in ((null, 0), (log, 1), (log, 2)):
+                os.dup2(source, target)
+            for number in signal.valid_signals():  # Python's own habits are not the job's.
+                if signal.getsignal(number) not in (signal.SIG_DFL, None):
+                    signal.signal(number, signal.SIG_DFL)
+            if os.read(reading, 1):
+                _become(self._spec)
+        finally:
+            os._exit(125)  # The supervisor died before it let us go: nothing has run.
+
+    def _wait(self, wakeup: int) -> None:
+        """Until the command has ended and, after a stop, nothing is left below us."""
+        next_mark = time.monotonic() + _MARK_INTERVAL_S
+        while self._wait_status is None or (self._stopped and processes.below(self._me)):
+            due = next_mark if self._kill_at is None else min(next_mark, self._kill_at)
+            if self._wait_status is not None:
+                due = min(due, time.monotonic() + _POLL_S)  # Orphans of orphans end unheard.
+            ready, _, _ = select.select([wakeup], [], [], max(due - time.monotonic(), 0))
+            if ready and signal.SIGTERM in os.read(wakeup, 4096):
+                self._stop()
+            self._reap()
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._kill()
+                return
+            if time.monotonic() >= next_mark:
+                self._mark()
+                next_mark = time.monotonic() + _MARK_INTERVAL_S
+
+    def _stop(self) -> None:
+        """TERM now, KILL when the grace is over; asked again, the earlier end counts."""
+        try:
+            wish = jobdir.read_document(self._files.stop) or {}
+        except jobdir.Unreadable:
+            wish = {}
+        grace_s = float(wish.get("grace_s", jobdir.DEFAULT_GRACE_S))
+        kill_at = time.monotonic() + grace_s
+        self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
+        self._reap()
+        if self._wait_status is None:
+            self._stopped = True
+            self._note("stop", grace_s=grace_s)
+            _signal_group(self._command, signal.SIGTERM)
+
+    def _reap(self) -> None:
+        """Take the status of everything that ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._command:
+                self._wait_status = status
+                if self._stopped:
+                    for left in processes.below(self._me):
+                        _signal(left, signal.SIGTERM)
+
+    def _kill(self) -> None:
+        """KILL to everything below us, again and again: something may be forking."""
+        self._note("kill")
+        deadline = time.monotonic() + _KILL_TIMEOUT_S
+        while time.monotonic() < deadline:
+            left = processes.below(self._me)
+            if self._wait_status is None:
+                left.add(self._command)
+            if not left:
+                return
+            processes.kill(left)
+            time.sleep(0.01)
+            self._reap()
+
+    def _mark(self) -> None:
+        """Note when the log had which size, if it grew."""
+        size = jobdir.size_of(self._files.log)
+        if size != self._marked:
+            self._marked = size
+            self._note("mark")
+
+    def _end(self, log: int, begun: float) -> None:
+        """What the job leaves behind, then its status, which is the last thing written."""
+        ended = time.time()
+        self._bring_back()
+        with suppress(OSError):
+            os.fsync(log)
+        code, number = _outcome(self._wait_status)
+        state = jobdir.SUCCEEDED if code == 0 else jobdir.FAILED
+        self._note("ended", exit_code=code, signal=number)
+        status = {
+            "schema": jobdir.SCHEMA,
+            "attempt": self._spec["attempt"],
+            "state": jobdir.STOPPED if self._stopped else state,
+            "exit_code": code,
+            "signal": number,
+            "started": begun,
+            "ended": ended,
+            "log_bytes": os.fstat(log).st_size,
+        }
+        self._write_status(status)
+
+    def _bring_back(self) -> None:
+        try:
+            for path, reason in frozen.bring_back(str(self._spec["workdir"]), self._files):
+                self._note("kept", path=path, reason=reason)
+        except (OSError, jobdir.Unreadable) as exc:
+            self._note("kept", path=".", reason=str(exc))
+
+    def _write_status(self, status: Dict[str, Any]) -> None:
+        """However long it takes: a job that filled the disk must not end as unknown."""
+        with suppress(OSError):
+            os.unlink(self._files.reserve)
+        while True:
+            try:
+                return jobdir.write_document(self._files.status, status, durable=True)
+            except OSError:
+                if not os.path.isdir(self._files.directory):
+                    return None  # Somebody removed the job: nobody will ask.
+                time.sleep(_RETRY_S)
+
+    def _note(self, event: str, **details: Any) -> None:
+        where = {"time": time.time(), "offset": jobdir.size_of(self._files.log), "event": event}
+        line = json.dumps(dict(where, **details)).encode("ascii") + b"\n"
+        with suppress(OSError):  # A full disk must not end the supervisor.
+            handle = os.open(self._files.events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(handle, line)
+            finally:
+                os.close(handle)
+
+
+def _become(spec: Dict[str, Any]) -> None:
+    """Go on as the job's command. What keeps it from starting is said as a shell would."""
+    argv = [os.fsencode(argument) for argument in spec["command"]]
+    try:
+        os.chdir(os.fsencode(spec["workdir"]))
+        os.execvpe(argv[0], argv, os.environb)
+    except OSError as exc:
+        missing = exc.errno in (errno.ENOENT, errno.ENOTDIR)
+        cause = "command not found" if missing else os.strerror(exc.errno or 0).lower()
+        os.write(2, argv[0] + ": {}\n".format(cause).encode("ascii", "replace"))
+        os._exit(127 if missing else 126)
+
+
+def _outcome(wait_status: Optional[int]) -> Any:
+    """Exit code and the number of the signal that ended it; one of them is None."""
+    if wait_status is None:
+        return None, None
+    if os.WIFSIGNALED(wait_status):
+        return None, os.WTERMSIG(wait_status)
+    return os.WEXITSTATUS(wait_status), None
+
+
+def _wakeups() -> int:
+    """A pipe that gets each signal's number."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, _noted)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return reading
+
+
+def _noted(number: int, frame: object) -> None:
+    """The wakeup pipe has it."""
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of descendants whose parent ended, where the system can do that (Linux)."""
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (AttributeError, OSError):
+        return
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        _signal(pid, number)  # It has not made its own group yet.
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return

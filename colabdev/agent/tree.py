@@ -1,0 +1,330 @@
+"""A tree of files as both ends of a sync see it: entries, their hash, and hashes that can be reused.
+
+Paths are relative to the root of the tree, '/'-separated and `os.fsdecode`d. A tree consists of regular
+files and symbolic links; folders exist as far as something lies in them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import posixpath
+import stat
+import time
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+OURS = ".colabdev"
+"""The folder at the top of a work dir that holds our own files. It is never part of a tree."""
+
+FILE = "file"
+LINK = "link"
+
+_READ_BYTES = 256 * 1024
+_TRIES = 3
+_HASHED_AT_ONCE = 1000
+_CLOCK_TICK_NS = 50 * 1000 * 1000
+_COARSE_TICK_NS = 2 * 1000 * 1000 * 1000
+_WHOLE_SECOND_NS = 1000 * 1000 * 1000
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # A FIFO that took the file's place must not make us wait.
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+Problem = Tuple[str, str]
+"""A path and why it cannot be synced, in words that go after the path."""
+
+
+class HostileName(ValueError):
+    """A name from the other side that would lead out of the tree, or into what is not synced."""
+
+
+class Entry(NamedTuple):
+    """One file or link of a tree."""
+
+    path: str
+    kind: str
+    executable: bool
+    size: int
+    mtime_ns: int
+    digest: str
+    """sha256 of the content, for a link of its target, in hex."""
+    target: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes two entries at one path the same: all but the time."""
+        return self.kind[0] + ("x" if self.executable else "-") + self.digest
+
+
+class Stamp(NamedTuple):
+    """What a file looked like from outside when its content had this digest.
+
+    Only kept when the file's times were older than the scan that hashed it: a later edit cannot
+    leave them as they are.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    digest: str
+
+
+Index = Dict[str, Stamp]
+
+
+class Scan(NamedTuple):
+    """What was found at the paths that a scan was asked for; what does not exist is in none of it."""
+
+    entries: List[Entry]
+    problems: List[Problem]
+    stamps: Index
+    """Those of the files whose hash can be reused."""
+    folders: List[str]
+    """The paths that are folders; a git repository inside another one is listed as its folder."""
+    hashed: int
+    """How many files had to be read."""
+
+
+# --- hashes -------------------------------------------------------------------------------------
+
+
+def hash_entries(entries: Iterable[Entry]) -> str:
+    """The hash of a tree of entries, in any order: of their paths and fingerprints."""
+    digest = hashlib.sha256()
+    ordered = sorted(entries)
+    # Piece by piece, so that a large tree is never in memory as text.
+    for start in range(0, len(ordered), _HASHED_AT_ONCE):
+        piece = ordered[start : start + _HASHED_AT_ONCE]
+        text = "".join(["{}\0{}\n".format(entry.path, entry.fingerprint) for entry in piece])
+        # surrogatepass carries every name that os.fsdecode can give, the same on each system.
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def digest_of_target(target: str) -> str:
+    """The digest of a link."""
+    return hashlib.sha256(os.fsencode(target)).hexdigest()
+
+
+# --- names from the other side ------------------------------------------------------------------
+
+
+def check_name(path: str) -> str:
+    """`path`, when it names something that may lie in a tree; HostileName otherwise."""
+    parts = path.split("/")
+    if "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise HostileName("{!r} is no path inside the project".format(path))
+    if parts[0] == OURS or any(part.lower() == ".git" for part in parts):
+        raise HostileName("{!r} is never synced".format(path))
+    return path
+
+
+def check_target(path: str, target: str) -> str:
+    """`target`, when a link at `path` that points there stays in the tree; HostileName otherwise."""
+    inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    if not target or "\0" in target or target.startswith("/") or inside.split("/")[0] == "..":
+        raise HostileName("points out of the project, to {!r}".format(target))
+    return target
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def entry_to_row(entry: Entry) -> List[Any]:
+    """The entry as JSON has it."""
+    return list(entry)
+
+
+def entry_from_row(row: Any) -> Entry:
+    """The entry that `entry_to_row` gave; checked, for it may come from the other side."""
+    path, kind, executable, size, mtime_ns, digest, target = row
+    texts = (path, kind, digest, target)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(size, int):
+        raise ValueError("not an entry: {!r}".format(row))
+    if kind not in (FILE, LINK) or size < 0 or not isinstance(mtime_ns, int):
+        raise ValueError("not an entry: {!r}".format(row))
+    check_name(path)
+    if kind == LINK:
+        check_target(path, target)
+    return Entry(path, kind, bool(executable), size, mtime_ns, digest, target)
+
+
+def index_to_json(index: Index) -> str:
+    """The index as a file keeps it."""
+    files = {path: list(stamp) for path, stamp in index.items()}
+    return json.dumps({"schema": 1, "files": files}, separators=(",", ":"))
+
+
+def index_from_json(text: str) -> Index:
+    """The index in `text`. It is only a cache: one that makes no sense is an empty one."""
+    try:
+        document = json.loads(text)
+        if document["schema"] != 1:
+            return {}
+        return {path: Stamp(*row) for path, row in document["files"].items() if len(row) == 5}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+# --- scanning -----------------------------------------------------------------------------------
+
+
+def scan(root: str, paths: Iterable[str], index: Index, max_bytes: Optional[int] = None) -> Scan:
+    """Look at `paths` below `root` and hash what changed since `index` was made.
+
+    Files larger than `max_bytes` are problems, and not read. Nothing is followed: what lies behind a
+    link, even a linked folder, does not exist.
+    """
+    began_ns = time.time_ns()
+    folders = Folders(root)
+    found = Scan([], [], {}, [], 0)
+    hashed = 0
+    for path in paths:
+        try:
+            status = folders.lstat(check_name(path))
+            if status is None:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                found.folders.append(path)
+                continue
+            if stat.S_ISLNK(status.st_mode):
+                found.entries.append(_link_entry(root, path, status))
+                continue
+            reason = _unfit(status, max_bytes)
+            if reason:
+                found.problems.append((path, reason))
+                continue
+            stamp = index.get(path)
+            if stamp is None or not is_unchanged(status, stamp):
+                digest, status = hash_file(folders.locate(path))
+                hashed += 1
+                stamp = stamp_of(status, digest)
+        except HostileName as exc:
+            found.problems.append((path, str(exc)))
+        except FileNotFoundError:
+            continue  # It went while we looked.
+        except OSError as exc:
+            found.problems.append((path, "cannot be read: {}".format(exc.strerror or exc)))
+        else:
+            if is_settled(status, began_ns):
+                found.stamps[path] = stamp
+            found.entries.append(file_entry(path, status, stamp))
+    return found._replace(hashed=hashed)
+
+
+class Folders:
+    """The folders below a root, each looked at once: a path behind a link is not in the tree."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._real = {"": True}
+
+    def locate(self, path: str) -> str:
+        """Where `path` lies on the disk."""
+        return self.root + "/" + path
+
+    def lstat(self, path: str) -> Optional[os.stat_result]:
+        """What lies at `path`; None when nothing does. Other failures raise OSError."""
+        if not self.is_real(path.rpartition("/")[0]):
+            return None
+        try:
+            return os.lstat(self.root + "/" + path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def is_real(self, folder: str) -> bool:
+        """Whether `folder` and all above it are folders, and no links."""
+        known = self._real.get(folder)
+        if known is None:
+            known = self._real[folder] = self._look(folder)
+        return known
+
+    def forget(self) -> None:
+        """Look again from now on: folders came or went."""
+        self._real = {"": True}
+
+    def _look(self, folder: str) -> bool:
+        if not self.is_real(folder.rpartition("/")[0]):
+            return False
+        try:
+            return stat.S_ISDIR(os.lstat(self.root + "/" + folder).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+
+def hash_file(location: str) -> Tuple[str, os.stat_result]:
+    """The sha256 of a regular file, and its status as of then; OSError when it keeps changing."""
+    handle = os.open(location, _OPEN_FLAGS)
+    try:
+        for _ in range(_TRIES):
+            before = os.fstat(handle)
+            if not stat.S_ISREG(before.st_mode):
+                raise OSError(errno.EINVAL, "it is no file any more")
+            digest = _read_digest(handle)
+            after = os.fstat(handle)
+            if _outside(before) == _outside(after):
+                return digest, after
+            os.lseek(handle, 0, os.SEEK_SET)
+    finally:
+        os.close(handle)
+    raise OSError(errno.EAGAIN, "it keeps changing")
+
+
+def is_unchanged(status: os.stat_result, stamp: Stamp) -> bool:
+    """Whether the file still has the content of which `stamp` was taken."""
+    return _outside(status) == stamp[:4]
+
+
+def is_settled(status: os.stat_result, began_ns: int) -> bool:
+    """Whether a later edit would show in the file's times: they are older than the scan.
+
+    Clocks of file systems tick; those that only know whole seconds tick every two.
+    """
+    newest = max(status.st_mtime_ns, status.st_ctime_ns)
+    tick_ns = _COARSE_TICK_NS if newest % _WHOLE_SECOND_NS == 0 else _CLOCK_TICK_NS
+    return newest + tick_ns < began_ns
+
+
+def stamp_of(status: os.stat_result, digest: str) -> Stamp:
+    """The stamp of a file that has this status and this content."""
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest)
+
+
+def file_entry(path: str, status: os.stat_result, stamp: Stamp) -> Entry:
+    """The entry of a regular file."""
+    executable = bool(status.st_mode & stat.S_IXUSR)
+    return Entry(path, FILE, executable, stamp.size, stamp.mtime_ns, stamp.digest)
+
+
+def _link_entry(root: str, path: str, status: os.stat_result) -> Entry:
+    target = check_target(path, os.readlink(root + "/" + path))
+    digest = digest_of_target(target)
+    return Entry(path, LINK, False, status.st_size, status.st_mtime_ns, digest, target)
+
+
+def _unfit(status: os.stat_result, max_bytes: Optional[int]) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        return "is a socket, a FIFO or a device"
+    if max_bytes is not None and status.st_size > max_bytes:
+        megabytes = -(-status.st_size // 1000000)
+        return "is large; colabdev sync --max-size {}M sends it".format(megabytes)
+    return ""
+
+
+def _outside(status: os.stat_result) -> Tuple[int, int, int, int]:
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _read_digest(handle: int) -> str:
+    digest = hashlib.sha256()
+    while True:
+        piece = os.read(handle, _READ_BYTES)
+        if not piece:
+            return digest.hexdigest()
+        digest.update(piece)

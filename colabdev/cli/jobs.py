@@ -1,0 +1,208 @@
+"""`run`, `ps`, `logs`, `stop`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from colabdev.cli import output, render
+from colabdev.cli.boundary import JobStatus
+from colabdev.cli.runtimes import JsonOption, complete_name
+from colabdev.cli.streams import ReaderGone, noticing_readers, write
+from colabdev.errors import ColabdevError, ExitCode
+
+if TYPE_CHECKING:
+    from colabdev.cli.app import Wiring
+    from colabdev.models import JobRecord
+
+READER_GONE = 141
+"""As for any program that is ended by SIGPIPE."""
+
+_MODULE = "-m"
+
+
+class RunCommand(TyperCommand):
+    """Options come before SCRIPT or `-m MODULE`; everything after goes to it untouched."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        ours, theirs = self._split(args)
+        return super().parse_args(ctx, [*ours, "--", *theirs] if theirs else ours)
+
+    def _split(self, args: list[str]) -> tuple[list[str], list[str]]:
+        takes_value = {
+            name
+            for parameter in self.params
+            if not getattr(parameter, "is_flag", True)
+            for name in parameter.opts
+        }
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] != "-":
+            if args[at] == "--":
+                return args[:at], args[at + 1 :]
+            is_module = args[at].startswith(_MODULE)
+            at += 2 if args[at] in takes_value else 1
+            if is_module:
+                break
+        return args[:at], args[at:]
+
+
+def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The jobs known here, for the shell's completion."""
+    wiring: Wiring = ctx.find_root().obj
+    return [job_id for job_id in wiring.job_store().ids() if job_id.startswith(incomplete)]
+
+
+JobArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="JOB",
+        help="A job's id, or the start of one. Default: the newest job.",
+        autocompletion=complete_job,
+    ),
+]
+
+
+def run(
+    ctx: typer.Context,
+    script: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SCRIPT",
+            help="A .py or .sh file of the project; anything else is a command on the runtime.",
+        ),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", help="For it, untouched.")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(_MODULE, metavar="MODULE", help="Run a module, as `python -m`.")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option("-r", help="The runtime.", autocompletion=complete_name)
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start it, print the job's id, and leave it alone.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The job's name. Default: the script's.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="K=V", help="A variable for it. Repeatable."),
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
+    ] = False,
+    no_sync: Annotated[
+        bool, typer.Option("--no-sync", help="Run what is on the runtime now.")
+    ] = False,
+) -> int:
+    """Run a program on the runtime, detached, and stream its log here.
+
+    The exit status is the job's own; 125 is ours. Ctrl-C detaches: the job runs on.
+
+    Example: colabdev run train.py --epochs 10
+    """
+    wiring: Wiring = ctx.obj
+    words = [word for word in (script, *(arguments or ())) if word is not None]
+    request = wiring.run_request(
+        words,
+        module=module,
+        runtime=runtime,
+        name=name,
+        env=env or (),
+        in_place=in_place,
+        sync=not no_sync,
+    )
+    jobs = wiring.jobs()
+    start = jobs.prepare(request, output.progress)
+    if detach:
+        jobs.start(start, output.progress)
+        render.detached(start.job)
+        return JobStatus(ExitCode.OK)
+    output.progress(f"job {start.job.id} on {start.job.runtime}")
+    stopped_by = _stream(jobs.run(start, output.progress), start.job)
+    if stopped_by is not None:
+        return JobStatus(stopped_by)
+    return JobStatus(_own_status(wiring.job_store().load(start.job.id)))
+
+
+def ps(ctx: typer.Context, as_json: JsonOption = False) -> int:
+    """List the jobs, newest first.
+
+    Example: colabdev ps --json
+    """
+    wiring: Wiring = ctx.obj
+    listing = wiring.jobs().ps(output.progress)
+    render.jobs(listing, as_json=as_json)
+    return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
+
+
+def logs(
+    ctx: typer.Context,
+    job: JobArgument = None,
+    follow: Annotated[bool, typer.Option("-f", help="Go on until the job has ended.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
+) -> int:
+    """Print a job's log, byte for byte.
+
+    Example: colabdev logs -f train
+    """
+    wiring: Wiring = ctx.obj
+    jobs = wiring.jobs()
+    found = jobs.find(job, output.progress)
+    pieces = jobs.follow(found, output.progress, wait=follow)
+    if as_json:
+        pieces = render.log_lines(found, pieces)
+    stopped_by = _stream(pieces, found)
+    return JobStatus(ExitCode.OK if stopped_by is None else stopped_by)
+
+
+def stop(
+    ctx: typer.Context,
+    job: Annotated[
+        str,
+        typer.Argument(
+            metavar="JOB", help="A job's id, or the start of one.", autocompletion=complete_job
+        ),
+    ],
+    grace: Annotated[
+        float, typer.Option("--grace", metavar="S", min=0, help="Seconds until it is killed.")
+    ] = 10.0,
+) -> int:
+    """Stop a job: TERM, and after the grace KILL to all that it started.
+
+    Example: colabdev stop train --grace 30
+    """
+    wiring: Wiring = ctx.obj
+    jobs = wiring.jobs()
+    found = jobs.find(job, output.progress)
+    render.stopped(found, jobs.stop(found, grace_s=grace))
+    return ExitCode.OK
+
+
+def _stream(pieces: Iterator[bytes], job: JobRecord) -> int | None:
+    """Write the pieces to stdout as they come; what ended that before the log did, if anything did."""
+    try:
+        with noticing_readers():
+            write(pieces)
+    except ReaderGone:
+        return READER_GONE
+    except KeyboardInterrupt:
+        render.left_running(job)
+        return int(ExitCode.INTERRUPTED)
+    return None
+
+
+def _own_status(job: JobRecord | None) -> int:
+    if job is None or not job.state.is_end:
+        raise ColabdevError("cannot tell how the job ended", hint="colabdev ps")
+    if job.exit_status is None:
+        raise ColabdevError(
+            f"{job.id} ended, exit code unknown: nobody watched it end",
+            hint=f"colabdev logs {job.id}",
+        )
+    return job.exit_status

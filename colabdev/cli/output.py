@@ -1,0 +1,82 @@
+"""The only module that prints: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from colabdev.errors import ColabdevError
+
+SCHEMA = 1
+
+
+class OutputLost(ColabdevError):
+    """The result cannot be written to stdout."""
+
+
+def document(content: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    line(json.dumps({"schema": SCHEMA, **content}, indent=2))
+
+
+def line(text: str) -> None:
+    """A result, flushed: only then is it known here that it arrived."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _drop(sys.stdout)  # Whoever read has seen enough.
+    except (OSError, ValueError) as exc:
+        _drop(sys.stdout)
+        raise OutputLost(
+            f"cannot write the result: {exc}", hint="what was asked for is done all the same"
+        ) from exc
+
+
+def say(text: str) -> None:
+    """Progress and complaints: nobody's work may stop because they cannot be shown."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _drop(sys.stderr)
+
+
+def progress(step: str) -> None:
+    """A step that begins."""
+    say(f"  {step}")
+
+
+def interrupted() -> None:
+    """Ctrl-C: the terminal has echoed ^C in the middle of a line."""
+    say("\ninterrupted; typing the same command again goes on")
+
+
+def error(exc: ColabdevError, *, as_json: bool) -> None:
+    """What failed and what to do next."""
+    if as_json:
+        line(json.dumps({"error": exc.to_json()}, indent=2))
+        return
+    say(f"colabdev: {exc.message}")
+    if exc.hint:
+        say(f"  next: {exc.hint}")
+
+
+def printable(text: str) -> str:
+    """The text on one line of any terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is left in the buffer go nowhere, or Python complains again when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, stream.fileno())
+        os.close(silence)

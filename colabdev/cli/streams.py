@@ -1,0 +1,65 @@
+"""A job's bytes on stdout: exactly those, as they come, until nobody reads them any more."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class ReaderGone(KeyboardInterrupt):
+    """Whoever read our stdout has closed it. Like Ctrl-C it may come at any moment."""
+
+
+def write(pieces: Iterable[bytes]) -> None:
+    """Each piece at once; ReaderGone when nobody takes it."""
+    stdout = sys.stdout.buffer
+    try:
+        for piece in pieces:
+            stdout.write(piece)
+            stdout.flush()
+    except BrokenPipeError as exc:
+        raise ReaderGone from exc
+
+
+@contextmanager
+def noticing_readers() -> Iterator[None]:
+    """Inside, ReaderGone is raised as soon as the reader of our stdout goes, also while nothing is
+    written; where the system cannot tell (Windows), with the next write."""
+    if not hasattr(signal, "pthread_kill") or not hasattr(select, "poll"):
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, _raise_reader_gone)
+    finished, finish = os.pipe()
+    main = threading.main_thread().ident
+    assert main is not None, "it runs"
+    watcher = threading.Thread(target=_watch, args=(sys.stdout.fileno(), finished, main))
+    watcher.start()
+    try:
+        yield
+    except ReaderGone:
+        # What is still in the buffer has nowhere to go, and must not fail again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+    finally:
+        os.close(finish)
+        watcher.join()
+        os.close(finished)
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _watch(stdout: int, finished: int, main: int) -> None:
+    poll = select.poll()
+    poll.register(stdout, 0)  # An error is reported unasked: on a pipe, that its reader is gone.
+    poll.register(finished, 0)
+    for handle, event in poll.poll():
+        if handle == stdout and event & (select.POLLERR | select.POLLHUP):
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+
+def _raise_reader_gone(number: int, frame: object) -> None:
+    raise ReaderGone

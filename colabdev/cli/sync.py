@@ -1,0 +1,51 @@
+"""`sync`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from colabdev.cli import output, render
+from colabdev.cli.runtimes import JsonOption, complete_name
+from colabdev.core.sizes import parse_size
+from colabdev.errors import ExitCode
+from colabdev.models import SyncOptions
+
+if TYPE_CHECKING:
+    from colabdev.cli.app import Wiring
+
+DEFAULT_MAX_SIZE = "200M"
+"""Larger files are hardly ever meant to go over a home's uplink unasked."""
+
+
+def sync(
+    ctx: typer.Context,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "-r", help="The runtime; default: this project's.", autocompletion=complete_name
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and why; do nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also delete what looks like deleted by accident.")
+    ] = False,
+    max_size: Annotated[
+        str, typer.Option(help="Larger files are not sent by accident: 500M, 2G.")
+    ] = DEFAULT_MAX_SIZE,
+    as_json: JsonOption = False,
+) -> int:
+    """Bring the project's files to the runtime; what was edited there is kept and reported.
+
+    Example: colabdev sync --dry-run
+    """
+    wiring: Wiring = ctx.obj
+    options = SyncOptions(dry_run=dry_run, force=force)
+    project = wiring.synced_project(parse_size(max_size))
+    record = wiring.runtimes().choose(wiring.named(runtime), project.path)
+    report = wiring.syncer().sync_project(record, project, options, output.progress)
+    render.synced(report, as_json=as_json)
+    return ExitCode.OK if report.is_complete else ExitCode.PARTLY_DONE

@@ -1,0 +1,143 @@
+"""What the word behind `run` is: a Python file, a shell script, or a command on the runtime."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colabdev.agent import jobdir
+from colabdev.errors import UsageError
+
+_KINDS = {".py": jobdir.PYTHON, ".sh": jobdir.SHELL}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OURS = ("COLABDEV_JOB", "COLABDEV_ATTEMPT")
+
+
+_HINT = "colabdev run train.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a job runs."""
+
+    name: str
+    """The job's."""
+    kind: str
+    """One of `jobdir.PYTHON`, `MODULE`, `SHELL` and `COMMAND`."""
+    argv: tuple[str, ...]
+    """SCRIPT by its path in the work dir, MODULE or the command; then the arguments."""
+    typed: tuple[str, ...]
+    """The words as the user typed them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standpoint:
+    """Where the words were typed."""
+
+    cwd: Path
+    project: Path | None
+    here: bool
+    """A file must exist on this computer, not only on the runtime."""
+
+
+def find_program(
+    words: Sequence[str], standpoint: Standpoint, *, module: str | None, name: str | None
+) -> Program:
+    """What `words` mean; UsageError says why they cannot be run."""
+    if name is not None and not jobdir.is_job_name(name):
+        raise UsageError(
+            f"cannot call a job {name!r}: only lower-case letters, digits and dashes, at most 40",
+            hint="--name first-try",
+        )
+    if module is not None:
+        if not module:
+            raise UsageError("cannot run a module without a name", hint="colabdev run -m train")
+        typed = ("-m", module, *words)
+        named = name or jobdir.make_job_name(module)
+        return Program(named, jobdir.MODULE, (module, *words), typed)
+    if not words or not words[0]:
+        raise UsageError("cannot run an empty command", hint=_HINT)
+    kind, word = _find_script(words[0], standpoint)
+    stem = os.path.splitext(os.path.basename(words[0].rstrip("/")))[0]
+    named = name or jobdir.make_job_name(stem)
+    return Program(named, kind, (word, *words[1:]), tuple(words))
+
+
+def _find_script(word: str, standpoint: Standpoint) -> tuple[str, str]:
+    suffix = os.path.splitext(word)[1]
+    if suffix == ".ipynb":
+        raise UsageError(
+            f"cannot run {word!r}: notebooks are not in this version yet",
+            hint="jupyter nbconvert --to script turns it into a .py file",
+        )
+    kind = _KINDS.get(suffix, jobdir.COMMAND)
+    if kind == jobdir.COMMAND and ("/" not in word or os.path.isabs(word)):
+        if (standpoint.cwd / word).is_dir() and not shutil.which(word):
+            raise _is_a_directory(word)
+        return kind, word
+    path = _in_project(word, standpoint)
+    if standpoint.here:
+        _check_readable(word, standpoint.cwd / word)
+    return kind, f"./{path}" if kind == jobdir.COMMAND else path
+
+
+def parse_variables(pairs: Iterable[str]) -> dict[str, str]:
+    """The job's own variables from `K=V` words."""
+    variables = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not _VARIABLE.fullmatch(name):
+            # Only the name is repeated: what stands behind it may be a secret.
+            raise UsageError(
+                f"cannot set the variable {name!r}: --env takes NAME=VALUE", hint="--env SEED=1"
+            )
+        if name in _OURS:
+            raise UsageError(
+                f"cannot set {name}: every job gets it from colabdev", hint="choose another name"
+            )
+        variables[name] = value
+    return variables
+
+
+def _in_project(word: str, standpoint: Standpoint) -> str:
+    project = standpoint.project
+    if project is None:
+        raise UsageError(
+            f"cannot run {word!r}: this folder is no project",
+            hint="cd into the folder of your project first",
+        )
+    path = Path(os.path.abspath(standpoint.cwd / word))
+    real = Path(os.path.realpath(path)), Path(os.path.realpath(project))
+    for candidate, root in ((path, project), real):
+        if candidate.is_relative_to(root):
+            return candidate.relative_to(root).as_posix()
+    raise UsageError(
+        f"cannot run {word!r}: it is outside of the project {project}",
+        hint="only the project's files are on the runtime: put it there, or cd to its project",
+    )
+
+
+def _check_readable(word: str, path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise _is_a_directory(word)
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise UsageError(
+            f"cannot run {word!r}: there is no such file",
+            hint="--no-sync runs what the runtime has",
+        ) from None
+    except OSError as exc:
+        raise UsageError(
+            f"cannot run {word!r}: {exc.strerror or exc}", hint="give read access to it"
+        ) from exc
+
+
+def _is_a_directory(word: str) -> UsageError:
+    return UsageError(
+        f"cannot run {word!r}: it is a directory", hint="name a file in it, or use -m MODULE"
+    )

@@ -1,0 +1,141 @@
+"""A job's record as JSON, and what it becomes as news of the job comes in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from colabdev.agent import jobdir
+from colabdev.core.times import format_exact_time, parse_time
+from colabdev.errors import JobNotFound, UsageError
+from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
+
+SCHEMA = 1
+START_TIMEOUT = timedelta(seconds=60)
+"""A job that its runtime does not know by then was never started."""
+
+
+def format_job(job: JobRecord) -> str:
+    """The record as JSON; `parse_job` gives it back."""
+    document = {
+        "schema": SCHEMA,
+        "id": job.id,
+        "name": job.name,
+        "runtime": job.runtime,
+        "request_id": job.request_id,
+        "argv": list(job.argv),
+        "created": format_exact_time(job.created),
+        "attempt": job.attempt,
+        "state": job.state.value,
+        "exit_code": job.exit_code,
+        "signal": job.signal,
+        "started": format_exact_time(job.started) if job.started else None,
+        "ended": format_exact_time(job.ended) if job.ended else None,
+        "log_bytes": job.log_bytes,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def parse_job(text: str) -> JobRecord:
+    """The record that was written; ValueError says what is wrong with it."""
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"it has schema {document.get('schema')}")
+    try:
+        return JobRecord(
+            id=_text(document["id"]),
+            name=_text(document["name"]),
+            runtime=_text(document["runtime"]),
+            request_id=_text(document["request_id"]),
+            argv=tuple(_text(word) for word in document["argv"]),
+            created=parse_time(document["created"]),
+            attempt=_number(document["attempt"]) or jobdir.FIRST_ATTEMPT,
+            state=JobState(document["state"]),
+            exit_code=_number(document["exit_code"]),
+            signal=_number(document["signal"]),
+            started=parse_time(document["started"]) if document["started"] else None,
+            ended=parse_time(document["ended"]) if document["ended"] else None,
+            log_bytes=_number(document["log_bytes"]),
+        )
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"it lacks or mangles {exc}") from exc
+
+
+def told_by_runtime(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
+    """The record after the runtime said how the job stands. An end is never taken back."""
+    state = JobState(str(status["state"]))
+    if job.state.is_end and job.state is not JobState.LOST:
+        return job
+    return replace(
+        job,
+        state=state,
+        attempt=_number(status.get("attempt")) or job.attempt,
+        exit_code=_number(status.get("exit_code")),
+        signal=_number(status.get("signal")),
+        started=_moment(status.get("started")),
+        ended=_moment(status.get("ended")),
+        log_bytes=_number(status.get("log_bytes")) if state.is_end else None,
+    )
+
+
+def found_on_runtime(status: Mapping[str, Any], runtime: RuntimeRecord) -> JobRecord:
+    """The record of a job that somebody else started there; ValueError when it makes no sense."""
+    job_id = status.get("id")
+    if not isinstance(job_id, str) or not jobdir.is_job_id(job_id):
+        raise ValueError(f"{job_id!r} is no job id")
+    argv = status.get("argv")
+    job = JobRecord(
+        id=job_id,
+        name=str(status.get("name")),
+        runtime=runtime.name,
+        request_id=runtime.request_id,
+        argv=tuple(str(word) for word in argv) if isinstance(argv, list) else (),
+        created=_moment(status.get("created")) or datetime.now(UTC),
+    )
+    return told_by_runtime(job, status)
+
+
+def as_it_stands(job: JobRecord, runtime: RuntimeRecord | None) -> JobRecord:
+    """The record in view of what became of its runtime: with the machine an unfinished job is lost."""
+    gone = runtime is None or runtime.request_id != job.request_id or runtime.phase is Phase.LOST
+    return replace(job, state=JobState.LOST) if gone and not job.state.is_end else job
+
+
+def not_on_runtime(job: JobRecord, now: datetime) -> JobRecord:
+    """The record after its runtime said that it has no such job."""
+    if job.state.is_end or now - job.created < START_TIMEOUT:
+        return job
+    return replace(job, state=JobState.LOST)
+
+
+def choose_job_id(word: str, ids: Iterable[str]) -> str:
+    """The one job that `word`, an id or the start of one, means."""
+    matching = jobdir.matching(word, ids) if word else []
+    if not matching:
+        raise JobNotFound(f"no job is called {word!r}", hint="colabdev ps lists them")
+    if len(matching) > 1:
+        raise UsageError(
+            f"{word!r} may mean {', '.join(matching)}", hint="type one letter more of its id"
+        )
+    return matching[0]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(repr(value))
+    return value
+
+
+def _number(value: object) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise TypeError(repr(value))
+    return value
+
+
+def _moment(value: object) -> datetime | None:
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else None

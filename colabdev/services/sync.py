@@ -1,0 +1,250 @@
+"""Bringing a project's files to its work dir on a runtime: scan, plan, guard, apply."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from colabdev.agent import changes
+from colabdev.agent.tree import Problem, check_name, hash_entries
+from colabdev.core.names import check_project_name
+from colabdev.core.reconcile import Action, Conflict, OwnedFile, Plan, plan_up
+from colabdev.errors import ColabdevError, GuardHalted, ProtocolError, RuntimeLost, runtime_lost
+from colabdev.models import Phase, ProjectLink, RuntimeRecord, SyncOptions, TreeScan
+from colabdev.ports import AgentStream, Keepers, LocalTree, Progress, RuntimeStore
+
+_MAX_ANSWER_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedProject:
+    """The project that is to be synced."""
+
+    path: str
+    name: str
+    tree: LocalTree
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What a sync did, or with `dry_run` would do, and what it could not."""
+
+    runtime: str
+    workdir: str
+    tree_hash: str
+    """The hash of the files that sync owns in the work dir now."""
+    actions: tuple[Action, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    unchanged: int = 0
+    wire_bytes: int = 0
+    seconds: float = 0.0
+    dry_run: bool = False
+    guard: str = ""
+    """Why the same without `dry_run` would halt."""
+
+    @property
+    def sent(self) -> tuple[Action, ...]:
+        """The files and links that were sent."""
+        return tuple(
+            action for action in self.actions if action.op in (changes.SEND, changes.MAKE_LINK)
+        )
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(action.content_bytes for action in self.actions)
+
+    @property
+    def deleted(self) -> int:
+        return sum(action.op == changes.DELETE for action in self.actions)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was done."""
+        return not self.conflicts and not self.problems and not self.guard
+
+
+class Syncer:
+    """`sync`. Each step may be interrupted anywhere; the next sync finds what is left to do."""
+
+    def __init__(
+        self, *, store: RuntimeStore, keepers: Keepers, computer_id: Callable[[], str]
+    ) -> None:
+        self._store = store
+        self._keepers = keepers
+        self._computer_id = computer_id
+
+    def sync_project(
+        self,
+        record: RuntimeRecord,
+        project: SyncedProject,
+        options: SyncOptions,
+        progress: Progress,
+    ) -> SyncReport:
+        """Make the work dir equal to the project, except for what was edited there.
+
+        One round trip when nothing changed. Raises `GuardHalted` before anything is done that looks
+        like an accident, or in a work dir that is not this project's.
+        """
+        begun = time.monotonic()
+        check_project_name(project.name)
+        workdir = self._workdir(record, project)
+        scan = project.tree.scan()
+        place = {
+            "workdir": workdir,
+            "marker": {"computer": self._computer_id(), "project": project.path},
+        }
+        agent = self._keepers.ensure(record.name).agent()
+        try:
+            run = _Run(agent, place, project.tree, scan, progress)
+            report = run.go(options)
+        finally:
+            agent.close()
+        if not options.dry_run:
+            self._remember(record, project, workdir)
+        return replace(
+            report,
+            runtime=record.name,
+            wire_bytes=agent.wire_bytes,
+            seconds=time.monotonic() - begun,
+        )
+
+    def _workdir(self, record: RuntimeRecord, project: SyncedProject) -> str:
+        if record.machine is None:
+            raise RuntimeLost(
+                f"the runtime {record.name!r} was never started to the end",
+                hint=f"colabdev connect {record.name}",
+            )
+        if record.phase is Phase.LOST:
+            raise runtime_lost(record.name)
+        for link in record.projects:
+            if link.path == project.path:
+                return link.workdir
+        return f"{record.machine.content_dir}/{project.name}"
+
+    def _remember(self, record: RuntimeRecord, project: SyncedProject, workdir: str) -> None:
+        if any(link.path == project.path for link in record.projects):
+            return
+        link = ProjectLink(project.path, workdir, datetime.now(UTC))
+        self._store.update(record.name, lambda known: known.with_project(link))
+
+
+class _Run:
+    """One sync over one agent."""
+
+    def __init__(
+        self,
+        agent: AgentStream,
+        place: Mapping[str, object],
+        tree: LocalTree,
+        scan: TreeScan,
+        progress: Progress,
+    ) -> None:
+        self._agent = agent
+        self._place = place
+        self._tree = tree
+        self._scan = scan
+        self._progress = progress
+
+    def go(self, options: SyncOptions) -> SyncReport:
+        wanted = hash_entries(self._scan.entries)
+        answer, body = self._agent.request("sync.compare", {**self._place, "tree": wanted})
+        self._check(answer)
+        found = str(answer["tree"])
+        if answer["same"]:
+            return self._report(found, unchanged=len(self._scan.entries), dry_run=options.dry_run)
+        plan = self._plan(_parse_owned(body))
+        if plan.guard and not options.force and not options.dry_run:
+            raise GuardHalted(
+                f"halted: {plan.guard} from {self._place['workdir']}",
+                hint="colabdev sync --dry-run lists them; colabdev sync --force deletes them",
+            )
+        report = self._report(found, plan=plan, dry_run=options.dry_run)
+        if options.dry_run:
+            report = replace(report, guard=plan.guard)
+        return self._apply(report) if plan.actions else report
+
+    def _plan(self, owned: Mapping[str, OwnedFile]) -> Plan:
+        local = {entry.path: entry for entry in self._scan.entries}
+        gone = [path for path in owned if path not in local]
+        return plan_up(local, owned, self._tree.absences(gone))
+
+    def _apply(self, report: SyncReport) -> SyncReport:
+        """Let the agent do what the report says; what it did not do moves to conflicts and problems."""
+        if not report.dry_run:
+            self._progress(_announcement(report))
+        arguments = {**self._place, "check_only": report.dry_run}
+        steps = (action.change for action in report.actions)
+        read = None if report.dry_run else self._tree.read
+        answer, _ = self._agent.upload("sync.apply", arguments, changes.pack(steps, read))
+        self._check(answer)
+        reasons = {action.path: action.reason for action in report.actions}
+        conflicts, problems = [*report.conflicts], [*report.problems]
+        failed = set()
+        for path, kind, detail in _parse_failures(answer):
+            failed.add(path)
+            if kind == "conflict":
+                conflicts.append(Conflict(path, reasons.get(path, "edited"), detail))
+            else:
+                problems.append((path, detail))
+        return replace(
+            report,
+            tree_hash=str(answer.get("tree", report.tree_hash)),
+            actions=tuple(action for action in report.actions if action.path not in failed),
+            conflicts=tuple(conflicts),
+            problems=tuple(problems),
+        )
+
+    def _report(
+        self, tree_hash: str, *, dry_run: bool, plan: Plan | None = None, unchanged: int = 0
+    ) -> SyncReport:
+        return SyncReport(
+            runtime="",
+            workdir=str(self._place["workdir"]),
+            tree_hash=tree_hash,
+            actions=plan.actions if plan else (),
+            conflicts=plan.conflicts if plan else (),
+            problems=self._scan.problems,
+            unchanged=plan.unchanged if plan else unchanged,
+            dry_run=dry_run,
+        )
+
+    def _check(self, answer: Mapping[str, object]) -> None:
+        workdir = self._place["workdir"]
+        if "foreign" in answer:
+            raise GuardHalted(
+                f"cannot sync into {workdir}: {answer['foreign']}",
+                hint="give the project another [project] name in colabdev.toml, and connect again",
+            )
+        if "stopped" in answer:
+            raise ColabdevError(
+                f"cannot go on syncing into {workdir}: {answer['stopped']}; what was sent stays",
+                hint="colabdev ssh -- df -h shows the runtime's disks; sync again when there is room",
+            )
+
+
+def _announcement(report: SyncReport) -> str:
+    return f"sending {len(report.sent)} files, {report.sent_bytes / 1e6:.1f} MB"
+
+
+def _parse_owned(body: bytes) -> Mapping[str, OwnedFile]:
+    """The owned files as the agent lists them; `ProtocolError` when that is no such list."""
+    try:
+        text = zlib.decompressobj().decompress(body, _MAX_ANSWER_BYTES)
+        return {
+            check_name(path): OwnedFile(str(placed), str(now))
+            for path, placed, now in json.loads(text)
+        }
+    except (zlib.error, ValueError, TypeError, AttributeError) as exc:
+        raise ProtocolError(f"cannot understand the agent's list of files: {exc}") from exc
+
+
+def _parse_failures(answer: Mapping[str, object]) -> Sequence[tuple[str, str, str]]:
+    failures = answer.get("failures")
+    if not isinstance(failures, list):
+        raise ProtocolError("cannot understand what the agent did: no list of failures")
+    return [(str(path), str(kind), str(detail)) for path, kind, detail in failures]

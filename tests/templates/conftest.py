@@ -1,0 +1,33 @@
+"""The Python that the templates are run with, which has PyTorch; ours has not."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TORCH_VENV = Path(__file__).parents[2] / "scripts" / "torch-venv"
+
+
+@pytest.fixture(scope="session")
+def torch_python() -> Path:
+    """A Python with torch and scikit-learn: the one that is named, ours, or one made for it."""
+    if named := os.environ.get("COLABDEV_TORCH_PYTHON"):
+        return Path(named)
+    if all(importlib.util.find_spec(name) for name in ("torch", "sklearn")):
+        return Path(sys.executable)
+    # Of sessions that run beside this one, one makes it and the others wait: the script locks.
+    made = subprocess.run(
+        [TORCH_VENV],
+        env={**os.environ, "COLABDEV_PYTHON": sys.executable},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    return Path(made.stdout.removesuffix("\n"))

@@ -1,0 +1,182 @@
+"""A sync killed or cut anywhere: every file is old or new, never torn, and the next sync finishes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.house import House
+from tests.support.relay import Relay
+from tests.support.syncing import SyncedFolder, look, make_synced_folder
+
+PATHS = [f"d{number % 4}/f{number}" for number in range(24)] + ["top", "-x", "a\nb"]
+
+
+class Campaign:
+    """A project that changes all the time, and everything that it ever was."""
+
+    def __init__(self, project: SyncedFolder, seed: int) -> None:
+        self.project = project
+        self.dice = random.Random(seed)
+        self.known: dict[str, set[tuple[object, ...]]] = {}
+        self.broken = 0
+
+    def change(self) -> None:
+        """Edit, delete, add and move files."""
+        for path in self.dice.sample(PATHS, 10):
+            file = self.project.local / path
+            if file.exists() and self.dice.random() < 0.2:
+                file.unlink()
+            else:
+                size = self.dice.choice([0, 20, 5_000, 400_000])
+                self.project.write(path, self.dice.randbytes(size)).chmod(
+                    self.dice.choice([0o644, 0o755])
+                )
+        for path, what in look(self.project.local).items():
+            self.known.setdefault(path, set()).add(what)
+
+    def run(self, rounds: int, disturb: Callable[[subprocess.Popen[bytes]], None]) -> None:
+        for _ in range(rounds):
+            self.change()
+            command = subprocess.Popen(
+                [sys.executable, "-m", "colabdev", "sync"],
+                cwd=self.project.local,
+                env=self.project.house.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            disturb(command)
+            _, words = command.communicate(timeout=60)
+            if command.returncode != 0:
+                self.broken += 1
+                assert command.returncode in (-signal.SIGKILL, 12), words
+            self.assert_nothing_is_torn()
+            if self.dice.random() < 0.4:
+                self.converge()
+        self.converge()
+
+    def assert_nothing_is_torn(self) -> None:
+        contents = {path: {what[-1] for what in kinds} for path, kinds in self.known.items()}
+        for path, what in look(self.project.remote).items():
+            assert what[-1] in contents.get(path, set()), f"{path!r} is torn"
+
+    def converge(self) -> None:
+        """One more sync, undisturbed, has nothing to complain about and makes both sides equal."""
+        deadline = time.monotonic() + 30
+        while True:
+            done = self.project.type("sync", "--json")
+            if done.returncode != 12 or time.monotonic() > deadline:
+                break
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.project.assert_equal()
+        assert not (self.project.remote / ".colabdev" / "staging").exists()
+        assert not (self.project.remote / ".colabdev" / "journal").exists()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with House(tmp_path) as house:
+        house.connect()
+        yield house
+
+
+@pytest.fixture
+def relay(house: House) -> Iterator[Relay]:
+    """The path from the keeper to the runtime, from now on through a thin relay."""
+    machine = house.record().machine
+    assert machine is not None
+    with Relay(machine.ssh.host, machine.ssh.port, bits_per_s=60e6) as relay:
+        ssh = replace(machine.ssh, host="127.0.0.1", port=relay.port)
+        house.change(lambda record: replace(record, machine=replace(machine, ssh=ssh)))
+        house.end_keeper()
+        house.keeper().wait_ready(20)
+        yield relay
+
+
+def kill_commands(project: SyncedFolder, *, rounds: int, seed: int) -> Campaign:
+    campaign = Campaign(project, seed)
+
+    def kill(command: subprocess.Popen[bytes]) -> None:
+        try:
+            command.wait(campaign.dice.uniform(0.12, 0.45))
+        except subprocess.TimeoutExpired:
+            command.kill()
+
+    campaign.run(rounds, kill)
+    return campaign
+
+
+def kill_agents(project: SyncedFolder, *, rounds: int, seed: int) -> Campaign:
+    campaign = Campaign(project, seed)
+
+    def kill(command: subprocess.Popen[bytes]) -> None:
+        busy = project.remote / ".colabdev" / "journal"
+        while not busy.exists():
+            if command.poll() is not None:
+                return
+        time.sleep(campaign.dice.uniform(0, 0.03))
+        for pid in agents(project.house):
+            os.kill(pid, signal.SIGKILL)
+
+    campaign.run(rounds, kill)
+    return campaign
+
+
+def cut_relay(project: SyncedFolder, relay: Relay, *, rounds: int, seed: int) -> Campaign:
+    campaign = Campaign(project, seed)
+
+    def cut(command: subprocess.Popen[bytes]) -> None:
+        relay.cut_after(campaign.dice.randint(1, 1_500_000))
+
+    campaign.run(rounds, cut)
+    return campaign
+
+
+def agents(house: House) -> list[int]:
+    """The agents that run in this house's sandboxes."""
+    state = os.fsencode(house.places.state_dir)
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"colabdev-agent" in (directory / "cmdline").read_bytes() and (
+                state in (directory / "environ").read_bytes()
+            ):
+                found.append(int(directory.name))
+        except OSError:
+            continue  # Gone meanwhile, or somebody else's.
+    return found
+
+
+def test_commands_killed(house: House) -> None:
+    campaign = kill_commands(make_synced_folder(house, "digits"), rounds=12, seed=1)
+    assert campaign.broken >= 5, "the campaign must really kill"
+
+
+def test_agents_killed(house: House) -> None:
+    campaign = kill_agents(make_synced_folder(house, "digits"), rounds=10, seed=2)
+    assert campaign.broken >= 2, "the campaign must really kill"
+
+
+def test_connection_cut(house: House, relay: Relay) -> None:
+    campaign = cut_relay(make_synced_folder(house, "digits"), relay, rounds=10, seed=3)
+    assert relay.cuts >= 5, "the campaign must really cut"
+    assert campaign.broken >= 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+def test_syncs_disturbed_in_every_way_long(house: House, relay: Relay) -> None:
+    project = make_synced_folder(house, "digits")
+    assert kill_commands(project, rounds=200, seed=11).broken >= 80
+    assert kill_agents(project, rounds=100, seed=12).broken >= 20
+    cut_relay(project, relay, rounds=200, seed=13)
+    assert relay.cuts >= 100
