@@ -114,8 +114,12 @@ class Copy:
 
 
 def environment() -> dict[str, str]:
-    """Ours, on a computer without a GPU: only on a CPU are two runs equal bit for bit."""
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    """Ours, on a computer without a GPU: only on a CPU are two runs equal bit for bit.
+
+    With one thread: several wait for each other in a busy loop, which takes minutes when other
+    tests want the same cores.
+    """
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 def make_copy(folder: Path, python: Path) -> Copy:
