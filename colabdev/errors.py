@@ -131,6 +131,10 @@ class ReleaseUnproven(ColabdevError):
     """A runtime was asked to go and could not be shown to be gone; its record is kept."""
 
 
+class StaleTree(ColabdevError):
+    """The work dir does not hold the files that a job was to be started from."""
+
+
 class AgentUnusable(ColabdevError):
     """The agent could not be installed or started on the runtime, or speaks another protocol."""
 

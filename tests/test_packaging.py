@@ -151,7 +151,7 @@ def test_wheel_names_its_command_version_and_license(distribution: Distribution)
         entry_points = archive.read(f"{metadata}/entry_points.txt").decode()
         licence = archive.read(f"{metadata}/licenses/LICENSE")
 
-    assert entry_points.split() == ["[console_scripts]", "colabdev", "=", "colabdev.cli.app:main"]
+    assert entry_points.split() == ["[console_scripts]", "colabdev", "=", "colabdev.__main__:main"]
     assert licence == (ROOT / "LICENSE").read_bytes()
 
 

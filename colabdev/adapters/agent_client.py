@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent import wire
-from colabdev.errors import AgentUnusable, ColabdevError, ProtocolError
+from colabdev.errors import AgentUnusable, ColabdevError, ProtocolError, StaleTree
 from colabdev.models import AgentHello, Output
 from colabdev.ports import RemoteProcess
 
@@ -114,6 +114,8 @@ def _agent_error(kind: str, failure: Mapping[str, object]) -> ColabdevError:
     message = str(failure.get("message"))
     if failure.get("type") == "refused":
         return ColabdevError(message, hint=str(failure.get("hint") or ""))
+    if failure.get("type") == "stale":
+        return StaleTree(message, hint="colabdev sync")
     if failure.get("type") == "os":
         return ColabdevError(
             f"the runtime cannot {kind}: {message}", hint="colabdev ssh -- df -h shows its disks"

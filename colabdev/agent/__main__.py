@@ -12,7 +12,7 @@ import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
 from . import jobs, probe, sync, wire, workdir
-from .refusal import Refusal
+from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
 Handler = Callable[[Dict[str, Any], bytes], Answer]
@@ -73,6 +73,8 @@ def answers(header: Dict[str, Any], body: bytes, upload: sync.Upload) -> Iterato
         else:
             message = "this agent knows no request {!r}".format(header.get("request"))
             yield _failure("unknown_request", message)
+    except Stale as exc:
+        yield _failure("stale", exc.message)
     except Refusal as exc:
         yield _failure("refused", exc.message, hint=exc.hint)
     except wire.WireError:

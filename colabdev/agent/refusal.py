@@ -10,3 +10,7 @@ class Refusal(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class Stale(Refusal):
+    """The work dir does not hold the files that the client expects there."""

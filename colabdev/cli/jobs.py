@@ -15,7 +15,7 @@ from colabdev.cli.streams import ReaderGone, noticing_readers, write
 from colabdev.errors import ColabdevError, ExitCode
 
 if TYPE_CHECKING:
-    from colabdev.cli.app import Wiring
+    from colabdev.cli.wiring import Wiring
     from colabdev.models import JobRecord
 
 READER_GONE = 141

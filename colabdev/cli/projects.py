@@ -12,7 +12,7 @@ from colabdev.cli.runtimes import JsonOption
 from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:
-    from colabdev.cli.app import Wiring
+    from colabdev.cli.wiring import Wiring
 
 
 def complete_template(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -11,7 +11,7 @@ from colabdev.cli import output, render
 from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:
-    from colabdev.cli.app import Wiring
+    from colabdev.cli.wiring import Wiring
 
 
 def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -11,7 +11,7 @@ from colabdev.cli.runtimes import complete_name
 from colabdev.errors import UsageError
 
 if TYPE_CHECKING:
-    from colabdev.cli.app import Wiring
+    from colabdev.cli.wiring import Wiring
 
 PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """What stands behind the name goes to ssh untouched."""

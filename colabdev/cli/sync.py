@@ -8,15 +8,12 @@ import typer
 
 from colabdev.cli import output, render
 from colabdev.cli.runtimes import JsonOption, complete_name
-from colabdev.core.sizes import parse_size
+from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.errors import ExitCode
 from colabdev.models import SyncOptions
 
 if TYPE_CHECKING:
-    from colabdev.cli.app import Wiring
-
-DEFAULT_MAX_SIZE = "200M"
-"""Larger files are hardly ever meant to go over a home's uplink unasked."""
+    from colabdev.cli.wiring import Wiring
 
 
 def sync(

@@ -6,6 +6,9 @@ import re
 
 from colabdev.errors import UsageError
 
+DEFAULT_MAX_SIZE = "200M"
+"""Larger files are hardly ever meant to go over a home's uplink unasked."""
+
 _FACTORS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _SIZE = re.compile(r"([0-9]{1,15})([kmgt]?)b?", re.IGNORECASE)
 

@@ -25,12 +25,14 @@ from colabdev.errors import (
     ProtocolError,
     RuntimeLost,
     RuntimeUnreachable,
+    StaleTree,
     StateUnreadable,
     runtime_lost,
 )
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
 from colabdev.services.job_logs import JobLogs
+from colabdev.services.sync import Expected, SyncReport
 
 LIST_TIMEOUT_S = 3.0
 
@@ -48,18 +50,14 @@ class RunRequest:
     sync: bool = True
 
 
-class Synced(Protocol):
-    """What a job needs to know of the sync before it."""
+class Code(Protocol):
+    """The project's files, which a job is started from."""
 
-    @property
-    def conflicts(self) -> Sequence[object]: ...
+    def expected(self) -> Expected:
+        """What the work dir holds when nothing has to be synced."""
 
-    @property
-    def problems(self) -> Sequence[object]: ...
-
-
-Sync = Callable[[RuntimeRecord, Progress], Synced]
-"""Brings the project and its work dir in step; raises what keeps it from doing so."""
+    def bring(self, runtime: RuntimeRecord, progress: Progress) -> SyncReport:
+        """Bring the work dir in step; raises what keeps it from that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,7 @@ class Start:
     """A job that is about to be started, and what its runtime must be told for it."""
 
     job: JobRecord
+    runtime: RuntimeRecord
     arguments: Mapping[str, object] = field(repr=False)
 
 
@@ -88,10 +87,10 @@ class Jobs:
     keepers: Keepers
     jobs: JobStore
     logs: JobLogs
-    sync: Sync | None
+    code: Code
 
     def prepare(self, request: RunRequest, progress: Progress) -> Start:
-        """Choose the runtime, bring the code there, and write the job down. Nothing is started yet."""
+        """Choose the runtime and write the job down. Nothing is sent or started yet."""
         runtime = self.choose(request.runtime, request.project_path)
         if runtime.machine is None:
             raise ColabdevError(
@@ -100,9 +99,11 @@ class Jobs:
             )
         if runtime.phase is Phase.LOST:
             raise runtime_lost(runtime.name)
-        if request.sync and request.project_path is not None and self.sync is not None:
-            self._bring_code(runtime, progress)
-            runtime = self.runtimes.load(runtime.name) or runtime
+        expected = None
+        if request.sync and request.project_path is not None:
+            expected = self.code.expected()
+            if expected.problems:
+                progress(f"{len(expected.problems)} files are not sent; colabdev sync names them")
         job = self._write_down(request, runtime)
         spec = {
             "schema": jobdir.SCHEMA,
@@ -116,17 +117,31 @@ class Jobs:
             "in_place": request.in_place,
             "created": job.created.timestamp(),
         }
-        return Start(job, {"spec": spec, "env": dict(request.env)})
+        arguments: dict[str, object] = {"spec": spec, "env": dict(request.env)}
+        if expected is not None:
+            arguments["expect"] = {"tree": expected.tree, "marker": dict(expected.marker)}
+        return Start(job, runtime, arguments)
 
     def start(self, start: Start, progress: Progress) -> None:
         """Start the job and leave it alone."""
         with self._forgetting_if_refused(start.job):
-            self.logs.start(start.job, start.arguments, progress)
+            try:
+                self.logs.start(start.job, start.arguments, progress)
+            except StaleTree:
+                self.logs.start(start.job, self._with_code(start, progress), progress)
 
     def run(self, start: Start, progress: Progress) -> Iterator[bytes]:
-        """Start the job and follow its log to the end; its record says then how it ended."""
+        """Start the job and follow its log to the end; its record says then how it ended.
+
+        What did not change is started in one round trip; only when the runtime says that the files
+        there are not ours, they are synced first.
+        """
         with self._forgetting_if_refused(start.job):
-            yield from self.logs.read(start.job, progress, wait=True, start=start.arguments)
+            try:
+                yield from self.logs.read(start.job, progress, wait=True, start=start.arguments)
+            except StaleTree:
+                arguments = self._with_code(start, progress)
+                yield from self.logs.read(start.job, progress, wait=True, start=arguments)
 
     def follow(self, job: JobRecord, progress: Progress, *, wait: bool) -> Iterator[bytes]:
         """The job's log from its first byte, from here and from its runtime."""
@@ -173,16 +188,15 @@ class Jobs:
         self.jobs.save(job)
         return job
 
-    def _bring_code(self, runtime: RuntimeRecord, progress: Progress) -> None:
-        assert self.sync is not None, "checked before"
-        synced = self.sync(runtime, progress)
+    def _with_code(self, start: Start, progress: Progress) -> Mapping[str, object]:
+        """Sync, and what the start is to be asked for then."""
+        synced = self.code.bring(start.runtime, progress)
         if synced.conflicts:
             raise ColabdevError(
                 f"cannot run it: {len(synced.conflicts)} of its files were changed on both sides",
                 hint="colabdev sync names them; --no-sync runs what is on the runtime",
             )
-        if synced.problems:
-            progress(f"{len(synced.problems)} files were not sent; colabdev sync names them")
+        return {key: value for key, value in start.arguments.items() if key != "expect"}
 
     def _write_down(self, request: RunRequest, runtime: RuntimeRecord) -> JobRecord:
         while True:

@@ -68,6 +68,15 @@ class SyncReport:
         return not self.conflicts and not self.problems and not self.guard
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a work dir holds when nothing has to be synced."""
+
+    tree: str
+    marker: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+
 class Syncer:
     """`sync`. Each step may be interrupted anywhere; the next sync finds what is left to do."""
 
@@ -94,10 +103,7 @@ class Syncer:
         check_project_name(project.name)
         workdir = self._workdir(record, project)
         scan = project.tree.scan()
-        place = {
-            "workdir": workdir,
-            "marker": {"computer": self._computer_id(), "project": project.path},
-        }
+        place = {"workdir": workdir, "marker": self._marker(project)}
         agent = self._keepers.ensure(record.name).agent()
         try:
             run = _Run(agent, place, project.tree, scan, progress)
@@ -112,6 +118,14 @@ class Syncer:
             wire_bytes=agent.wire_bytes,
             seconds=time.monotonic() - begun,
         )
+
+    def expected(self, project: SyncedProject) -> Expected:
+        """What the work dir should hold; asks nobody."""
+        scan = project.tree.scan()
+        return Expected(hash_entries(scan.entries), self._marker(project), scan.problems)
+
+    def _marker(self, project: SyncedProject) -> Mapping[str, str]:
+        return {"computer": self._computer_id(), "project": project.path}
 
     def _workdir(self, record: RuntimeRecord, project: SyncedProject) -> str:
         if record.machine is None:
@@ -131,6 +145,22 @@ class Syncer:
             return
         link = ProjectLink(project.path, workdir, datetime.now(UTC))
         self._store.update(record.name, lambda known: known.with_project(link))
+
+
+class ProjectCode:
+    """The project one stands in, as the jobs that run its code need it."""
+
+    def __init__(self, syncer: Syncer, project: Callable[[], SyncedProject]) -> None:
+        self._syncer = syncer
+        self._project = project
+
+    def expected(self) -> Expected:
+        """What the work dir holds when nothing has to be synced."""
+        return self._syncer.expected(self._project())
+
+    def bring(self, runtime: RuntimeRecord, progress: Progress) -> SyncReport:
+        """Sync, with the default options."""
+        return self._syncer.sync_project(runtime, self._project(), SyncOptions(), progress)
 
 
 class _Run:

@@ -57,6 +57,7 @@ ERROR_EXIT_CODES = {
     "RuntimeNotFound": 1,
     "RuntimeUnreachable": 12,
     "SettingsError": 2,
+    "StaleTree": 1,
     "StateNotWritable": 1,
     "StateUnreadable": 15,
     "UsageError": 2,

@@ -1,0 +1,291 @@
+"""The command line's composition root: builds what a command asks for, once it asks.
+
+Imports stand inside functions here so that `--help` and `status` load nothing they do not need.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from colabdev.errors import AuthNeeded, ColabdevError
+
+if TYPE_CHECKING:
+    from colabdev.adapters.broker import LocalKeepers
+    from colabdev.adapters.host_entries import SshFiles
+    from colabdev.adapters.job_store import FileJobStore
+    from colabdev.adapters.store import FileStore
+    from colabdev.adapters.templates import PackagedTemplates
+    from colabdev.config.places import Places
+    from colabdev.config.project import Project
+    from colabdev.ports import Provider
+    from colabdev.services.doctor import Doctor
+    from colabdev.services.job_logs import JobLogs
+    from colabdev.services.jobs import Jobs, RunRequest
+    from colabdev.services.plan import ConnectRequest
+    from colabdev.services.projects import Projects
+    from colabdev.services.runtimes import Runtimes
+    from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
+
+PROVIDERS = ("colab", "notebook", "local", "ssh")
+
+
+_WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
+  local      colabdev connect --provider local   a sandbox on this computer, no account
+  Google     a login of your own                 not in this version yet
+  notebook   one cell that you run in a browser  not in this version yet
+  own host   a machine you reach by SSH          not in this version yet"""
+
+
+class Wiring:
+    """Builds what a command asks for, once it asks."""
+
+    def places(self) -> Places:
+        from colabdev.config.places import Places
+
+        return Places.from_environment(os.environ)
+
+    def named(self, typed: str | None) -> str | None:
+        """The runtime that was typed, else the one that the environment names."""
+        return typed if typed is not None else os.environ.get("COLABDEV_NAME") or None
+
+    def runtimes(self) -> Runtimes:
+        from colabdev.services.runtimes import Runtimes
+
+        return Runtimes(
+            store=self.store(),
+            provider=self.provider,
+            provider_names=("local",),
+            keepers=self.keepers(),
+            host_entries=self.host_entries(),
+        )
+
+    def keepers(self) -> LocalKeepers:
+        from colabdev.adapters.broker import LocalKeepers, spawn_keeper
+
+        environment = {**os.environ, **self.places().variables()}
+        return LocalKeepers(self.store(), lambda name: spawn_keeper(name, environment))
+
+    def store(self) -> FileStore:
+        from colabdev.adapters.store import FileStore
+
+        return FileStore(self.places().state_dir)
+
+    def host_entries(self) -> SshFiles:
+        from colabdev.adapters.host_entries import SshFiles
+
+        return SshFiles(self.places().ssh_config)
+
+    def provider(self, name: str) -> Provider:
+        """The provider of that name, if this version has it."""
+        if name == "local":
+            from colabdev.providers.local import LocalProvider, find_login
+
+            return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
+        if name == "colab":
+            raise AuthNeeded(_WAYS_IN, hint="colabdev connect --provider local")
+        raise ColabdevError(
+            f"the provider {name!r} is not in this version yet",
+            hint="colabdev connect --provider local",
+        )
+
+    def connect_request(
+        self, name: str | None, provider: str | None, python: str | None
+    ) -> ConnectRequest:
+        from colabdev.core.names import check_runtime_name
+        from colabdev.services.plan import ProjectWishes, Typed, plan_connect
+
+        project = self._project()
+        wishes = None
+        if project is not None:
+            wishes = ProjectWishes(path=str(project.path), name=project.path.name)
+            if project.has_settings:
+                wishes = self._wishes(project)
+        if python is not None:
+            from colabdev.providers.local import checked_python
+
+            python = checked_python(python)
+        known = self.store().load(check_runtime_name(name)) if name is not None else None
+        return plan_connect(
+            Typed(name, provider, python),
+            wishes,
+            known_providers=PROVIDERS,
+            up=known.provider if known else None,
+        )
+
+    def project_path(self) -> str | None:
+        """The folder of the project we stand in, if it is one."""
+        project = self._project()
+        return str(project.path) if project else None
+
+    def run_request(
+        self,
+        words: Sequence[str],
+        *,
+        module: str | None,
+        runtime: str | None,
+        name: str | None,
+        env: Sequence[str],
+        in_place: bool,
+        sync: bool,
+    ) -> RunRequest:
+        from colabdev.config.scripts import Standpoint, find_program, parse_variables
+        from colabdev.services.jobs import RunRequest
+
+        project = self._project()
+        standpoint = Standpoint(_working_directory(), project.path if project else None, here=sync)
+        program = find_program(words, standpoint, module=module, name=name)
+        variables = parse_variables(env)
+        project_name = None
+        if project is not None:
+            project_name = project.path.name
+            if project.has_settings:
+                from colabdev.config.settings import load_settings
+
+                settings = load_settings(project.settings_file)
+                project_name = settings.project.name or project_name
+                variables = {**settings.job.env, **variables}
+        return RunRequest(
+            program=program,
+            runtime=self.named(runtime),
+            project_path=str(project.path) if project else None,
+            project_name=project_name,
+            env=variables,
+            in_place=in_place,
+            sync=sync,
+        )
+
+    def job_store(self) -> FileJobStore:
+        from colabdev.adapters.job_store import FileJobStore
+
+        return FileJobStore(self.places().state_dir)
+
+    def job_logs(self) -> JobLogs:
+        from colabdev.services.job_logs import JobLogs
+
+        return JobLogs(runtimes=self.store(), keepers=self.keepers(), jobs=self.job_store())
+
+    def jobs(self) -> Jobs:
+        from colabdev.services.jobs import Jobs
+
+        return Jobs(
+            runtimes=self.store(),
+            choose=self.runtimes().choose,
+            keepers=self.keepers(),
+            jobs=self.job_store(),
+            logs=self.job_logs(),
+            code=self.project_code(),
+        )
+
+    def project_code(self) -> ProjectCode:
+        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
+        from colabdev.services.sync import ProjectCode
+
+        max_bytes = parse_size(DEFAULT_MAX_SIZE)
+        return ProjectCode(self.syncer(), lambda: self.synced_project(max_bytes))
+
+    def syncer(self) -> Syncer:
+        from colabdev.services.sync import Syncer
+
+        store = self.store()
+        return Syncer(store=store, keepers=self.keepers(), computer_id=store.computer_id)
+
+    def synced_project(self, max_bytes: int) -> SyncedProject:
+        """The project we stand in, which there must be."""
+        from colabdev.adapters.project_tree import ProjectTree
+        from colabdev.config.project import find_project
+        from colabdev.config.settings import Settings, load_settings
+        from colabdev.services.sync import SyncedProject
+
+        project = find_project(_working_directory(), _home())
+        chosen = load_settings(project.settings_file) if project.has_settings else Settings()
+        tree = ProjectTree(
+            project.path,
+            exclude=[*chosen.sync.exclude, *chosen.sync.outputs],
+            max_bytes=max_bytes,
+            index_dir=self.places().state_dir / "indexes",
+        )
+        return SyncedProject(str(project.path), chosen.project.name or project.path.name, tree)
+
+    def templates(self) -> PackagedTemplates:
+        from colabdev.adapters.templates import PackagedTemplates
+
+        return PackagedTemplates()
+
+    def projects(self) -> Projects:
+        from colabdev.services.projects import Projects
+
+        return Projects(self.templates(), _home())
+
+    def absolute(self, path: Path) -> Path:
+        """The path from the directory we stand in, without `.` and `..`."""
+        return Path(os.path.normpath(_working_directory() / path))
+
+    def settings_schema(self) -> dict[str, Any]:
+        from colabdev.config.settings import settings_schema
+
+        return settings_schema()
+
+    def doctor(self) -> Doctor:
+        from colabdev.adapters.processes import ssh_version
+        from colabdev.services.doctor import Doctor
+
+        places = self.places()
+        return Doctor(
+            runtimes=self.runtimes(),
+            state_dir=places.state_dir,
+            log_dir=places.log_dir,
+            ssh_version=ssh_version,
+        )
+
+    def become(self, argv: Sequence[str]) -> int:
+        """Go on as another program; returns its exit status where that is impossible."""
+        from colabdev.adapters.processes import become
+
+        return become(argv)
+
+    def _project(self) -> Project | None:
+        from colabdev.config.project import find_project
+        from colabdev.errors import UsageError
+
+        try:
+            return find_project(_working_directory(), _home())
+        except UsageError:
+            return None  # Home and roots are no projects; a runtime needs none.
+
+    def _wishes(self, project: Project) -> Any:
+        from colabdev.config.settings import load_settings
+        from colabdev.services.plan import ProjectWishes
+
+        loaded = load_settings(project.settings_file)
+        return ProjectWishes(
+            path=str(project.path),
+            name=loaded.project.name or project.path.name,
+            provider=loaded.runtime.provider,
+            tunnel=loaded.runtime.tunnel,
+        )
+
+
+def log_to_stderr() -> None:
+    """What `--verbose` shows."""
+    import logging
+
+    logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)6.0f %(name)s %(message)s")
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ColabdevError(
+            "the current directory does not exist any more", hint="cd to one that does"
+        ) from None
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
