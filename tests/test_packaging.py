@@ -165,13 +165,35 @@ def test_sdist_holds_what_the_tests_need(distribution: Distribution) -> None:
     assert not [name for name in held if name.startswith((".git/", ".venv/"))]
 
 
+def whole_life(installed: Installation) -> None:
+    """From nothing to a job's output and back to nothing, with what the wheel brought."""
+    connect = ["colabdev", "connect", "--provider", "local"]
+    run = ["colabdev", "run", "train.py", "--epochs", "1"]
+    try:
+        said = installed.live(
+            ["colabdev", "init", "."],
+            connect,
+            ["colabdev", "ssh", "local", "--", "echo on $COLABDEV_RUNTIME"],
+            run,
+            ["colabdev", "down"],
+            ["colabdev", "logs"],
+        )
+    finally:
+        installed.live(["colabdev", "down", "--all"])
+    assert said[2] == "on local\n"
+    assert said[3].startswith("epoch 1 loss")
+    assert said[5] == said[3]
+
+
 def test_command_works_in_its_environment(
     in_environment: Installation, environment_bin: Path
 ) -> None:
     (where,) = in_environment.live(["python", "-c", "import colabdev; print(colabdev.__file__)"])
     assert Path(where).is_relative_to(environment_bin.parent)
     assert VERSION in in_environment.live(["colabdev", "--version"])[0]
+    whole_life(in_environment)
 
 
 def test_command_works_through_a_link_alone(as_pipx_does: Installation) -> None:
     assert VERSION in as_pipx_does.live(["colabdev", "--version"])[0]
+    whole_life(as_pipx_does)
