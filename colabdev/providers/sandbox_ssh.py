@@ -246,6 +246,7 @@ async def serve(files: SandboxFiles, python: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_reader(sys.stdin.fileno(), ending.set)
+    asyncssh.read_authorized_keys(str(files.authorized_keys))  # Said now, if nobody could log in.
     key = asyncssh.generate_private_key("ssh-ed25519")
     acceptor = await asyncssh.listen(
         "127.0.0.1",
