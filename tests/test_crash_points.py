@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,15 +111,24 @@ def kill_campaign(house: House, *, rounds: int, seed: int) -> None:
     """connect and down, killed at random moments; whenever one may finish, all is right."""
     dice = random.Random(seed)
     kills = 0
+    commands = (["connect", "--provider", "local"], ["down", "--all"])
+    undisturbed_s = [timed(house, *command) for command in commands]
     for _ in range(rounds):
-        for command in (["connect", "--provider", "local"], ["down", "--all"]):
-            kills += killed_after(house, dice.uniform(0.1, 0.7), *command)
+        for command, whole_s in zip(commands, undisturbed_s, strict=True):
+            kills += killed_after(house, dice.uniform(0.2, 1.0) * whole_s, *command)
         if dice.random() < 0.3:
             house.connect()
             assert [runtime["state"] for runtime in house.status()] == ["ready"]
     assert kills >= rounds // 2, "the campaign must really kill"
     assert house.colabdev("down", "--all").returncode == 0
     assert_nothing_is_left(house)
+
+
+def timed(house: House, *arguments: str) -> float:
+    """Seconds that the command line takes when nobody kills it."""
+    begun = time.monotonic()
+    assert house.colabdev(*arguments).returncode == 0
+    return time.monotonic() - begun
 
 
 def killed_after(house: House, delay_s: float, *arguments: str) -> bool:

@@ -104,10 +104,13 @@ def relay(house: House) -> Iterator[Relay]:
 
 def kill_commands(project: SyncedFolder, *, rounds: int, seed: int) -> Campaign:
     campaign = Campaign(project, seed)
+    begun = time.monotonic()
+    project.type("sync")
+    undisturbed_s = time.monotonic() - begun
 
     def kill(command: subprocess.Popen[bytes]) -> None:
         try:
-            command.wait(campaign.dice.uniform(0.12, 0.45))
+            command.wait(campaign.dice.uniform(0.3, 1.0) * undisturbed_s)
         except subprocess.TimeoutExpired:
             command.kill()
 

@@ -77,10 +77,14 @@ def load_settings(file: Path) -> Settings:
     """The settings in `file`; `SettingsError` says what is wrong and where."""
     try:
         if not file.is_file():
-            raise SettingsError(f"cannot read {file}: it is not a file", hint="move it out of the way")
+            raise SettingsError(
+                f"cannot read {file}: it is not a file", hint="move it out of the way"
+            )
         document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as exc:
-        raise SettingsError(f"cannot read {file}: it is not UTF-8 text", hint="save it as UTF-8") from exc
+        raise SettingsError(
+            f"cannot read {file}: it is not UTF-8 text", hint="save it as UTF-8"
+        ) from exc
     except OSError as exc:
         raise SettingsError(
             f"cannot read {file}: {exc}", hint="give read access, or move it out of the way"

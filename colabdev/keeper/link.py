@@ -37,6 +37,8 @@ class LinkState(StrEnum):
 class Connection(Protocol):
     """What the link needs of a connection."""
 
+    def is_alive(self) -> bool: ...
+
     def wait_dead(self, timeout_s: float) -> bool: ...
 
     def close(self) -> None: ...
@@ -109,7 +111,8 @@ class Link(Generic[ConnectionT]):
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
-                if self.state is LinkState.READY and self._connection is not None:
+                # One that broke just now is as good as none: `run` is about to notice.
+                if self._connection is not None and self._connection.is_alive():
                     return self._connection
                 if self.state in (LinkState.REFUSED, LinkState.LOST) and self.error is not None:
                     raise self.error
