@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.config.places import Places
     from colabdev.config.project import Project
+    from colabdev.config.settings import Settings
     from colabdev.ports import Provider
     from colabdev.services.doctor import Doctor
     from colabdev.services.job_logs import JobLogs
@@ -100,9 +101,13 @@ class Wiring:
         project = self._project()
         wishes = None
         if project is not None:
-            wishes = ProjectWishes(path=str(project.path), name=project.path.name)
-            if project.has_settings:
-                wishes = self._wishes(project)
+            settings = _settings(project)
+            wishes = ProjectWishes(
+                path=str(project.path),
+                name=(settings.project.name if settings else None) or project.path.name,
+                provider=settings.runtime.provider if settings else None,
+                tunnel=settings.runtime.tunnel if settings else "auto",
+            )
         if python is not None:
             from colabdev.providers.local import checked_python
 
@@ -141,10 +146,8 @@ class Wiring:
         project_name = None
         if project is not None:
             project_name = project.path.name
-            if project.has_settings:
-                from colabdev.config.settings import load_settings
-
-                settings = load_settings(project.settings_file)
+            settings = _settings(project)
+            if settings is not None:
                 project_name = settings.project.name or project_name
                 variables = {**settings.job.env, **variables}
         return RunRequest(
@@ -196,18 +199,18 @@ class Wiring:
         """The project we stand in, which there must be."""
         from colabdev.adapters.project_tree import ProjectTree
         from colabdev.config.project import find_project
-        from colabdev.config.settings import Settings, load_settings
         from colabdev.services.sync import SyncedProject
 
         project = find_project(_working_directory(), _home())
-        chosen = load_settings(project.settings_file) if project.has_settings else Settings()
+        chosen = _settings(project)
         tree = ProjectTree(
             project.path,
-            exclude=[*chosen.sync.exclude, *chosen.sync.outputs],
+            exclude=[*chosen.sync.exclude, *chosen.sync.outputs] if chosen else [],
             max_bytes=max_bytes,
             index_dir=self.places().state_dir / "indexes",
         )
-        return SyncedProject(str(project.path), chosen.project.name or project.path.name, tree)
+        name = chosen.project.name if chosen else None
+        return SyncedProject(str(project.path), name or project.path.name, tree)
 
     def templates(self) -> PackagedTemplates:
         from colabdev.adapters.templates import PackagedTemplates
@@ -255,17 +258,14 @@ class Wiring:
         except UsageError:
             return None  # Home and roots are no projects; a runtime needs none.
 
-    def _wishes(self, project: Project) -> Any:
-        from colabdev.config.settings import load_settings
-        from colabdev.services.plan import ProjectWishes
 
-        loaded = load_settings(project.settings_file)
-        return ProjectWishes(
-            path=str(project.path),
-            name=loaded.project.name or project.path.name,
-            provider=loaded.runtime.provider,
-            tunnel=loaded.runtime.tunnel,
-        )
+def _settings(project: Project) -> Settings | None:
+    """What the project's `colabdev.toml` says; None without one, which loads nothing."""
+    if not project.has_settings:
+        return None
+    from colabdev.config.settings import load_settings
+
+    return load_settings(project.settings_file)
 
 
 def log_to_stderr() -> None:
