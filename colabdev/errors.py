@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 
 class ExitCode(IntEnum):
-    """The exit codes of every command; CONTRIBUTING.md and `colabdev --help` show the same table."""
+    """The exit codes of every command; README.md and `colabdev --help` show the same table."""
 
     OK = 0
     FAILED = 1

@@ -106,6 +106,8 @@ class RuntimeRecord:
     machine: Machine | None = None
     keeper: KeeperAddress | None = None
     projects: tuple[ProjectLink, ...] = ()
+    python: str | None = None
+    """The python3 that the user chose for it; the next machine of this name gets it, too."""
 
     @property
     def workdir(self) -> str | None:
@@ -237,3 +239,5 @@ class SyncOptions:
     dry_run: bool = False
     force: bool = False
     """Go on where the guard would halt."""
+    prefer_local: bool = False
+    """What was edited on the runtime gives way to what is here."""

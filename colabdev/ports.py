@@ -105,6 +105,9 @@ class RuntimeStore(Protocol):
     def delete(self, name: str) -> None:
         """Forget the runtime. Harmless when it is forgotten already."""
 
+    def salvage(self, name: str) -> Mapping[str, str]:
+        """What can still be read of an unreadable state file: `name`, `provider`, `phase`, or less."""
+
     def replace_unreadable(self, name: str, record: RuntimeRecord | None) -> str:
         """Put `record`, or nothing, in the place of an unreadable state file; returns where the old
         file is kept."""
@@ -150,7 +153,7 @@ class Keeper(Protocol):
 
     def link(self) -> Mapping[str, object]:
         """How the keeper's connection stands: `state` (connecting, ready, unreachable, lost or
-        refused), `error` when there is one, `since`."""
+        refused), `reason` when there is one (an error as JSON), `since`."""
 
     def wait_ready(self, timeout_s: float) -> AgentHello:
         """Wait until the runtime answers; raises what keeps it from doing so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from colabdev.agent import wire
 from colabdev.errors import AgentUnusable, ColabdevError, ProtocolError, StaleTree
 from colabdev.models import AgentHello, Output
 from colabdev.ports import RemoteProcess
+
+log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 
@@ -120,7 +123,12 @@ def _agent_error(kind: str, failure: Mapping[str, object]) -> ColabdevError:
         return ColabdevError(
             f"the runtime cannot {kind}: {message}", hint="colabdev ssh -- df -h shows its disks"
         )
-    return ProtocolError(f"the agent failed at {kind!r}: {message}")
+    log.debug("the agent failed at %s: %s", kind, message)
+    last_line = message.strip().rpartition("\n")[2]
+    return ProtocolError(
+        f"the agent failed at {kind!r}: {last_line}",
+        hint="a bug in colabdev: please report it with what --verbose shows",
+    )
 
 
 def _put_in_place(process: RemoteProcess, output: _Stdout, archive: AgentArchive) -> None:

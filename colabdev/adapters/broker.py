@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import selectors
 import signal
 import socket
@@ -133,7 +134,8 @@ class KeeperClient:
     def quit(self) -> None:
         with contextlib.suppress(KeeperUnavailable, ColabdevError):
             connection, _ = self._ask("quit", timeout_s=CONNECT_TIMEOUT_S)
-            # The keeper hangs up as the last thing it does.
+            # The keeper hangs up as the last thing it does, unless it hangs.
+            connection.set_timeout(HUNG_AFTER_S)
             with contextlib.suppress(OSError):
                 connection.receive()
             connection.close()
@@ -341,14 +343,23 @@ def spawn_keeper(name: str, environment: Mapping[str, str]) -> Mapping[str, Any]
         start_new_session=True,
         creationflags=_detached_flags(),
     )
-    assert keeper.stdout is not None, "opened with a pipe"
-    with keeper.stdout:
-        line = keeper.stdout.readline()
-    # It outlives us; should it end before, somebody must take its status.
-    threading.Thread(target=keeper.wait, daemon=True).start()
+    lines: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=_attend, args=(keeper, lines), daemon=True).start()
+    try:
+        line = lines.get(timeout=START_TIMEOUT_S)
+    except queue.Empty:
+        line = b""
     said = json.loads(line) if line else {}
     assert isinstance(said, dict), "a keeper says a JSON object"
     return said
+
+
+def _attend(keeper: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
+    assert keeper.stdout is not None, "opened with a pipe"
+    with keeper.stdout:
+        lines.put(keeper.stdout.readline())
+    # It outlives us; should it end before, somebody must take its status.
+    keeper.wait()
 
 
 def is_keeper(pid: int, name: str) -> bool:

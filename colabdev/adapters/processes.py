@@ -125,8 +125,7 @@ def become(argv: Sequence[str]) -> int:
     another (Windows), wait for it and return its status."""
     try:
         if sys.platform != "win32":
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
             os.execvp(argv[0], list(argv))
         return subprocess.run(argv, check=False).returncode
     except FileNotFoundError as exc:

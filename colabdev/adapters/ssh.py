@@ -157,7 +157,10 @@ class SshConnection:
         except paramiko.ChannelException as exc:
             if destination:
                 raise
-            raise self._lost(exc) from exc
+            raise ColabdevError(
+                f"{self._where} refuses another SSH session: {exc}",
+                hint="it allows only so many at once (MaxSessions); end some, then try again",
+            ) from exc
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise self._lost(exc) from exc
 
@@ -236,11 +239,16 @@ class SshProcess:
 
         def read(count: int) -> bytes:
             data: bytes = receive(count)
-            if not data and not self._channel.eof_received and not self._connection.is_alive():
+            # Not asked of the connection: paramiko closes the channels of one that was cut before it
+            # says that it is. What really ended said so, by an end of file or by its status.
+            if not data and not self._channel.eof_received and not self._has_status():
                 raise self._connection.lost()
             return data
 
         return read
+
+    def _has_status(self) -> bool:
+        return self._channel.exit_status >= 0 or hasattr(self._channel, "exit_signal")
 
 
 def _handle_request(channel: Any, message: paramiko.Message) -> None:

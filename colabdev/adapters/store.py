@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,6 +85,12 @@ class FileStore:
                 self._path(name).unlink(missing_ok=True)
             except OSError as exc:
                 raise self._not_writable(exc) from exc
+
+    def salvage(self, name: str) -> Mapping[str, str]:
+        try:
+            return salvage(self._path(name).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            return {}
 
     def replace_unreadable(self, name: str, record: RuntimeRecord | None) -> str:
         path = self._path(name)

@@ -2,7 +2,8 @@
 
 `code/<tree hash>/` holds a copy of every file that sync put into the work dir, and a link for every
 other entry of the work dir's top level (data, outputs), so that paths beside the code lead where they
-always did. code.json remembers each copy's size and times, which tells later what the job changed.
+always did. code.json remembers each copy's size and times, or a link's target, which tells later what
+the job changed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from typing import Any, Dict, Iterable, Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NoReturn, Set, Tuple
 
 from .jobdir import JobFiles, read_document, write_document
 
@@ -39,14 +40,15 @@ def freeze(
 def bring_back(workdir: str, files: JobFiles) -> List[Tuple[str, str]]:
     """Move what the job wrote into its code directory to the work dir, never over a newer file there.
 
-    Returns (path, reason) for each thing that stays in the code directory. Done twice it is done once.
+    Returns (path, reason) for each thing that stays in the code directory, which is deleted when
+    nothing does. Done twice it is done once.
     """
     listed = read_document(files.code_list)
     if listed is None:
         return []
     code = os.path.join(files.code, str(listed["tree_hash"]))
     kept = []
-    for path in _written(code, listed["copies"]):
+    for path in list(_written(workdir, code, listed["copies"])):
         source, target = os.path.join(code, path), os.path.join(workdir, path)
         reason = _reason_to_stay(source, target, listed["copies"].get(path))
         if reason:
@@ -54,14 +56,19 @@ def bring_back(workdir: str, files: JobFiles) -> List[Tuple[str, str]]:
             continue
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            _move(source, target)
+            if os.path.islink(source):
+                _move_link(source, target, _leading_home(os.readlink(source), code, workdir))
+            else:
+                _move(source, target)
         except OSError as exc:
             kept.append((path, str(exc)))
+    if not kept:
+        shutil.rmtree(files.code, ignore_errors=True)
     return kept
 
 
 def _copy(source: str, target: str) -> Any:
-    """Copy one entry; size and time of a regular file, None for anything else or when it is gone."""
+    """Copy one entry; its `_look` then, None when it is no file and no link, or gone."""
     try:
         seen = os.lstat(source)
     except (FileNotFoundError, NotADirectoryError):
@@ -74,9 +81,17 @@ def _copy(source: str, target: str) -> Any:
         os.symlink(os.readlink(source), target)
     elif stat.S_ISREG(seen.st_mode):
         shutil.copy2(source, target)
-        copied = os.stat(target)
-        return [copied.st_size, copied.st_mtime_ns]
-    return None
+    else:
+        return None
+    return _look(target)
+
+
+def _look(path: str) -> Any:
+    """What tells whether somebody changed it: a link's target, a file's size and time; else None."""
+    seen = os.lstat(path)
+    if stat.S_ISLNK(seen.st_mode):
+        return os.readlink(path)
+    return [seen.st_size, seen.st_mtime_ns] if stat.S_ISREG(seen.st_mode) else None
 
 
 def _link_strangers(workdir: str, code: str, copies: Dict[str, Any]) -> None:
@@ -91,30 +106,55 @@ def _link_strangers(workdir: str, code: str, copies: Dict[str, Any]) -> None:
             os.symlink(os.path.join(source, name), os.path.join(target, name))
 
 
-def _written(code: str, copies: Dict[str, Any]) -> Iterator[str]:
-    """The files below `code` that are not as they were copied."""
-    for folder, folders, names in os.walk(code):
+def _written(workdir: str, code: str, copies: Dict[str, Any]) -> Iterator[str]:
+    """The files and links below `code` that are neither as they were copied nor our links to the
+    work dir. OSError when not all of it can be seen."""
+    if not os.path.isdir(code):
+        return
+    for folder, folders, names in os.walk(code, onerror=_fail):
         folders[:] = [name for name in folders if name != _CACHES]
-        for name in names:
+        for name in [*folders, *names]:  # A link to a folder is among the folders.
             full = os.path.join(folder, name)
             path = os.path.relpath(full, code)
-            seen = os.lstat(full)
-            if stat.S_ISREG(seen.st_mode) and copies.get(path) != [seen.st_size, seen.st_mtime_ns]:
+            look = _look(full)
+            if look not in (None, copies.get(path), os.path.join(workdir, path)):
                 yield path
 
 
+def _fail(error: OSError) -> NoReturn:
+    raise error
+
+
 def _reason_to_stay(source: str, target: str, copied: Any) -> str:
+    here = os.lstat(source)
     try:
         there = os.lstat(target)
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    if not stat.S_ISREG(there.st_mode):
-        return "something that is no file stands there"
-    if copied is not None and copied != [there.st_size, there.st_mtime_ns]:
+    if stat.S_IFMT(there.st_mode) != stat.S_IFMT(here.st_mode):
+        kind = "link" if stat.S_ISLNK(here.st_mode) else "file"
+        return "something that is no {} stands there".format(kind)
+    if copied is not None and copied != _look(target):
         return "the work dir's file was edited meanwhile"
-    if there.st_mtime_ns > os.lstat(source).st_mtime_ns:
+    if there.st_mtime_ns > here.st_mtime_ns:
         return "the work dir's file is newer"
     return ""
+
+
+def _leading_home(link: str, code: str, workdir: str) -> str:
+    """Where a link leads once what it led to was moved to the work dir with it."""
+    return workdir + link[len(code) :] if link.startswith(code + "/") else link
+
+
+def _move_link(source: str, target: str, leading_to: str) -> None:
+    staging = "{}.colabdev-{}".format(target, os.getpid())
+    os.symlink(leading_to, staging)
+    try:
+        os.replace(staging, target)
+    finally:
+        if os.path.lexists(staging):
+            os.unlink(staging)
+    os.unlink(source)
 
 
 def _move(source: str, target: str) -> None:

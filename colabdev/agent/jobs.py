@@ -9,10 +9,10 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import follow, frozen, jobdir, processes, workdir
+from . import follow, frozen, jobdir, processes
 from .jobdir import JobFiles
 from .launch import launch
-from .refusal import Refusal, Stale
+from .refusal import Refusal
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -25,29 +25,15 @@ _NEVER_STARTED_S = 60.0
 def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """Start the job of `spec` unless it was started before; then, if asked to, follow it.
 
-    With `expect` (tree, marker) only when the work dir is that project's and its files are that tree:
-    so nobody needs to ask first, and what did not change is started in one round trip.
+    With `expect` (marker and maybe tree) only when the work dir is that project's, and its files are
+    that tree: so nobody needs to ask first, and what did not change is started in one round trip.
     """
     spec = dict(arguments["spec"])
     files = _files(spec["id"])
-    if "expect" in arguments and not os.path.exists(files.spec):
-        _check_tree(spec["workdir"], arguments["expect"])
-    launch(spec, dict(arguments.get("env") or {}), files)
+    launch(spec, dict(arguments.get("env") or {}), files, dict(arguments.get("expect") or {}))
     yield {"id": files.id}, b""
     if arguments.get("follow"):
         yield from follow.frames(files, 0, describe, wait=True)
-
-
-def _check_tree(place: str, expect: Dict[str, Any]) -> None:
-    directory = workdir.WorkDir(place)
-    try:
-        directory.check(expect["marker"])
-    except workdir.Foreign as exc:
-        raise Stale(str(exc)) from exc
-    survey = directory.survey()
-    directory.keep_hashes()
-    if survey.tree != expect["tree"]:
-        raise Stale("the files there are not those of the project here")
 
 
 def follow_log(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:

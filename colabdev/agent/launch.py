@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from . import frozen, jobdir, supervisor, tree, workdir
 from .jobdir import JobFiles
-from .refusal import Refusal
+from .refusal import Refusal, Stale
 
 _STAGING = ".staging-"
 _STAGING_AGE_S = 3600.0
@@ -28,17 +28,25 @@ del sys.argv[1:3]
 runpy._run_module_as_main(module)"""
 
 
-def launch(spec: Dict[str, Any], variables: Dict[str, str], files: JobFiles) -> None:
-    """Make the job directory unless it is there, and see that a supervisor has the job."""
+def launch(
+    spec: Dict[str, Any], variables: Dict[str, str], files: JobFiles, expect: Dict[str, Any]
+) -> None:
+    """Make the job directory unless it is there, and see that a supervisor has the job.
+
+    Raises Stale when the work dir does not hold the tree that `expect` names, if it names one.
+    """
     environment = _environment(spec, variables)
     if not os.path.exists(files.spec):
-        _prepare(spec, environment, files)
+        _prepare(spec, environment, files, expect)
     _supervise(files, environment)
 
 
-def _prepare(spec: Dict[str, Any], environment: Dict[str, str], files: JobFiles) -> None:
+def _prepare(
+    spec: Dict[str, Any], environment: Dict[str, str], files: JobFiles, expect: Dict[str, Any]
+) -> None:
     """Make the whole job directory elsewhere and put it in place in one step; the first one wins."""
     if not os.path.isdir(spec["workdir"]):
+        _as_expected(str(spec["workdir"]), expect)
         raise Refusal(
             "cannot run it: the work dir {} is not on the runtime".format(spec["workdir"]),
             "colabdev sync",
@@ -48,7 +56,7 @@ def _prepare(spec: Dict[str, Any], environment: Dict[str, str], files: JobFiles)
     _remove_leftovers(root)
     staging = JobFiles(tempfile.mkdtemp(prefix=_STAGING, dir=root))
     try:
-        spec["code"] = _freeze(spec, files, staging)
+        spec["code"] = _freeze(spec, files, staging, expect)
         spec["command"] = _command(spec, environment)
         # The names only: a value may be a secret, and this is a file.
         spec["variables"] = sorted(environment)
@@ -62,18 +70,26 @@ def _prepare(spec: Dict[str, Any], environment: Dict[str, str], files: JobFiles)
         shutil.rmtree(staging.directory, ignore_errors=True)
 
 
-def _freeze(spec: Dict[str, Any], files: JobFiles, staging: JobFiles) -> str:
+def _freeze(
+    spec: Dict[str, Any], files: JobFiles, staging: JobFiles, expect: Dict[str, Any]
+) -> str:
     """The directory that the job takes its code from; for a frozen job it is made now."""
     place = str(spec["workdir"])
     if spec["kind"] in (jobdir.PYTHON, jobdir.MODULE) and not spec.get("in_place"):
         with contextlib.ExitStack() as stack:
             if os.path.isdir(os.path.join(place, tree.OURS)):
                 stack.enter_context(workdir.WorkDir(place).locked(_LOCK_TIMEOUT_S))
-            tree_hash, entries = workdir.owned(place)
-            frozen.freeze(place, tree_hash, [entry.path for entry in entries], tree.OURS, staging)
-        place = os.path.join(files.code, tree_hash)
-        made = os.path.join(staging.code, tree_hash)
+            # Looked at only now: what is compared under the lock is what is copied.
+            directory, survey = _as_expected(place, expect)
+            with contextlib.suppress(OSError):
+                directory.save()
+            paths = [entry.path for entry in survey.entries]
+            frozen.freeze(place, survey.tree, paths, tree.OURS, staging)
+        place = os.path.join(files.code, survey.tree)
+        made = os.path.join(staging.code, survey.tree)
     else:
+        directory, _ = _as_expected(place, expect)
+        directory.keep_hashes()
         made = place
     script = spec["argv"][0]
     if spec["kind"] in (jobdir.PYTHON, jobdir.SHELL) and not os.path.isfile(
@@ -81,6 +97,24 @@ def _freeze(spec: Dict[str, Any], files: JobFiles, staging: JobFiles) -> str:
     ):
         raise Refusal("cannot run {!r}: it is not on the runtime".format(script), "colabdev sync")
     return place
+
+
+def _as_expected(place: str, expect: Dict[str, Any]) -> Tuple[workdir.WorkDir, workdir.Survey]:
+    """The work dir and how its files are; Refusal when it is not that project's, Stale when they are
+    not that tree."""
+    directory = workdir.WorkDir(place)
+    if "marker" in expect:
+        try:
+            directory.check(expect["marker"])
+        except workdir.Foreign as exc:
+            raise Refusal(
+                "cannot run it in {}: {}".format(place, exc),
+                "give the project another [project] name in colabdev.toml, and connect again",
+            ) from exc
+    survey = directory.survey()
+    if "tree" in expect and survey.tree != expect["tree"]:
+        raise Stale("the files there are not those of the project here")
+    return directory, survey
 
 
 def _command(spec: Dict[str, Any], environment: Dict[str, str]) -> List[str]:

@@ -47,15 +47,21 @@ def main(arguments: List[str]) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.write(1, STARTED)  # Another one has it: started twice, it runs once.
+        _tell_starter()  # Another one has it: started twice, it runs once.
         return 0
     if os.path.exists(files.pid) or os.path.exists(files.status):
-        os.write(1, STARTED)
+        _tell_starter()
         return 0
     spec = jobdir.read_document(files.spec)
     assert spec is not None, "a job directory appears with its spec in it"
     Supervisor(files, spec).run()
     return 0
+
+
+def _tell_starter() -> None:
+    """Say that the job runs. An agent that was killed meanwhile is no reason to leave the job."""
+    with suppress(OSError):
+        os.write(1, STARTED)
 
 
 class Supervisor:
@@ -92,7 +98,7 @@ class Supervisor:
         )
         os.write(gate, b"g")
         os.close(gate)
-        os.write(1, STARTED)
+        _tell_starter()
         # The agent waits for this pipe to end; nothing of ours may hold it.
         silence = os.open(os.devnull, os.O_RDWR)
         os.dup2(silence, 1)

@@ -65,15 +65,6 @@ class Survey(NamedTuple):
         return tree.hash_entries(self.entries)
 
 
-def owned(workdir: str) -> Tuple[str, List[Entry]]:
-    """The files in `workdir` that sync put there, as they are now: the hash of their tree, and the
-    entries, sorted by path. What does not exist any more is left out."""
-    place = WorkDir(workdir)
-    survey = place.survey()
-    place.keep_hashes()
-    return survey.tree, sorted(survey.entries)
-
-
 def make(workdir: str) -> None:
     """Make the work dir, if there is none, and leave a sign that it was empty and may become ours."""
     path = os.fsencode(workdir)
@@ -107,7 +98,9 @@ class WorkDir:
                 raise Foreign("it is not empty, and no sync of ours made it") from None
             return
         except ValueError:
-            raise Foreign("its marker cannot be read") from None
+            found = None
+        if not isinstance(found, dict):
+            raise Foreign("its marker cannot be read")
         if found.get("computer") != marker["computer"]:
             raise Foreign(
                 "it belongs to {} on another computer".format(found.get("project") or "a project")

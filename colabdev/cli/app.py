@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -47,6 +48,9 @@ def build_app() -> typer.Typer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status."""
+    # A shell can close them (`>&-`): what is written then goes nowhere, and nothing fails.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  Open as long as we run.
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names may be no text at all; whatever the locale, showing one must not fail.

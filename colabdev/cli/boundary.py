@@ -20,7 +20,7 @@ from colabdev.version import VERSION
 
 
 class JobStatus(int):
-    """The exit status of a command that ends with a job's own: nothing is said about its value."""
+    """An exit status that says it all, a job's own or that of a reader who left: we add nothing."""
 
 
 OURS_BESIDE_A_JOB = 125

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -120,11 +120,15 @@ def run(
     jobs = wiring.jobs()
     start = jobs.prepare(request, output.progress)
     if detach:
-        jobs.start(start, output.progress)
+        try:
+            jobs.start(start, output.progress)
+        except KeyboardInterrupt:
+            render.left(start)
+            return JobStatus(ExitCode.INTERRUPTED)
         render.detached(start.job)
         return JobStatus(ExitCode.OK)
     output.progress(f"job {start.job.id} on {start.job.runtime}")
-    stopped_by = _stream(jobs.run(start, output.progress), start.job)
+    stopped_by = _stream(jobs.run(start, output.progress), lambda: render.left(start))
     if stopped_by is not None:
         return JobStatus(stopped_by)
     return JobStatus(_own_status(wiring.job_store().load(start.job.id)))
@@ -157,7 +161,7 @@ def logs(
     pieces = jobs.follow(found, output.progress, wait=follow)
     if as_json:
         pieces = render.log_lines(found, pieces)
-    stopped_by = _stream(pieces, found)
+    stopped_by = _stream(pieces, lambda: render.left_running(found))
     return JobStatus(ExitCode.OK if stopped_by is None else stopped_by)
 
 
@@ -184,7 +188,7 @@ def stop(
     return ExitCode.OK
 
 
-def _stream(pieces: Iterator[bytes], job: JobRecord) -> int | None:
+def _stream(pieces: Iterator[bytes], left: Callable[[], None]) -> int | None:
     """Write the pieces to stdout as they come; what ended that before the log did, if anything did."""
     try:
         with noticing_readers():
@@ -192,7 +196,7 @@ def _stream(pieces: Iterator[bytes], job: JobRecord) -> int | None:
     except ReaderGone:
         return READER_GONE
     except KeyboardInterrupt:
-        render.left_running(job)
+        left()
         return int(ExitCode.INTERRUPTED)
     return None
 

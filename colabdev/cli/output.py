@@ -28,9 +28,9 @@ def line(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        _drop(sys.stdout)  # Whoever read has seen enough.
+        drop(sys.stdout)  # Whoever read has seen enough.
     except (OSError, ValueError) as exc:
-        _drop(sys.stdout)
+        drop(sys.stdout)
         raise OutputLost(
             f"cannot write the result: {exc}", hint="what was asked for is done all the same"
         ) from exc
@@ -38,12 +38,10 @@ def line(text: str) -> None:
 
 def say(text: str) -> None:
     """Progress and complaints: nobody's work may stop because they cannot be shown."""
-    if sys.stderr is None:
-        return
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        _drop(sys.stderr)
+        drop(sys.stderr)
 
 
 def progress(step: str) -> None:
@@ -74,7 +72,7 @@ def printable(text: str) -> str:
     )
 
 
-def _drop(stream: TextIO) -> None:
+def drop(stream: TextIO) -> None:
     """Let what is left in the buffer go nowhere, or Python complains again when it ends."""
     with contextlib.suppress(OSError, ValueError):
         silence = os.open(os.devnull, os.O_WRONLY)

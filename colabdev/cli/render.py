@@ -17,7 +17,7 @@ from colabdev.core.times import format_age, format_time
 if TYPE_CHECKING:
     from colabdev.models import JobRecord, RuntimeRecord, RuntimeStatus
     from colabdev.services.doctor import Check
-    from colabdev.services.jobs import JobListing
+    from colabdev.services.jobs import JobListing, Start
     from colabdev.services.projects import NewProject
     from colabdev.services.runtimes import Listing, Release, Repair
     from colabdev.services.sync import SyncReport
@@ -113,6 +113,16 @@ def detached(job: JobRecord) -> None:
     _say_how_to_go_on(job)
 
 
+def left(start: Start) -> None:
+    """Ctrl-C while a job is started or followed: what became of it."""
+    if start.starting.started:
+        left_running(start.job)
+    elif start.starting.unanswered:
+        say(f"\n{start.job.id} may have started; colabdev ps tells")
+    else:
+        say(f"\n{start.job.id} was not started")
+
+
 def left_running(job: JobRecord) -> None:
     """Ctrl-C while following: the terminal has echoed ^C in the middle of a line."""
     say(f"\n{job.id} runs on")
@@ -134,7 +144,7 @@ def jobs(listing: JobListing, *, as_json: bool) -> None:
     if as_json:
         content: dict[str, Any] = {"jobs": [job_json(job) for job in listing.jobs]}
         if listing.unreadable:
-            content["error"] = listing.unreadable[0].to_json()
+            content["error"] = next(iter(listing.unreadable.values())).to_json()
         document(content)
     elif listing.jobs:
         _table(
@@ -146,7 +156,7 @@ def jobs(listing: JobListing, *, as_json: bool) -> None:
     for sentence in listing.unasked:
         say(sentence)
     if not as_json:
-        for unreadable in listing.unreadable:
+        for unreadable in listing.unreadable.values():
             error(unreadable, as_json=False)
 
 
@@ -272,6 +282,8 @@ def synced(report: SyncReport, *, as_json: bool) -> None:
             f"  conflict: {printable(conflict.path)}: "
             f"here {conflict.local}, on the runtime {conflict.remote}; both are kept"
         )
+    if report.conflicts:
+        line("  next: colabdev sync --prefer local takes yours; scp brings the others here")
     for path, reason in report.problems:
         line(f"  not synced: {printable(path)}: {printable(reason)}")
     if report.guard:

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from colabdev.cli.output import OutputLost, drop
+
 
 class ReaderGone(KeyboardInterrupt):
     """Whoever read our stdout has closed it. Like Ctrl-C it may come at any moment."""
@@ -24,6 +26,12 @@ def write(pieces: Iterable[bytes]) -> None:
             stdout.flush()
     except BrokenPipeError as exc:
         raise ReaderGone from exc
+    except OSError as exc:
+        drop(sys.stdout)
+        raise OutputLost(
+            f"cannot write the log here: {exc.strerror}; the job runs on",
+            hint="make room, then colabdev logs -f goes on with it",
+        ) from exc
 
 
 @contextmanager
@@ -42,8 +50,7 @@ def noticing_readers() -> Iterator[None]:
     try:
         yield
     except ReaderGone:
-        # What is still in the buffer has nowhere to go, and must not fail again at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop(sys.stdout)
         raise
     finally:
         os.close(finish)

@@ -112,12 +112,15 @@ class Wiring:
             from colabdev.providers.local import checked_python
 
             python = checked_python(python)
-        known = self.store().load(check_runtime_name(name)) if name is not None else None
+        if name is not None:
+            up = self.store().load(check_runtime_name(name))
+        else:
+            up = self.runtimes().last_of_project(self.project_path())
         return plan_connect(
             Typed(name, provider, python),
             wishes,
             known_providers=PROVIDERS,
-            up=known.provider if known else None,
+            up=up,
         )
 
     def project_path(self) -> str | None:

@@ -19,7 +19,7 @@ def choose_runtime(
         return _by_name(records, named)
     if not records:
         raise RuntimeNotFound("no runtime is up", hint=_CONNECT_HINT)
-    last = _last_of_project(records, project_path)
+    last = last_of_project(records, project_path)
     if last is not None:
         return last
     if len(records) == 1:
@@ -42,9 +42,10 @@ def _by_name(records: Sequence[RuntimeRecord], named: str) -> RuntimeRecord:
     )
 
 
-def _last_of_project(
+def last_of_project(
     records: Sequence[RuntimeRecord], project_path: str | None
 ) -> RuntimeRecord | None:
+    """The runtime that a project connected to last; None when it did to none of them."""
     connected = [
         (link.connected, record)
         for record in records

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from colabdev.agent import jobdir
 from colabdev.core.times import format_exact_time, parse_time
-from colabdev.errors import JobNotFound, UsageError
+from colabdev.errors import JobNotFound, ProtocolError, UsageError
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
 
 SCHEMA = 1
 START_TIMEOUT = timedelta(seconds=60)
 """A job that its runtime does not know by then was never started."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobsOnRuntime:
+    """What a runtime says of all its jobs, by their ids."""
+
+    rows: Mapping[str, Mapping[str, Any]]
+    problems: Mapping[str, str]
+    """Those that it has and cannot read, and why: they may well be running."""
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self.rows or job_id in self.problems
 
 
 def format_job(job: JobRecord) -> str:
@@ -66,8 +78,30 @@ def parse_job(text: str) -> JobRecord:
         raise ValueError(f"it lacks or mangles {exc}") from exc
 
 
-def told_by_runtime(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
+def parse_job_list(answer: Mapping[str, Any]) -> JobsOnRuntime:
+    """The agent's answer to `job.list`."""
+    try:
+        return JobsOnRuntime(
+            {_text(row["id"]): row for row in answer["jobs"]},
+            {_text(row["id"]): str(row["reason"]) for row in answer["problems"]},
+        )
+    except (KeyError, TypeError) as exc:
+        raise ProtocolError(f"cannot understand the runtime's list of jobs: {exc!r}") from exc
+
+
+def told_by_runtime(job: JobRecord, status: object) -> JobRecord:
     """The record after the runtime said how the job stands. An end is never taken back."""
+    if not isinstance(status, dict):
+        raise ProtocolError(f"cannot understand what the runtime says of {job.id}: no status")
+    try:
+        return _told(job, status)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ProtocolError(
+            f"cannot understand what the runtime says of {job.id}: {exc!r}"
+        ) from exc
+
+
+def _told(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
     state = JobState(str(status["state"]))
     if job.state.is_end and job.state is not JobState.LOST:
         return job
@@ -84,10 +118,12 @@ def told_by_runtime(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
 
 
 def found_on_runtime(status: Mapping[str, Any], runtime: RuntimeRecord) -> JobRecord:
-    """The record of a job that somebody else started there; ValueError when it makes no sense."""
+    """The record of a job that somebody else started there."""
     job_id = status.get("id")
     if not isinstance(job_id, str) or not jobdir.is_job_id(job_id):
-        raise ValueError(f"{job_id!r} is no job id")
+        raise ProtocolError(
+            f"cannot understand the runtime's list of jobs: {job_id!r} is no job id"
+        )
     argv = status.get("argv")
     job = JobRecord(
         id=job_id,
@@ -100,10 +136,15 @@ def found_on_runtime(status: Mapping[str, Any], runtime: RuntimeRecord) -> JobRe
     return told_by_runtime(job, status)
 
 
+def is_machine_gone(job: JobRecord, runtime: RuntimeRecord | None) -> bool:
+    """Whether the machine that the job ran on is gone; another one may have its name by now."""
+    return runtime is None or runtime.request_id != job.request_id or runtime.phase is Phase.LOST
+
+
 def as_it_stands(job: JobRecord, runtime: RuntimeRecord | None) -> JobRecord:
     """The record in view of what became of its runtime: with the machine an unfinished job is lost."""
-    gone = runtime is None or runtime.request_id != job.request_id or runtime.phase is Phase.LOST
-    return replace(job, state=JobState.LOST) if gone and not job.state.is_end else job
+    is_lost = is_machine_gone(job, runtime) and not job.state.is_end
+    return replace(job, state=JobState.LOST) if is_lost else job
 
 
 def not_on_runtime(job: JobRecord, now: datetime) -> JobRecord:
@@ -138,4 +179,9 @@ def _number(value: object) -> int | None:
 
 
 def _moment(value: object) -> datetime | None:
-    return datetime.fromtimestamp(value, UTC) if isinstance(value, (int, float)) else None
+    if not isinstance(value, (int, float)):
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise ProtocolError(f"cannot understand the runtime's time {value}") from exc

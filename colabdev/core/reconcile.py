@@ -70,10 +70,13 @@ def plan_up(
     local: Mapping[str, Entry],
     owned: Mapping[str, OwnedFile],
     absences: Mapping[str, Absence],
+    *,
+    prefer_local: bool = False,
 ) -> Plan:
     """The plan that makes the runtime's files equal the local ones.
 
-    `absences` says of each owned path that is not in `local` why that is.
+    `absences` says of each owned path that is not in `local` why that is. With `prefer_local` what was
+    edited there gives way to what is here.
     """
     actions: list[Action] = []
     conflicts: list[Conflict] = []
@@ -83,6 +86,8 @@ def plan_up(
             step = _for_present(local[path], file)
         else:
             step = _for_absent(path, file, absences[path])
+        if isinstance(step, Conflict) and prefer_local and file.now != OTHER:
+            step = _for_preferred(path, local.get(path), file)
         if isinstance(step, Action):
             actions.append(step)
         elif isinstance(step, Conflict):
@@ -124,6 +129,13 @@ def _for_absent(path: str, file: OwnedFile, absence: Absence) -> Action | Confli
     if file.now != file.placed:
         return Conflict(path, "deleted", _remote_word(file.now))
     return Action(Change(changes.DELETE, path, file.now), "deleted here")
+
+
+def _for_preferred(path: str, entry: Entry | None, file: OwnedFile) -> Action:
+    if entry is None:
+        return Action(Change(changes.DELETE, path, file.now), "deleted here, which is preferred")
+    reason = f"preferred to the one that was {_remote_word(file.now)} there"
+    return Action(Change(_op_to_put(entry), path, file.now, entry), reason)
 
 
 def _op_to_put(entry: Entry) -> str:

@@ -27,6 +27,7 @@ def format_record(record: RuntimeRecord) -> str:
         "provider": record.provider,
         "request_id": record.request_id,
         "created": format_exact_time(record.created),
+        "python": record.python,
         "phase": record.phase.value,
         "machine": _format_machine(record.machine),
         "keeper": _format_keeper(record.keeper),
@@ -90,6 +91,7 @@ def _parse_document(document: Mapping[str, Any]) -> RuntimeRecord:
             )
             for link in _list(document["projects"])
         ),
+        python=_optional_text(document["python"]),
     )
 
 

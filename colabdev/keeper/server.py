@@ -48,6 +48,11 @@ class KeeperServer:
                     client, _ = self._listener.accept()
                 except TimeoutError:
                     continue
+                except OSError as exc:
+                    # Too many files open, or a client that left in the queue: the others go on.
+                    log.warning("cannot take a client: %s", exc)
+                    self._stopping.wait(_ACCEPT_TIMEOUT_S)
+                    continue
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def stop(self) -> None:

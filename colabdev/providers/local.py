@@ -55,6 +55,7 @@ _LOCK_TIMEOUT_S = 2.0
 _PYTHON_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 _PRINT_EXECUTABLE = "import sys; print(sys.executable)"
+_PRINT_IF_NEW_ENOUGH = "import sys; print(sys.version_info >= (3, 8) and sys.executable)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,24 +151,34 @@ def find_login(environ: Mapping[str, str]) -> LocalLogin:
 
 
 def checked_python(wanted: str) -> str:
-    """The absolute path of the interpreter that the user named; `UsageError` when it is none."""
+    """The absolute path of the interpreter that the user named; `UsageError` when it is none, or is
+    too old for the agent."""
     found = _ask_python([wanted], os.environ, cwd=None)
     if found is None:
         raise UsageError(
             f"cannot use --python {wanted}: it is no Python that runs here",
             hint="give the path of a python3, as `which -a python3` shows them",
         )
+    if _ask_python([found], os.environ, cwd=None, code=_PRINT_IF_NEW_ENOUGH) is None:
+        raise UsageError(
+            f"cannot use --python {wanted}: it is older than Python 3.8",
+            hint="give the path of a newer one, as `which -a python3` shows them",
+        )
     return found
 
 
 def _ask_python(
-    command: Sequence[str], environment: Mapping[str, str], *, cwd: str | None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    cwd: str | None,
+    code: str = _PRINT_EXECUTABLE,
 ) -> str | None:
     """The path of the interpreter itself, as what the command names may be a shim that needs the
     whole environment; None when nothing there says one."""
     try:
         asked = subprocess.run(
-            [*command, "-c", _PRINT_EXECUTABLE],
+            [*command, "-c", code],
             env=environment,
             cwd=cwd,
             stdin=subprocess.DEVNULL,

@@ -8,19 +8,20 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from colabdev.core.job_records import as_it_stands, told_by_runtime
+from colabdev.core.job_records import is_machine_gone, parse_job_list, told_by_runtime
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
     ProtocolError,
     RuntimeLost,
     RuntimeUnreachable,
+    StaleTree,
     StateNotWritable,
     StateUnreadable,
     runtime_lost,
 )
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
-from colabdev.ports import AgentStream, JobStore, Keepers, Progress, RuntimeStore
+from colabdev.ports import AgentStream, JobStore, Keeper, Keepers, Progress, RuntimeStore
 
 HOME_TIMEOUT_S = 5.0
 HOME_GRACE_S = 5.0
@@ -37,7 +38,21 @@ class _Reading:
     progress: Progress
     offset: int = 0
     done: bool = False
-    copying: bool = field(default=True)
+    uncopied: str = "the log goes on without a copy here"
+    """What it means when this computer's disk is full."""
+    copying: bool = True
+
+
+@dataclass(slots=True)
+class Starting:
+    """The `job.start`s of one job, and what is known of what came of them."""
+
+    arguments: Mapping[str, object] = field(repr=False)
+    unanswered: int = 0
+    """Those of which nobody knows what became; the agent may still be at them."""
+    started: bool = False
+    refused: bool = False
+    """For another reason than the files: the runtime may have come as far as to have the job."""
 
 
 class JobLogs:
@@ -54,18 +69,22 @@ class JobLogs:
         progress: Progress,
         *,
         wait: bool,
-        start: Mapping[str, object] | None = None,
+        start: Starting | None = None,
     ) -> Iterator[bytes]:
         """The log from its first byte: with `wait` until the job has ended, else what there is now.
 
-        `start` are the arguments of a `job.start` that comes first; sent again after a cut, it starts
-        the job once. A cut is said once and mended; a reader never sees a gap or a byte twice.
+        `start` is what a `job.start` that comes first asks for; sent again after a cut, it starts the
+        job once. A cut is said once and mended; a reader never sees a gap or a byte twice. RuntimeLost
+        when the machine went, and with it what was not here yet.
         """
         reading = _Reading(job, progress)
         yield from self._from_copy(reading)
         if self._is_whole(reading):
             return
-        if as_it_stands(job, self._runtimes.load(job.runtime)).state is JobState.LOST:
+        gone = self._is_gone(job)
+        if gone and job.log_bytes is not None:
+            raise _lost(reading)
+        if gone or job.state is JobState.LOST:
             progress(f"attempt {job.attempt} ended unseen after byte {reading.offset}")
             return
         agent = self.agent(job.runtime)
@@ -73,27 +92,31 @@ class JobLogs:
             try:
                 with closing(agent):
                     for header, body in self._ask(agent, reading, wait=wait, start=start):
-                        if "id" in header:
-                            crash_point("run.started")
-                            start = None
                         yield from self._take(reading, header, body)
                         if reading.done:
                             return
             except RuntimeUnreachable:
                 progress(f"the connection to {job.runtime} was cut; reconnecting")
-                agent = self._reconnected(reading)
+                again = self._reconnected(job)
+                if again is None:
+                    yield from self._without_machine(reading)
+                    return
+                agent = again
 
-    def start(self, job: JobRecord, arguments: Mapping[str, object], progress: Progress) -> None:
+    def start(self, job: JobRecord, start: Starting, progress: Progress) -> None:
         """Start the job; after a cut once more, which starts it once."""
         agent = self.agent(job.runtime)
         while True:
             try:
                 with closing(agent):
-                    agent.request("job.start", arguments)
-                    return
+                    for _ in self._start(agent, start, follow=False):
+                        return
             except RuntimeUnreachable:
                 progress(f"the connection to {job.runtime} was cut; reconnecting")
-                agent = self._reconnected(_Reading(job, progress))
+                again = self._reconnected(job)
+                if again is None:
+                    raise _lost(_Reading(job, progress)) from None
+                agent = again
 
     def agent(self, runtime: str) -> AgentStream:
         """A first agent. A connection that was lost just now is given time to come back, once."""
@@ -107,24 +130,41 @@ class JobLogs:
 
     def bring_home(self, runtime: RuntimeRecord, progress: Progress) -> None:
         """End what still runs there and copy every log and status; what cannot be had is said."""
-        left = [job for job in self._of(runtime) if not self._is_home(job)]
+        try:
+            left = [job for job in self._of(runtime) if not self._is_home(job)]
+        except ColabdevError as exc:
+            progress(f"cannot bring the ends of its jobs home: {exc.message}")
+            return
         if not left or runtime.machine is None or runtime.phase is Phase.LOST:
             return
         try:
             keeper = self._keepers.ensure(runtime.name)
             keeper.wait_ready(HOME_TIMEOUT_S)
+            with closing(keeper.agent()) as agent:
+                answer, _ = agent.request("job.list")
+            there = parse_job_list(answer)
             for job in left:
-                with closing(keeper.agent()) as agent:
-                    self._bring_one(agent, job, progress)
+                if job.id in there:
+                    keeper.wait_ready(HOME_TIMEOUT_S)
+                    self._bring_one(keeper, job, progress)
         except ColabdevError as exc:
             names = ", ".join(job.id for job in left if not self._is_home(job))
             progress(f"cannot bring the end of {names} home: {exc.message}")
 
-    def _bring_one(self, agent: AgentStream, job: JobRecord, progress: Progress) -> None:
+    def _bring_one(self, keeper: Keeper, job: JobRecord, progress: Progress) -> None:
+        """One that cannot be had must not keep the others from coming."""
+        try:
+            with closing(keeper.agent()) as agent:
+                self._bring(agent, job, progress)
+        except ColabdevError as exc:
+            progress(f"cannot bring the end of {job.id} home: {exc.message}")
+
+    def _bring(self, agent: AgentStream, job: JobRecord, progress: Progress) -> None:
         if not job.state.is_end:
             progress(f"stopping {job.id} and bringing its log home")
             agent.request("job.stop", {"id": job.id, "grace_s": HOME_GRACE_S})
         reading = _Reading(job, progress, self._jobs.log_size(job.id, job.attempt))
+        reading.uncopied = f"the log of {job.id} is lost with the machine's disk"
         for header, body in self._ask(agent, reading, wait=False, start=None):
             for _ in self._take(reading, header, body):
                 pass
@@ -143,7 +183,10 @@ class JobLogs:
         return found
 
     def _is_home(self, job: JobRecord) -> bool:
-        known = self._jobs.load(job.id) or job
+        try:
+            known = self._jobs.load(job.id) or job
+        except StateUnreadable:
+            return False
         size = self._jobs.log_size(job.id, job.attempt)
         return known.state.is_end and size == (known.log_bytes or 0)
 
@@ -161,18 +204,41 @@ class JobLogs:
         reading: _Reading,
         *,
         wait: bool,
-        start: Mapping[str, object] | None,
+        start: Starting | None,
     ) -> Iterator[tuple[Mapping[str, object], bytes]]:
-        if start is not None:
-            return agent.stream("job.start", {**start, "follow": True})
+        if start is not None and not start.started:
+            return self._start(agent, start, follow=True)
         cursor = {"attempt": reading.job.attempt, "offset": reading.offset}
         return agent.stream("job.follow", {"id": reading.job.id, "wait": wait, **cursor})
+
+    def _start(
+        self, agent: AgentStream, start: Starting, *, follow: bool
+    ) -> Iterator[tuple[Mapping[str, object], bytes]]:
+        """Ask for the start, and keep count of what was answered."""
+        start.unanswered += 1
+        try:
+            for header, body in agent.stream("job.start", {**start.arguments, "follow": follow}):
+                if "id" in header:
+                    start.started = True
+                    crash_point("run.started")
+                elif not start.started:
+                    raise ProtocolError("cannot understand how the runtime starts a job: no id")
+                yield header, body
+        except (RuntimeUnreachable, RuntimeLost, ProtocolError):
+            raise  # No answer, or none that tells.
+        except StaleTree:
+            start.unanswered -= 1
+            raise
+        except ColabdevError:
+            start.unanswered -= 1
+            start.refused = True
+            raise
 
     def _take(self, reading: _Reading, header: Mapping[str, Any], body: bytes) -> Iterator[bytes]:
         """One frame: bytes for the copy and the reader, or how the job stands now."""
         if isinstance(header.get("status"), dict):
             reading.done = True
-            reading.job = _told(reading.job, header["status"])
+            reading.job = told_by_runtime(reading.job, header["status"])
             self._copy(reading, lambda: self._jobs.save(reading.job))
         elif body:
             if header.get("offset") != reading.offset:
@@ -194,34 +260,45 @@ class JobLogs:
             write()
         except StateNotWritable as exc:
             if reading.copying:
-                reading.progress(f"{exc.message}; the log goes on without a copy here")
+                reading.progress(f"{exc.message}; {reading.uncopied}")
             reading.copying = False
 
-    def _reconnected(self, reading: _Reading) -> AgentStream:
-        """An agent on the same machine, however long that takes; RuntimeLost when it is gone."""
-        job = reading.job
-        while True:
+    def _reconnected(self, job: JobRecord) -> AgentStream | None:
+        """An agent on the same machine, however long that takes; None when that is gone."""
+        while not self._is_gone(job):
             try:
                 keeper = self._keepers.ensure(job.runtime)
                 keeper.wait_ready(_RECONNECT_TIMEOUT_S)
                 agent = keeper.agent()
             except RuntimeUnreachable:
-                agent = None
-            if as_it_stands(job, self._runtimes.load(job.runtime)).state is JobState.LOST:
-                raise _lost(reading)
-            if agent is not None:
-                return agent
-            time.sleep(_RETRY_S)
+                time.sleep(_RETRY_S)
+            except ColabdevError:
+                if not self._is_gone(job):
+                    raise
+            else:
+                if not self._is_gone(job):
+                    return agent
+                agent.close()
+        return None
+
+    def _is_gone(self, job: JobRecord) -> bool:
+        return is_machine_gone(job, self._runtimes.load(job.runtime))
+
+    def _without_machine(self, reading: _Reading) -> Iterator[bytes]:
+        """What whoever released the machine brought home; RuntimeLost unless that is all."""
+        yield from self._from_copy(reading)
+        reading.job = self._jobs.load(reading.job.id) or reading.job
+        if not self._is_whole(reading):
+            raise _lost(reading)
 
 
 def _lost(reading: _Reading) -> RuntimeLost:
-    lost = runtime_lost(reading.job.runtime)
-    seen = f"attempt {reading.job.attempt} ended unseen after byte {reading.offset}"
+    job = reading.job
+    if job.state.is_end and job.log_bytes is not None:
+        return RuntimeLost(
+            f"{reading.offset} of {job.log_bytes} bytes of its log are here; the machine is gone",
+            hint="colabdev ps says how it ended",
+        )
+    lost = runtime_lost(job.runtime)
+    seen = f"attempt {job.attempt} ended unseen after byte {reading.offset}"
     return RuntimeLost(f"{lost.message}; {seen}", hint=lost.hint)
-
-
-def _told(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
-    try:
-        return told_by_runtime(job, status)
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ProtocolError(f"cannot understand what the runtime says of {job.id}: {exc}") from exc

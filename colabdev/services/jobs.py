@@ -7,34 +7,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from colabdev.agent import jobdir
 from colabdev.config.scripts import Program
 from colabdev.core.job_records import (
+    JobsOnRuntime,
     as_it_stands,
     choose_job_id,
     found_on_runtime,
     not_on_runtime,
+    parse_job_list,
     told_by_runtime,
 )
+from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
     JobNotFound,
     ProtocolError,
-    RuntimeLost,
-    RuntimeUnreachable,
     StaleTree,
     StateUnreadable,
-    runtime_lost,
 )
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
-from colabdev.services.job_logs import JobLogs
+from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.sync import Expected, SyncReport
 
 LIST_TIMEOUT_S = 3.0
+MAX_SYNCS = 3
+_NAMED_FILES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ class Code(Protocol):
     def expected(self) -> Expected:
         """What the work dir holds when nothing has to be synced."""
 
+    def marker(self) -> Mapping[str, str]:
+        """What says of a work dir that it is the project's."""
+
     def bring(self, runtime: RuntimeRecord, progress: Progress) -> SyncReport:
         """Bring the work dir in step; raises what keeps it from that."""
 
@@ -66,15 +71,16 @@ class Start:
 
     job: JobRecord
     runtime: RuntimeRecord
-    arguments: Mapping[str, object] = field(repr=False)
+    starting: Starting
 
 
 @dataclass(frozen=True, slots=True)
 class JobListing:
-    """The jobs known here, newest first; the records that could not be read; what could not be asked."""
+    """The jobs known here, newest first; the ids whose records could not be read; what could not be
+    asked."""
 
     jobs: tuple[JobRecord, ...]
-    unreadable: tuple[StateUnreadable, ...] = ()
+    unreadable: Mapping[str, StateUnreadable] = field(default_factory=dict)
     unasked: tuple[str, ...] = ()
 
 
@@ -92,18 +98,8 @@ class Jobs:
     def prepare(self, request: RunRequest, progress: Progress) -> Start:
         """Choose the runtime and write the job down. Nothing is sent or started yet."""
         runtime = self.choose(request.runtime, request.project_path)
-        if runtime.machine is None:
-            raise ColabdevError(
-                f"the runtime {runtime.name!r} was never started to the end",
-                hint=f"colabdev connect {runtime.name}",
-            )
-        if runtime.phase is Phase.LOST:
-            raise runtime_lost(runtime.name)
-        expected = None
-        if request.sync and request.project_path is not None:
-            expected = self.code.expected()
-            if expected.problems:
-                progress(f"{len(expected.problems)} files are not sent; colabdev sync names them")
+        usable_machine(runtime)
+        expect = self._expect(request, progress)
         job = self._write_down(request, runtime)
         spec = {
             "schema": jobdir.SCHEMA,
@@ -113,22 +109,31 @@ class Jobs:
             "kind": request.program.kind,
             "argv": list(request.program.argv),
             "typed": list(request.program.typed),
-            "workdir": _workdir(request, runtime),
+            "workdir": workdir_of(runtime, request.project_path, request.project_name),
             "in_place": request.in_place,
             "created": job.created.timestamp(),
         }
-        arguments: dict[str, object] = {"spec": spec, "env": dict(request.env)}
-        if expected is not None:
-            arguments["expect"] = {"tree": expected.tree, "marker": dict(expected.marker)}
-        return Start(job, runtime, arguments)
+        arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
+        return Start(job, runtime, Starting(arguments))
+
+    def _expect(self, request: RunRequest, progress: Progress) -> Mapping[str, object]:
+        """What the work dir must be for the job to be started in it."""
+        if request.project_path is None:
+            return {}
+        if not request.sync:
+            return {"marker": dict(self.code.marker())}
+        expected = self.code.expected()
+        if expected.problems:
+            progress(f"{len(expected.problems)} files are not sent; colabdev sync names them")
+        return {"marker": dict(expected.marker), "tree": expected.tree}
 
     def start(self, start: Start, progress: Progress) -> None:
         """Start the job and leave it alone."""
-        with self._forgetting_if_refused(start.job):
-            try:
-                self.logs.start(start.job, start.arguments, progress)
-            except StaleTree:
-                self.logs.start(start.job, self._with_code(start, progress), progress)
+        with self._forgetting_if_not_started(start):
+            for starting in self._tries(start, progress):
+                with suppress(StaleTree):
+                    self.logs.start(start.job, starting, progress)
+                    return
 
     def run(self, start: Start, progress: Progress) -> Iterator[bytes]:
         """Start the job and follow its log to the end; its record says then how it ended.
@@ -136,12 +141,11 @@ class Jobs:
         What did not change is started in one round trip; only when the runtime says that the files
         there are not ours, they are synced first.
         """
-        with self._forgetting_if_refused(start.job):
-            try:
-                yield from self.logs.read(start.job, progress, wait=True, start=start.arguments)
-            except StaleTree:
-                arguments = self._with_code(start, progress)
-                yield from self.logs.read(start.job, progress, wait=True, start=arguments)
+        with self._forgetting_if_not_started(start):
+            for starting in self._tries(start, progress):
+                with suppress(StaleTree):
+                    yield from self.logs.read(start.job, progress, wait=True, start=starting)
+                    return
 
     def follow(self, job: JobRecord, progress: Progress, *, wait: bool) -> Iterator[bytes]:
         """The job's log from its first byte, from here and from its runtime."""
@@ -155,24 +159,25 @@ class Jobs:
             word and not jobdir.matching(word, [job.id for job in listing.jobs])
         ):
             listing = self.ps(progress)
-        for unreadable in listing.unreadable:
-            if word is None or word in unreadable.message:
-                raise unreadable
         if word is None:
+            for unreadable in listing.unreadable.values():
+                raise unreadable
             if not listing.jobs:
                 raise JobNotFound("no job is known here", hint="colabdev run SCRIPT starts one")
             return listing.jobs[0]
-        chosen = choose_job_id(word, [job.id for job in listing.jobs])
+        chosen = choose_job_id(word, [*listing.unreadable, *(job.id for job in listing.jobs)])
+        if chosen in listing.unreadable:
+            raise listing.unreadable[chosen]
         return next(job for job in listing.jobs if job.id == chosen)
 
     def ps(self, progress: Progress) -> JobListing:
         """Every job known here and on the runtimes that are up, as it stands now."""
-        unasked = []
+        unasked: list[str] = []
         for name in self.runtimes.names():
             try:
                 runtime = self.runtimes.load(name)
                 if runtime is not None and runtime.phase is Phase.UP:
-                    self._ask(runtime)
+                    unasked.extend(self._ask(runtime))
             except ColabdevError as exc:
                 unasked.append(f"cannot ask {name!r} for its jobs: {exc.message}")
         known = self._known()
@@ -184,19 +189,31 @@ class Jobs:
             return job
         with closing(self.logs.agent(job.runtime)) as agent:
             answer, _ = agent.request("job.stop", {"id": job.id, "grace_s": grace_s})
-        job = _told(job, answer.get("status"))
+        job = told_by_runtime(job, answer.get("status"))
         self.jobs.save(job)
         return job
 
-    def _with_code(self, start: Start, progress: Progress) -> Mapping[str, object]:
-        """Sync, and what the start is to be asked for then."""
-        synced = self.code.bring(start.runtime, progress)
-        if synced.conflicts:
-            raise ColabdevError(
-                f"cannot run it: {len(synced.conflicts)} of its files were changed on both sides",
-                hint="colabdev sync names them; --no-sync runs what is on the runtime",
-            )
-        return {key: value for key, value in start.arguments.items() if key != "expect"}
+    def _tries(self, start: Start, progress: Progress) -> Iterator[Starting]:
+        """What to ask for: the start, and again after each sync while the files there are others.
+
+        It never starts other files than those here: only the runtime can tell, as it starts.
+        """
+        starting = start.starting
+        yield starting
+        for _ in range(MAX_SYNCS):
+            synced = self.code.bring(start.runtime, progress)
+            if synced.conflicts:
+                named = ", ".join(conflict.path for conflict in synced.conflicts[:3])
+                more = ", …" if len(synced.conflicts) > 3 else ""
+                raise ColabdevError(
+                    f"cannot run it: files of the project were edited on the runtime: {named}{more}",
+                    hint="colabdev sync --prefer local takes yours; --no-sync runs what is there",
+                )
+            marker = dict(self.code.marker())
+            expect = {"marker": marker, "tree": synced.sent_tree}
+            starting.arguments = {**starting.arguments, "expect": expect}
+            yield starting
+        raise _other_files(synced)
 
     def _write_down(self, request: RunRequest, runtime: RuntimeRecord) -> JobRecord:
         while True:
@@ -215,72 +232,73 @@ class Jobs:
                 return job
 
     @contextmanager
-    def _forgetting_if_refused(self, job: JobRecord) -> Iterator[None]:
-        """A job that the runtime surely does not have was never one."""
+    def _forgetting_if_not_started(self, start: Start) -> Iterator[None]:
+        """A job that was surely not started was never one."""
         try:
             yield
-        except (RuntimeLost, RuntimeUnreachable):
-            raise  # Nobody can be asked.
-        except ColabdevError:
-            with suppress(ColabdevError), closing(self.logs.agent(job.runtime)) as agent:
-                listed, _ = agent.request("job.list")
-                if job.id not in {row["id"] for row in _rows(listed)}:
-                    self.jobs.delete(job.id)
+        except (ColabdevError, KeyboardInterrupt):
+            starting = start.starting
+            if starting.refused and not starting.unanswered:
+                self._forget_unless_there(start.job)
+            elif not starting.started and not starting.unanswered:
+                self.jobs.delete(start.job.id)
             raise
 
-    def _ask(self, runtime: RuntimeRecord) -> None:
-        """Write down what the runtime says of its jobs."""
+    def _forget_unless_there(self, job: JobRecord) -> None:
+        """A start that was refused may have come as far as to leave its job on the runtime."""
+        with suppress(ColabdevError), closing(self.logs.agent(job.runtime)) as agent:
+            listed, _ = agent.request("job.list")
+            if job.id not in parse_job_list(listed):
+                self.jobs.delete(job.id)
+
+    def _ask(self, runtime: RuntimeRecord) -> Sequence[str]:
+        """Write down what the runtime says of its jobs; returns what it cannot say."""
         keeper = self.keepers.ensure(runtime.name)
         keeper.wait_ready(LIST_TIMEOUT_S)
         with closing(keeper.agent()) as agent:
             listed, _ = agent.request("job.list")
-        rows = {str(row["id"]): row for row in _rows(listed)}
+        there = parse_job_list(listed)
+        ids = set(self.jobs.ids())
         for job in self._known().jobs:
             if (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
-                row = rows.pop(job.id, None)
-                now = not_on_runtime(job, datetime.now(UTC)) if row is None else _told(job, row)
+                now = _now(job, there)
                 if now != job:
                     self.jobs.save(now)
-        known = set(self.jobs.ids())
-        for job_id in rows.keys() - known:
-            with suppress(ValueError, TypeError):
-                self.jobs.create(found_on_runtime(rows[job_id], runtime))
+        for job_id in there.rows.keys() - ids:
+            with suppress(ProtocolError):
+                self.jobs.create(found_on_runtime(there.rows[job_id], runtime))
+        return [
+            f"{runtime.name!r} cannot say how {job_id} stands: {reason}"
+            for job_id, reason in there.problems.items()
+        ]
 
     def _known(self) -> JobListing:
         jobs: list[JobRecord] = []
-        unreadable: list[StateUnreadable] = []
+        unreadable: dict[str, StateUnreadable] = {}
         for job_id in self.jobs.ids():
             try:
                 job = self.jobs.load(job_id)
                 if job is not None:
                     jobs.append(as_it_stands(job, self.runtimes.load(job.runtime)))
             except StateUnreadable as exc:
-                unreadable.append(exc)
+                unreadable[job_id] = exc
         jobs.sort(key=lambda job: (job.created, job.id), reverse=True)
-        return JobListing(tuple(jobs), tuple(unreadable))
+        return JobListing(tuple(jobs), unreadable)
 
 
-def _workdir(request: RunRequest, runtime: RuntimeRecord) -> str:
-    assert runtime.machine is not None, "checked before"
-    for link in runtime.projects:
-        if link.path == request.project_path:
-            return link.workdir
-    if request.project_name is None:
-        return runtime.machine.content_dir
-    return f"{runtime.machine.content_dir}/{request.project_name}"
+def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:
+    """The job in view of what its runtime says."""
+    if job.id in there.rows:
+        return told_by_runtime(job, there.rows[job.id])
+    return job if job.id in there.problems else not_on_runtime(job, datetime.now(UTC))
 
 
-def _rows(answer: Mapping[str, object]) -> Sequence[Mapping[str, Any]]:
-    rows = answer.get("jobs")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
-        raise ProtocolError("cannot understand the runtime's list of jobs")
-    return rows
-
-
-def _told(job: JobRecord, status: object) -> JobRecord:
-    try:
-        if isinstance(status, dict):
-            return told_by_runtime(job, status)
-        raise ValueError("no status")
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ProtocolError(f"cannot understand what the runtime says of {job.id}: {exc}") from exc
+def _other_files(synced: SyncReport) -> ColabdevError:
+    paths = sorted(synced.undone or (action.path for action in synced.actions))
+    names = ", ".join(repr(path) for path in paths[:_NAMED_FILES])
+    more = f" and {len(paths) - _NAMED_FILES} more" if len(paths) > _NAMED_FILES else ""
+    return ColabdevError(
+        f"cannot run it: the runtime has other files than this computer after {MAX_SYNCS} syncs"
+        + (f": {names}{more}" if names else ""),
+        hint="colabdev sync says why; --no-sync runs what is on the runtime",
+    )

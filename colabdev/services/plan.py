@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from colabdev.core.names import check_project_name, check_runtime_name
 from colabdev.errors import UsageError, unknown_word
+from colabdev.models import RuntimeRecord
 
 DEFAULT_PROVIDER = "colab"
 
@@ -47,14 +48,20 @@ def plan_connect(
     project: ProjectWishes | None,
     *,
     known_providers: Collection[str],
-    up: str | None = None,
+    up: RuntimeRecord | None = None,
 ) -> ConnectRequest:
-    """The request; `UsageError` names what cannot be done as typed. `up` is the provider of the
-    runtime that has this name already: `connect NAME` again reconnects."""
+    """The request; `UsageError` names what cannot be done as typed. `up` is the runtime that this may
+    be about: the one of the name that was typed, or the one this project connected to last. Typed
+    again, `connect` reconnects."""
     wished = project.provider if project else None
+    again = up is not None and (typed.name is not None or wished in (None, up.provider))
+    known = up.provider if up is not None and again else None
     chosen = next(
-        word for word in (typed.provider, up, wished, DEFAULT_PROVIDER) if word is not None
+        word for word in (typed.provider, known, wished, DEFAULT_PROVIDER) if word is not None
     )
+    name = typed.name
+    if name is None:
+        name = up.name if up is not None and chosen == known else chosen
     if chosen not in known_providers:
         raise UsageError(
             unknown_word("provider", chosen, known_providers),
@@ -71,7 +78,7 @@ def plan_connect(
             hint="leave --python out",
         )
     return ConnectRequest(
-        name=check_runtime_name(chosen if typed.name is None else typed.name),
+        name=check_runtime_name(name),
         provider=chosen,
         project_path=project.path if project else None,
         project_name=check_project_name(project.name) if project else None,

@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from colabdev.core.choose import choose_runtime
+from colabdev.core.choose import choose_runtime, last_of_project
 from colabdev.core.names import check_runtime_name
+from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
@@ -91,7 +92,7 @@ class Runtimes:
         with self._store.operation(request.name):
             self._check_alias(request)
             record = self._begin(request, provider, progress)
-            record = self._start(record, provider, request.python, progress)
+            record = self._start(record, provider, progress)
             self._host_entries.write(record)
             by_hand = self._host_entries.include()
             if by_hand:
@@ -117,16 +118,16 @@ class Runtimes:
             raise unreadable[0]
         return choose_runtime(readable, named=named, project_path=project_path)
 
+    def last_of_project(self, project_path: str | None) -> RuntimeRecord | None:
+        """The runtime that the project connected to last, if it is known still."""
+        return last_of_project(self._records()[0], project_path)
+
     def shell(
         self, named: str | None, project_path: str | None, arguments: Sequence[str]
     ) -> Sequence[str]:
         """The system ssh's argument list for a shell or a command on the runtime."""
         record = self.choose(named, project_path)
-        if record.machine is None:
-            raise RuntimeLost(
-                f"the runtime {record.name!r} was never started to the end",
-                hint=f"colabdev connect {record.name}",
-            )
+        usable_machine(record)
         if self._is_lost(record):
             raise runtime_lost(record.name)
         # Costs nothing while it is as it should be, and mends what somebody removed.
@@ -196,6 +197,7 @@ class Runtimes:
             try:
                 record = self._store.load(name)
             except StateUnreadable:
+                self._check_can_ask(self._store.salvage(name).get("provider"))
                 rebuilt = self._rebuilt(name)
                 return Repair(rebuilt, self._store.replace_unreadable(name, rebuilt))
             if record is not None:
@@ -207,6 +209,14 @@ class Runtimes:
                 )
             self._store.save(rebuilt)
             return Repair(rebuilt)
+
+    def _check_can_ask(self, provider: str | None) -> None:
+        """Nobody else's word takes the state of a runtime away."""
+        if provider is not None and provider not in self._provider_names:
+            raise ColabdevError(
+                f"cannot repair it: this colabdev cannot ask its provider, {provider!r}",
+                hint="update colabdev, then type the command again",
+            )
 
     def _check_alias(self, request: ConnectRequest) -> None:
         """Ours would be in front of a `Host` of the user's and take it away from them."""
@@ -226,6 +236,12 @@ class Runtimes:
         if record is not None:
             _check_same_provider(record, request.provider)
             if record.phase in (Phase.STARTING, Phase.UP) and not self._is_lost(record):
+                if record.machine is not None:
+                    _check_same_python(record, request.python)
+                elif request.python is not None:
+                    return self._changed(
+                        record.name, lambda known: replace(known, python=request.python)
+                    )
                 return record
             # Gone, or half released: what is left of it goes before the next one comes.
             progress(f"the runtime {record.name!r} from before is gone; starting a new one")
@@ -237,20 +253,17 @@ class Runtimes:
             request_id=str(uuid.uuid4()),
             created=datetime.now(UTC),
             projects=record.projects if record else (),
+            python=request.python or (record.python if record else None),
         )
         self._store.save(fresh)
         crash_point("connect.recorded")
         return fresh
 
     def _start(
-        self,
-        record: RuntimeRecord,
-        provider: Provider,
-        python: str | None,
-        progress: Progress,
+        self, record: RuntimeRecord, provider: Provider, progress: Progress
     ) -> RuntimeRecord:
         public_key = self._host_entries.public_key()
-        start = StartRequest(record.name, record.request_id, public_key, python)
+        start = StartRequest(record.name, record.request_id, public_key, record.python)
         machine = provider.start(start, progress)
         crash_point("connect.started")
         record = self._changed(record.name, lambda known: replace(known, machine=machine))
@@ -376,6 +389,15 @@ def _check_same_provider(record: RuntimeRecord, provider: str) -> None:
         raise UsageError(
             f"the name {record.name!r} is taken by a runtime of provider {record.provider!r}",
             hint=f"use another name: colabdev connect {record.name}-2 --provider {provider}",
+        )
+
+
+def _check_same_python(record: RuntimeRecord, python: str | None) -> None:
+    if python is not None and python != record.python:
+        raise UsageError(
+            f"{record.name!r} runs with {record.python or 'the python3 of a new shell'}, and a machine "
+            "keeps its Python",
+            hint=f"colabdev down {record.name}, then connect it with the other one",
         )
 
 

@@ -13,8 +13,9 @@ from colabdev.agent import changes
 from colabdev.agent.tree import Problem, check_name, hash_entries
 from colabdev.core.names import check_project_name
 from colabdev.core.reconcile import Action, Conflict, OwnedFile, Plan, plan_up
-from colabdev.errors import ColabdevError, GuardHalted, ProtocolError, RuntimeLost, runtime_lost
-from colabdev.models import Phase, ProjectLink, RuntimeRecord, SyncOptions, TreeScan
+from colabdev.core.workdirs import workdir_of
+from colabdev.errors import ColabdevError, GuardHalted, ProtocolError
+from colabdev.models import ProjectLink, RuntimeRecord, SyncOptions, TreeScan
 from colabdev.ports import AgentStream, Keepers, LocalTree, Progress, RuntimeStore
 
 _MAX_ANSWER_BYTES = 512 * 1024 * 1024
@@ -37,9 +38,13 @@ class SyncReport:
     workdir: str
     tree_hash: str
     """The hash of the files that sync owns in the work dir now."""
+    sent_tree: str
+    """The hash of the project's files as they were scanned for this sync; equal when all is well."""
     actions: tuple[Action, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     problems: tuple[Problem, ...] = ()
+    undone: tuple[str, ...] = ()
+    """The files that the runtime did not take; why is among the problems."""
     unchanged: int = 0
     wire_bytes: int = 0
     seconds: float = 0.0
@@ -101,9 +106,9 @@ class Syncer:
         """
         begun = time.monotonic()
         check_project_name(project.name)
-        workdir = self._workdir(record, project)
+        workdir = workdir_of(record, project.path, project.name)
         scan = project.tree.scan()
-        place = {"workdir": workdir, "marker": self._marker(project)}
+        place = {"workdir": workdir, "marker": self.marker(project)}
         agent = self._keepers.ensure(record.name).agent()
         try:
             run = _Run(agent, place, project.tree, scan, progress)
@@ -122,23 +127,11 @@ class Syncer:
     def expected(self, project: SyncedProject) -> Expected:
         """What the work dir should hold; asks nobody."""
         scan = project.tree.scan()
-        return Expected(hash_entries(scan.entries), self._marker(project), scan.problems)
+        return Expected(hash_entries(scan.entries), self.marker(project), scan.problems)
 
-    def _marker(self, project: SyncedProject) -> Mapping[str, str]:
+    def marker(self, project: SyncedProject) -> Mapping[str, str]:
+        """What says of a work dir that it is this project's."""
         return {"computer": self._computer_id(), "project": project.path}
-
-    def _workdir(self, record: RuntimeRecord, project: SyncedProject) -> str:
-        if record.machine is None:
-            raise RuntimeLost(
-                f"the runtime {record.name!r} was never started to the end",
-                hint=f"colabdev connect {record.name}",
-            )
-        if record.phase is Phase.LOST:
-            raise runtime_lost(record.name)
-        for link in record.projects:
-            if link.path == project.path:
-                return link.workdir
-        return f"{record.machine.content_dir}/{project.name}"
 
     def _remember(self, record: RuntimeRecord, project: SyncedProject, workdir: str) -> None:
         if any(link.path == project.path for link in record.projects):
@@ -157,6 +150,10 @@ class ProjectCode:
     def expected(self) -> Expected:
         """What the work dir holds when nothing has to be synced."""
         return self._syncer.expected(self._project())
+
+    def marker(self) -> Mapping[str, str]:
+        """What says of a work dir that it is this project's."""
+        return self._syncer.marker(self._project())
 
     def bring(self, runtime: RuntimeRecord, progress: Progress) -> SyncReport:
         """Sync, with the default options."""
@@ -178,16 +175,19 @@ class _Run:
         self._place = place
         self._tree = tree
         self._scan = scan
+        self._wanted = hash_entries(scan.entries)
         self._progress = progress
 
     def go(self, options: SyncOptions) -> SyncReport:
-        wanted = hash_entries(self._scan.entries)
-        answer, body = self._agent.request("sync.compare", {**self._place, "tree": wanted})
+        arguments = {**self._place, "tree": self._wanted}
+        answer, body = self._agent.request("sync.compare", arguments)
         self._check(answer)
-        found = str(answer["tree"])
-        if answer["same"]:
+        found, same = answer.get("tree"), answer.get("same")
+        if not isinstance(found, str) or not isinstance(same, bool):
+            raise ProtocolError("cannot understand how the agent compares: no tree")
+        if same:
             return self._report(found, unchanged=len(self._scan.entries), dry_run=options.dry_run)
-        plan = self._plan(_parse_owned(body))
+        plan = self._plan(_parse_owned(body), options)
         if plan.guard and not options.force and not options.dry_run:
             raise GuardHalted(
                 f"halted: {plan.guard} from {self._place['workdir']}",
@@ -198,10 +198,11 @@ class _Run:
             report = replace(report, guard=plan.guard)
         return self._apply(report) if plan.actions else report
 
-    def _plan(self, owned: Mapping[str, OwnedFile]) -> Plan:
+    def _plan(self, owned: Mapping[str, OwnedFile], options: SyncOptions) -> Plan:
         local = {entry.path: entry for entry in self._scan.entries}
         gone = [path for path in owned if path not in local]
-        return plan_up(local, owned, self._tree.absences(gone))
+        absences = self._tree.absences(gone)
+        return plan_up(local, owned, absences, prefer_local=options.prefer_local)
 
     def _apply(self, report: SyncReport) -> SyncReport:
         """Let the agent do what the report says; what it did not do moves to conflicts and problems."""
@@ -214,19 +215,21 @@ class _Run:
         self._check(answer)
         reasons = {action.path: action.reason for action in report.actions}
         conflicts, problems = [*report.conflicts], [*report.problems]
-        failed = set()
+        failed, undone = set(), []
         for path, kind, detail in _parse_failures(answer):
             failed.add(path)
             if kind == "conflict":
                 conflicts.append(Conflict(path, reasons.get(path, "edited"), detail))
             else:
                 problems.append((path, detail))
+                undone.append(path)
         return replace(
             report,
             tree_hash=str(answer.get("tree", report.tree_hash)),
             actions=tuple(action for action in report.actions if action.path not in failed),
             conflicts=tuple(conflicts),
             problems=tuple(problems),
+            undone=tuple(undone),
         )
 
     def _report(
@@ -236,6 +239,7 @@ class _Run:
             runtime="",
             workdir=str(self._place["workdir"]),
             tree_hash=tree_hash,
+            sent_tree=self._wanted,
             actions=plan.actions if plan else (),
             conflicts=plan.conflicts if plan else (),
             problems=self._scan.problems,
@@ -275,6 +279,9 @@ def _parse_owned(body: bytes) -> Mapping[str, OwnedFile]:
 
 def _parse_failures(answer: Mapping[str, object]) -> Sequence[tuple[str, str, str]]:
     failures = answer.get("failures")
-    if not isinstance(failures, list):
-        raise ProtocolError("cannot understand what the agent did: no list of failures")
-    return [(str(path), str(kind), str(detail)) for path, kind, detail in failures]
+    try:
+        if not isinstance(failures, list):
+            raise TypeError("no list")
+        return [(str(path), str(kind), str(detail)) for path, kind, detail in failures]
+    except (TypeError, ValueError) as exc:
+        raise ProtocolError(f"cannot understand the agent's list of failures: {exc}") from exc

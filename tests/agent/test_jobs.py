@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -20,14 +21,15 @@ import pytest
 from colabdev.adapters.agent_archive import AgentArchive, build_agent
 from colabdev.adapters.agent_client import exchange, read_answer, start_agent
 from colabdev.adapters.processes import LocalProcess, LocalTransport
-from colabdev.agent import jobdir, processes
-from colabdev.errors import ColabdevError
+from colabdev.agent import jobdir, processes, tree, workdir
+from colabdev.errors import ColabdevError, StaleTree
 from tests.support.disks import tiny_disk
 from tests.support.pythons import find_pythons
 from tests.support.waiting import wait_until
 
 PYTHONS = {version: path for version, path in find_pythons().items() if version == "3.8"}
 PYTHONS["ours"] = Path(sys.executable)
+MARKER = {"computer": "mine", "project": "/home/me/digits"}
 
 ENDINGS = [
     ("exit 0", "succeeded", 0, None),
@@ -444,3 +446,47 @@ def test_unreadable_job_is_named_and_the_others_listed(bench: Bench) -> None:
     listed = bench.talk().request("job.list")
     assert [job["id"] for job in listed["jobs"]] == [good["id"]]
     assert [problem["id"] for problem in listed["problems"]] == [bad["id"]]
+
+
+# --- the files that a job is started from --------------------------------------------------------
+
+
+def test_files_are_compared_under_the_lock_under_which_they_are_frozen(bench: Bench) -> None:
+    """Another sync has the lock, and changes the files until it lets go."""
+    (bench.workdir / "x.py").write_text("print('other files')")
+    place = workdir.WorkDir(str(bench.workdir))
+    os.mkdir(place.ours)
+    place.claim(MARKER)
+    spec = bench.spec("x.py", kind=jobdir.PYTHON)
+    talk = bench.talk()
+    said: list[object] = []
+
+    def start() -> None:
+        expect = {"marker": MARKER, "tree": tree.hash_entries([])}
+        try:
+            said.append(talk.request("job.start", spec=spec, expect=expect))
+        except ColabdevError as exc:
+            said.append(exc)
+
+    with place.locked(0):
+        thread = threading.Thread(target=start)
+        thread.start()
+        time.sleep(0.5)  # It has looked, if it looks too early.
+        fingerprint = "f-" + hashlib.sha256((bench.workdir / "x.py").read_bytes()).hexdigest()
+        rows = json.dumps([["x.py", fingerprint, None]])
+        owned = f'{{"schema": 1, "files": [\n{rows}\n]}}\n'
+        (bench.workdir / ".colabdev" / "owned.json").write_text(owned)
+    thread.join(20)
+    assert isinstance(said[0], StaleTree), said
+    assert list(bench.jobs.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [jobdir.PYTHON, jobdir.COMMAND])
+def test_job_is_not_started_in_somebody_elses_work_dir(bench: Bench, kind: str) -> None:
+    place = workdir.WorkDir(str(bench.workdir))
+    os.mkdir(place.ours)
+    place.claim(MARKER)
+    other = {**MARKER, "project": "/home/me/other"}
+    spec = bench.spec("true", kind=kind)
+    with pytest.raises(ColabdevError, match="it belongs to /home/me/digits on this computer"):
+        bench.talk().request("job.start", spec=spec, expect={"marker": other})

@@ -120,16 +120,26 @@ def test_hostile_names_arrive(place: Place, name: str) -> None:
     assert place.there() == {f"{name}/{name}": b"deep"}
 
 
-def test_owned_says_what_is_there(place: Place) -> None:
+def test_survey_says_what_of_ours_is_there(place: Place) -> None:
     place.write("a", "1")
     place.write("b", "2")
     place.send()
     (place.remote / "b").unlink()
     (place.remote / "stranger").write_text("not ours")
-    told, entries = workdir.owned(str(place.remote))
-    assert [entry.path for entry in entries] == ["a"]
-    assert told == tree.hash_entries(entries)
-    assert workdir.owned(str(place.remote / "no-such-dir")) == (tree.hash_entries([]), [])
+    survey = workdir.WorkDir(str(place.remote)).survey()
+    assert [entry.path for entry in survey.entries] == ["a"]
+    assert survey.tree == tree.hash_entries(survey.entries)
+    nothing = workdir.WorkDir(str(place.remote / "no-such-dir")).survey()
+    assert (nothing.tree, nothing.entries) == (tree.hash_entries([]), [])
+
+
+@pytest.mark.parametrize("content", ["[]", "1", '"mine"', "null", "{", "\xff"])
+def test_marker_that_makes_no_sense_is_somebody_elses(place: Place, content: str) -> None:
+    place.write("a", "1")
+    place.send()
+    (place.remote / ".colabdev" / "marker.json").write_text(content)
+    with pytest.raises(workdir.Foreign, match="cannot be read"):
+        workdir.WorkDir(str(place.remote)).check(MARKER)
 
 
 def test_compare_says_same_or_lists(place: Place) -> None:

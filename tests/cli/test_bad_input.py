@@ -59,6 +59,7 @@ CASES = [
     case("connect --python /nowhere/python3 --provider local", 2, "no Python that runs here"),
     case("connect --python /bin/true --provider local", 2, "no Python that runs here"),
     case("connect --python python3 --provider ssh", 2, "'ssh' brings its own"),
+    case("connect --python python3", 2, "'colab' brings its own"),
     # Names.
     case("connect Local --provider local", 2, "cannot use 'Local'"),
     case("connect a.b --provider local", 2, "cannot use 'a.b'"),

@@ -379,3 +379,21 @@ def test_names_that_no_terminal_shows_are_printed_on_one_line(project: SyncedFol
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1 + len(HOSTILE)
+
+
+def test_preferred_side_replaces_what_was_edited_there(project: SyncedFolder) -> None:
+    for name in ("kept.txt", "both.txt", "gone.txt"):
+        project.write(name, "first")
+    project.sync()
+    (project.remote / "both.txt").write_text("theirs")
+    (project.remote / "gone.txt").write_text("theirs")
+    project.write("both.txt", "mine")
+    (project.local / "gone.txt").unlink()
+    refused = project.sync(code=3)
+    assert [row["path"] for row in refused["conflicts"]] == ["both.txt", "gone.txt"]
+    assert "colabdev sync --prefer local" in project.type("sync").stdout
+    assert project.type("sync", "--prefer", "remote").returncode == 2
+    done = project.sync("--prefer", "local")
+    assert [row["path"] for row in done["actions"]] == ["both.txt", "gone.txt"]
+    project.assert_equal()
+    assert project.sync()["actions"] == []

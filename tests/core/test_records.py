@@ -29,6 +29,7 @@ GOLDEN = """{
  "provider": "local",
  "request_id": "request-1",
  "created": "2026-11-20T22:34:05.123456+00:00",
+ "python": "/usr/bin/python3",
  "phase": "up",
  "machine": {
   "host": "127.0.0.1",
@@ -93,6 +94,7 @@ RECORDS = st.builds(
     projects=st.lists(
         st.builds(ProjectLink, path=TEXTS, workdir=TEXTS, connected=MOMENTS), max_size=3
     ).map(tuple),
+    python=st.none() | TEXTS,
 )
 
 
@@ -155,14 +157,20 @@ def changed(path: tuple[str | int, ...], change: Callable[[Any, Any], None]) -> 
 
 
 PATHS = paths_of(json.loads(GOLDEN))
-NULLABLE = {("machine",), ("keeper",), ("machine", "drive_dir"), ("machine", "accelerator")}
+NULLABLE = {
+    ("python",),
+    ("machine",),
+    ("keeper",),
+    ("machine", "drive_dir"),
+    ("machine", "accelerator"),
+}
 TEXTUAL = {
     path for path in PATHS if path[-1] not in ("schema", "port", "pid", 0) and len(path) > 1
-} | {("name",), ("provider",), ("request_id",), ("created",), ("phase",)}
+} | {("name",), ("provider",), ("request_id",), ("created",), ("python",), ("phase",)}
 
 
 def test_paths_cover_the_whole_document() -> None:
-    assert len(PATHS) == 26
+    assert len(PATHS) == 27
     assert set(PATHS) >= NULLABLE
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from colabdev.cli.app import main
+from colabdev.models import Phase
 from tests.support.house import House
 from tests.support.jobs import Running, listed
 
@@ -142,3 +143,25 @@ def test_failures_of_ours_are_125_and_bugs_too(house: House) -> None:
     ) as running:
         status, out, err = running.finish()
     assert (status, out) == (125, b""), err
+
+
+def test_no_sync_does_not_run_in_another_projects_work_dir(house: House, tmp_path: Path) -> None:
+    assert house.colabdev("run", "x.py").returncode == 0
+    other = tmp_path / house.project.name
+    other.mkdir()
+    (other / "colabdev.toml").touch()
+    (other / "x.py").write_text("print('other')")
+    done = house.colabdev("run", "--no-sync", "x.py", cwd=other)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert f"it belongs to {house.project} on this computer" in done.stderr
+    assert len(listed(house)) == 1
+
+
+def test_run_on_a_runtime_that_is_being_released_is_refused(house: House) -> None:
+    before = len(listed(house))
+    house.change(lambda record: replace(record, phase=Phase.RELEASING))
+    done = house.colabdev("run", "-r", "local", "x.py")
+    house.change(lambda record: replace(record, phase=Phase.UP))
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "the runtime 'local' is being released" in done.stderr
+    assert len(listed(house)) == before

@@ -73,10 +73,7 @@ def test_edits_that_are_synced_meanwhile_do_not_reach_a_running_job(
     assert (place / "late.py").read_text() == "VERSION = 'late v2'"
     assert not list(place.rglob("__pycache__"))
     [job] = listed(house)
-    [code] = (job_directory(house, job["id"]) / "code").iterdir()
-    assert not (code / "model.bin").exists()
-    assert (code / "data").is_symlink()
-    assert not (code / ".colabdev").exists()
+    assert not (job_directory(house, job["id"]) / "code").exists()
 
 
 def test_in_place_runs_in_the_work_dir(house: House) -> None:
@@ -92,7 +89,7 @@ def test_conflict_stops_run_and_starts_nothing(house: House) -> None:
     (workdir(house) / "x.py").write_text("print('there')")
     done = house.colabdev("run", "x.py")
     assert (done.returncode, done.stdout) == (125, "")
-    assert "changed on both sides" in done.stderr
+    assert "were edited on the runtime" in done.stderr
     assert len(listed(house)) == 1
     assert house.colabdev("run", "--no-sync", "x.py").stdout == "there\n"
 
@@ -120,6 +117,7 @@ def test_strangers_inside_copied_folders_are_linked(place: tuple[Path, JobFiles]
     assert os.readlink(code / "src" / "data") == str(workdir / "src" / "data")
     assert not (code / "src" / "a.py").is_symlink()
     assert os.readlink(code / "old.txt") == str(workdir / "old.txt")
+    assert sorted(os.listdir(code)) == ["old.txt", "src"]
 
 
 def test_new_files_are_moved_and_moving_again_does_nothing(place: tuple[Path, JobFiles]) -> None:
@@ -157,6 +155,8 @@ def test_own_code_that_the_job_changed_comes_back_unless_it_was_edited_too(
     (code / "src" / "a.py").write_text("changed by the job")
     assert frozen.bring_back(str(workdir), files) == []
     assert (workdir / "src" / "a.py").read_text() == "changed by the job"
+    assert not code.exists()
+    (code / "src").mkdir(parents=True)
     (code / "src" / "a.py").write_text("changed by the job again")
     kept = frozen.bring_back(str(workdir), files)
     assert kept == [("src/a.py", "the work dir's file was edited meanwhile")]
@@ -171,3 +171,46 @@ def test_folder_where_the_job_wrote_a_file_keeps_the_file_where_it_is(
     (workdir / "out").mkdir()
     [(path, reason)] = frozen.bring_back(str(workdir), files)
     assert (path, reason) == ("out", "something that is no file stands there")
+
+
+def test_links_that_the_job_made_come_back_and_ours_do_not(place: tuple[Path, JobFiles]) -> None:
+    workdir, files = place
+    code = Path(files.code) / "tree"
+    (code / "runs" / "3").mkdir(parents=True)
+    (code / "runs" / "3" / "model").write_text("weights")
+    (code / "latest").symlink_to("runs/3")
+    (code / "best").symlink_to(code / "runs" / "3" / "model")
+    (code / "old").symlink_to("nowhere")
+    assert frozen.bring_back(str(workdir), files) == []
+    assert os.readlink(workdir / "latest") == "runs/3"
+    assert (workdir / "best").read_text() == "weights", "it leads to where its target was moved"
+    assert os.readlink(workdir / "old") == "nowhere"
+    assert not (workdir / "old.txt").is_symlink()
+    assert not (workdir / "src" / "data").is_symlink()
+    assert not Path(files.code).exists()
+
+
+def test_link_that_cannot_come_back_is_noted_and_stays(place: tuple[Path, JobFiles]) -> None:
+    workdir, files = place
+    code = Path(files.code) / "tree"
+    (code / "out").symlink_to("elsewhere")
+    (workdir / "out").mkdir()
+    kept = frozen.bring_back(str(workdir), files)
+    assert kept == [("out", "something that is no link stands there")]
+    assert os.readlink(code / "out") == "elsewhere"
+
+
+def test_own_links_are_only_brought_back_when_the_job_changed_them(tmp_path: Path) -> None:
+    workdir, job = tmp_path / "work", tmp_path / "job"
+    for folder in (workdir, job):
+        folder.mkdir()
+    for name in ("same", "changed"):
+        (workdir / name).symlink_to("first")
+    files = JobFiles(str(job))
+    frozen.freeze(str(workdir), "tree", ["same", "changed"], ".colabdev", files)
+    changed = Path(files.code) / "tree" / "changed"
+    changed.unlink()
+    changed.symlink_to("second")
+    assert frozen.bring_back(str(workdir), files) == []
+    assert os.readlink(workdir / "changed") == "second"
+    assert os.readlink(workdir / "same") == "first"

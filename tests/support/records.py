@@ -35,4 +35,5 @@ def make_record(name: str = "box", *, provider: str = "local") -> RuntimeRecord:
         ),
         keeper=KeeperAddress(pid=4242, port=40000, key="5a" * 32, version="1.2.3"),
         projects=(ProjectLink("/home/me/digits", "/content/digits", MOMENT),),
+        python="/usr/bin/python3",
     )
