@@ -34,6 +34,7 @@ _POLL_S = 0.05
 _KILL_TIMEOUT_S = 5.0
 _RETRY_S = 1.0
 _RESERVE_BYTES = 16 * 1024
+_NAMED = 20
 
 
 def main(arguments: List[str]) -> int:
@@ -200,7 +201,7 @@ class Supervisor:
     def _end(self, log: int, begun: float) -> None:
         """What the job leaves behind, then its status, which is the last thing written."""
         ended = time.time()
-        self._bring_back()
+        kept = self._bring_back()
         with suppress(OSError):
             os.fsync(log)
         code, number = _outcome(self._wait_status)
@@ -215,15 +216,21 @@ class Supervisor:
             "started": begun,
             "ended": ended,
             "log_bytes": os.fstat(log).st_size,
+            "kept": kept[:_NAMED],
         }
         self._write_status(status)
 
-    def _bring_back(self) -> None:
+    def _bring_back(self) -> List[str]:
+        """Move home what the job wrote beside its code; what could not be moved stays, and is named."""
+        kept = []
         try:
             for path, reason in frozen.bring_back(str(self._spec["workdir"]), self._files):
                 self._note("kept", path=path, reason=reason)
+                kept.append(path)
         except (OSError, jobdir.Unreadable) as exc:
             self._note("kept", path=".", reason=str(exc))
+            kept.append(".")
+        return kept
 
     def _write_status(self, status: Dict[str, Any]) -> None:
         """However long it takes: a job that filled the disk must not end as unknown."""

@@ -239,6 +239,7 @@ class JobLogs:
         if isinstance(header.get("status"), dict):
             reading.done = True
             reading.job = told_by_runtime(reading.job, header["status"])
+            _say_what_was_kept(reading, header["status"].get("kept"))
             self._copy(reading, lambda: self._jobs.save(reading.job))
         elif body:
             if header.get("offset") != reading.offset:
@@ -302,3 +303,13 @@ def _lost(reading: _Reading) -> RuntimeLost:
     lost = runtime_lost(job.runtime)
     seen = f"attempt {job.attempt} ended unseen after byte {reading.offset}"
     return RuntimeLost(f"{lost.message}; {seen}", hint=lost.hint)
+
+
+def _say_what_was_kept(reading: _Reading, kept: object) -> None:
+    """A result that lies where nobody looks is as good as lost."""
+    if isinstance(kept, list) and kept:
+        names = ", ".join(repr(str(path)) for path in kept[:3]) + (", …" if len(kept) > 3 else "")
+        reading.progress(
+            f"{names}: written beside the job's code and not moved, as newer ones are in the work dir; "
+            f"they stay on {reading.job.runtime} in ~/.colabdev/jobs/{reading.job.id}/code until `down`"
+        )

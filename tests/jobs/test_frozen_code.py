@@ -76,6 +76,30 @@ def test_edits_that_are_synced_meanwhile_do_not_reach_a_running_job(
     assert not (job_directory(house, job["id"]) / "code").exists()
 
 
+def test_result_that_stays_beside_the_code_is_said(house: House) -> None:
+    script = (
+        "import os, time\n"
+        "print('go')\n"
+        "while not os.path.exists('edited'):\n    time.sleep(0.02)\n"
+        "here = os.path.dirname(os.path.abspath(__file__))\n"
+        "open(os.path.join(here, 'result.txt'), 'w').write('theirs')\n"
+    )
+    (house.project / "job.py").write_text(script)
+    (house.project / "result.txt").write_text("first")
+    with Running(house, "run", "job.py") as running:
+        assert running.read(3) == b"go\n"
+        (house.project / "result.txt").write_text("mine")
+        assert house.colabdev("sync").returncode == 0
+        allow(house, "edited")
+        status, _, err = running.finish()
+    assert status == 0
+    [job] = listed(house)
+    assert "'result.txt': written beside the job's code and not moved" in err
+    left = list((job_directory(house, job["id"]) / "code").rglob("result.txt"))
+    assert [path.read_text() for path in left] == ["theirs"]
+    assert (workdir(house) / "result.txt").read_text() == "mine"
+
+
 def test_in_place_runs_in_the_work_dir(house: House) -> None:
     (house.project / "where.py").write_text("print(__file__)")
     status, out, err = run_bytes(house, "run", "--in-place", "where.py")
