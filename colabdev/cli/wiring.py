@@ -112,9 +112,10 @@ class Wiring:
             from colabdev.providers.local import checked_python
 
             python = checked_python(python)
+        up = None
         if name is not None:
             up = self.store().load(check_runtime_name(name))
-        else:
+        elif provider is None:
             up = self.runtimes().last_of_project(self.project_path())
         return plan_connect(
             Typed(name, provider, python),

@@ -51,8 +51,8 @@ def plan_connect(
     up: RuntimeRecord | None = None,
 ) -> ConnectRequest:
     """The request; `UsageError` names what cannot be done as typed. `up` is the runtime that this may
-    be about: the one of the name that was typed, or the one this project connected to last. Typed
-    again, `connect` reconnects."""
+    be about: the one of the name that was typed, or with nothing typed the one this project connected
+    to last. Typed again, `connect` reconnects."""
     wished = project.provider if project else None
     again = up is not None and (typed.name is not None or wished in (None, up.provider))
     known = up.provider if up is not None and again else None

@@ -60,6 +60,9 @@ def test_connect_without_words_reconnects_this_project(house: House) -> None:
     elsewhere = house.home / "elsewhere"
     elsewhere.mkdir()
     assert house.colabdev("connect", cwd=elsewhere).returncode == 10
+    # With a provider typed the name is the provider's, as ever.
+    assert house.colabdev("connect", "--provider", "local").returncode == 0
+    assert house.store.names() == ["local", "mine"]
 
 
 def test_chosen_python_stays_with_the_name(house: House) -> None:
