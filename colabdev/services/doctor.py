@@ -53,7 +53,11 @@ class Doctor:
         broken = [Check("state", False, error.message, error.hint) for error in listing.unreadable]
         if not broken:
             broken = [
-                Check("state", True, f"{len(listing.runtimes)} runtimes in {self._state_dir}")
+                Check(
+                    "state",
+                    True,
+                    f"{len(listing.runtimes)} state files, all readable, in {self._state_dir}",
+                )
             ]
         strays = [
             Check(

@@ -13,6 +13,7 @@ from colabdev.agent import changes
 from colabdev.agent.tree import Problem, check_name, hash_entries
 from colabdev.core.names import check_project_name
 from colabdev.core.reconcile import Action, Conflict, OwnedFile, Plan, plan_up
+from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import workdir_of
 from colabdev.errors import ColabdevError, GuardHalted, ProtocolError
 from colabdev.models import ProjectLink, RuntimeRecord, SyncOptions, TreeScan
@@ -262,7 +263,10 @@ class _Run:
 
 
 def _announcement(report: SyncReport) -> str:
-    return f"sending {len(report.sent)} files, {report.sent_bytes / 1e6:.1f} MB"
+    if not report.sent:
+        return "bringing the work dir in step"
+    files = "1 file" if len(report.sent) == 1 else f"{len(report.sent)} files"
+    return f"sending {files}, {format_size(report.sent_bytes)}"
 
 
 def _parse_owned(body: bytes) -> Mapping[str, OwnedFile]:
