@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from colabdev.cli import output, render
 from colabdev.cli.boundary import JobStatus
-from colabdev.cli.runtimes import JsonOption, complete_name
+from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import ReaderGone, noticing_readers, write
 from colabdev.errors import ColabdevError, ExitCode
 
@@ -80,9 +80,7 @@ def run(
     module: Annotated[
         str | None, typer.Option(_MODULE, metavar="MODULE", help="Run a module, as `python -m`.")
     ] = None,
-    runtime: Annotated[
-        str | None, typer.Option("-r", help="The runtime.", autocompletion=complete_name)
-    ] = None,
+    runtime: RuntimeOption = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Start it, print the job's id, and leave it alone.")
     ] = False,

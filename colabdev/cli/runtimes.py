@@ -20,6 +20,10 @@ def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in wiring.store().names() if name.startswith(incomplete)]
 
 
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option("-r", help="The runtime; default: this project's.", autocompletion=complete_name),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from colabdev.cli.runtimes import complete_name
+from colabdev.cli.runtimes import RuntimeOption, complete_name
 from colabdev.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def ssh(
     arguments: Annotated[
         list[str] | None, typer.Argument(help="For ssh: its options, or a command.")
     ] = None,
-    runtime: Annotated[str | None, typer.Option("-r", help="The runtime, as elsewhere.")] = None,
+    runtime: RuntimeOption = None,
 ) -> int:
     """Open a shell on the runtime, or run a command there, with the system's own ssh.
 

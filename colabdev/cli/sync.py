@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render
-from colabdev.cli.runtimes import JsonOption, complete_name
+from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.errors import ExitCode, UsageError
 from colabdev.models import SyncOptions
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 def sync(
     ctx: typer.Context,
-    runtime: Annotated[
-        str | None,
-        typer.Option(
-            "-r", help="The runtime; default: this project's.", autocompletion=complete_name
-        ),
-    ] = None,
+    runtime: RuntimeOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and why; do nothing.")
     ] = False,

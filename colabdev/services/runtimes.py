@@ -236,13 +236,7 @@ class Runtimes:
         if record is not None:
             _check_same_provider(record, request.provider)
             if record.phase in (Phase.STARTING, Phase.UP) and not self._is_lost(record):
-                if record.machine is not None:
-                    _check_same_python(record, request.python)
-                elif request.python is not None:
-                    return self._changed(
-                        record.name, lambda known: replace(known, python=request.python)
-                    )
-                return record
+                return self._again(record, request.python)
             # Gone, or half released: what is left of it goes before the next one comes.
             progress(f"the runtime {record.name!r} from before is gone; starting a new one")
             self._keepers.stop(record)
@@ -258,6 +252,14 @@ class Runtimes:
         self._store.save(fresh)
         crash_point("connect.recorded")
         return fresh
+
+    def _again(self, record: RuntimeRecord, python: str | None) -> RuntimeRecord:
+        """The record of a runtime that goes on; only a machine that is not there yet may change its
+        Python."""
+        if python is None or record.machine is not None:
+            _check_same_python(record, python)
+            return record
+        return self._changed(record.name, lambda known: replace(known, python=python))
 
     def _start(
         self, record: RuntimeRecord, provider: Provider, progress: Progress
