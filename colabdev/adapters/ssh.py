@@ -123,10 +123,7 @@ class SshConnection:
             self._check_host_key(transport.get_remote_server_key(), base64.b64decode(pinned_key))
             transport.auth_publickey(self.address.user, key)
         except paramiko.AuthenticationException as exc:
-            raise AuthNeeded(
-                f"cannot log in to {self._where}: it refuses this computer's key",
-                hint="colabdev down, then colabdev connect",
-            ) from exc
+            raise self._login_failed(transport, exc) from exc
         except paramiko.ssh_exception.IncompatiblePeer as exc:
             raise HostKeyMismatch(
                 f"{self._where} has no host key of the pinned kind {pinned_type} ({exc})",
@@ -137,6 +134,20 @@ class SshConnection:
                 f"cannot start SSH with {self._where}: {_handshake_cause(exc)}",
                 hint="colabdev status says whether the runtime still exists",
             ) from exc
+
+    def _login_failed(
+        self, transport: paramiko.Transport, exc: paramiko.AuthenticationException
+    ) -> ColabdevError:
+        # paramiko calls a connection that broke, or fell silent, during the login a failed login.
+        if not transport.is_active() or "timeout" in str(exc):
+            return RuntimeUnreachable(
+                f"lost the connection to {self._where} while logging in",
+                hint="colabdev status says whether the runtime still exists",
+            )
+        return AuthNeeded(
+            f"cannot log in to {self._where}: it refuses this computer's key",
+            hint="colabdev down, then colabdev connect",
+        )
 
     def _check_host_key(self, shown: paramiko.PKey, pinned: bytes) -> None:
         if shown.asbytes() != pinned:

@@ -134,8 +134,9 @@ class Link(Generic[ConnectionT]):
             self._enter(LinkState.UNREACHABLE, exc)
             self._note_if_gone()
             return next(delays)
-        self._enter(LinkState.READY, None, connection)
+        # In this order: whoever is given the connection may use all that stands on it.
         self._connected(connection)
+        self._enter(LinkState.READY, None, connection)
         while not self._stopping.is_set() and not connection.wait_dead(1.0):
             pass
         connection.close()

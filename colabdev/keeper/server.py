@@ -6,14 +6,15 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from colabdev.adapters.handshake import HandshakeFailed, prove_as_keeper
 from colabdev.adapters.ssh import SshConnection
 from colabdev.agent import wire
 from colabdev.core.times import format_time
-from colabdev.errors import ColabdevError, ProtocolError
+from colabdev.errors import ColabdevError, ProtocolError, RuntimeUnreachable
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.spares import AgentSpares
 from colabdev.keeper.streams import carry_process, hang_up, splice
@@ -25,6 +26,7 @@ HANDSHAKE_TIMEOUT_S = 5.0
 _ACCEPT_TIMEOUT_S = 1.0
 
 Request = Mapping[str, Any]
+Got = TypeVar("Got")
 
 
 class KeeperServer:
@@ -113,15 +115,12 @@ class KeeperServer:
         client.sendall(wire.encode(answer))
 
     def _answer_wait(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
-        timeout_s = _timeout(request)
         self._link.try_now()
-        self._link.connection(timeout_s)
-        client.sendall(wire.encode(_greeting(self._spares.peek(timeout_s))))
+        hello = self._connected(request, lambda _, left_s: self._spares.peek(left_s))
+        client.sendall(wire.encode(_greeting(hello)))
 
     def _hand_out_agent(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
-        timeout_s = _timeout(request)
-        self._link.connection(timeout_s)
-        agent = self._spares.take(timeout_s)
+        agent = self._connected(request, lambda _, left_s: self._spares.take(left_s))
         try:
             client.sendall(wire.encode(_greeting(agent.hello)))
         except OSError:
@@ -129,15 +128,29 @@ class KeeperServer:
             raise
         splice(client, reader, agent.process)
 
+    def _connected(self, request: Request, get: Callable[[SshConnection, float], Got]) -> Got:
+        """What `get(connection, seconds left)` gives; asked again over the next connection when this
+        one breaks meanwhile, as long as the request's time is not up."""
+        deadline = time.monotonic() + _timeout(request)
+        while True:
+            connection = self._link.connection(_left(deadline))
+            try:
+                return get(connection, _left(deadline))
+            except RuntimeUnreachable:
+                # A broken connection may say so a moment after what stood on it.
+                if not connection.wait_dead(_left(deadline)):
+                    raise
+
     def _open_process(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        # Never tried twice: it may have started before the connection broke.
         connection = self._link.connection(_timeout(request))
         process = connection.open([str(argument) for argument in request["argv"]])
         client.sendall(wire.encode({"ok": True}))
         carry_process(client, reader, process)
 
     def _open_tcp(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
-        connection = self._link.connection(_timeout(request))
-        stream = connection.open_tcp(str(request["host"]), int(request["port"]))
+        host, port = str(request["host"]), int(request["port"])
+        stream = self._connected(request, lambda connection, _: connection.open_tcp(host, port))
         client.sendall(wire.encode({"ok": True}))
         splice(client, reader, stream)
 
@@ -155,6 +168,10 @@ def _greeting(hello: AgentHello) -> dict[str, Any]:
         "ok": True,
         "agent": {"protocol": hello.protocol, "python": hello.python, "pid": hello.pid},
     }
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.0)
 
 
 def _timeout(request: Request) -> float:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -223,6 +224,35 @@ def test_connection_is_back_after_a_cut(house: House, relay: Relay) -> None:
     agent = keeper.agent(timeout_s=10)
     assert agent.request("ping")[0] == {}
     agent.close()
+
+
+def test_who_asks_while_the_path_is_cut_again_and_again_is_served(
+    house: House, relay: Relay
+) -> None:
+    """The cut hits at every moment of handing out: link up, agent starting, greeting under way."""
+    keeper = house.keeper()
+    random = Random(4)
+    cuts_wanted = 60
+    done = threading.Event()
+
+    def cut() -> None:
+        while relay.cuts < cuts_wanted:
+            time.sleep(random.uniform(0.0, 0.15))
+            relay.cut()
+        done.set()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    asked = 0
+    try:
+        while not done.is_set():
+            keeper.agent(timeout_s=30).close()
+            keeper.wait_ready(30)
+            asked += 1
+    finally:
+        cutter.join(60)
+    assert relay.cuts >= cuts_wanted
+    assert asked >= 5
 
 
 def test_connection_is_back_soon_after_the_path_is(house: House, relay: Relay) -> None:
