@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -56,6 +57,9 @@ class SkipsFail:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make skips fail, in CI only."""
+    """Make skips fail, in CI only; and take Ctrl-C, which a job in the background ignores, as a
+    terminal's programs do: what the tests start inherits it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("CI") == "true":
         config.pluginmanager.register(SkipsFail(read_allowed_skips(ALLOWED_SKIPS.read_text())))
