@@ -47,10 +47,12 @@ def _prepare(
     """Make the whole job directory elsewhere and put it in place in one step; the first one wins."""
     if not os.path.isdir(spec["workdir"]):
         _as_expected(str(spec["workdir"]), expect)
-        raise Refusal(
-            "cannot run it: the work dir {} is not on the runtime".format(spec["workdir"]),
-            "colabdev sync",
-        )
+        if "tree" not in expect:
+            raise Refusal(
+                "cannot run it: the work dir {} is not on the runtime".format(spec["workdir"]),
+                "colabdev sync",
+            )
+        workdir.make(str(spec["workdir"]))  # The tree that it is to hold has no files.
     root = os.path.dirname(files.directory)
     os.makedirs(root, mode=0o700, exist_ok=True)
     _remove_leftovers(root)

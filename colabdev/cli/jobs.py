@@ -172,7 +172,8 @@ def stop(
         ),
     ],
     grace: Annotated[
-        float, typer.Option("--grace", metavar="S", min=0, help="Seconds until it is killed.")
+        float,
+        typer.Option("--grace", metavar="S", min=0, max=86400, help="Seconds until it is killed."),
     ] = 10.0,
 ) -> int:
     """Stop a job: TERM, and after the grace KILL to all that it started.

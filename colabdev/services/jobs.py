@@ -123,8 +123,11 @@ class Jobs:
         if not request.sync:
             return {"marker": dict(self.code.marker())}
         expected = self.code.expected()
+        _check_is_sent(request.program, expected)
         if expected.problems:
-            progress(f"{len(expected.problems)} files are not sent; colabdev sync names them")
+            count = len(expected.problems)
+            files = "1 file is" if count == 1 else f"{count} files are"
+            progress(f"{files} not sent; colabdev sync names them")
         return {"marker": dict(expected.marker), "tree": expected.tree}
 
     def start(self, start: Start, progress: Progress) -> None:
@@ -291,6 +294,19 @@ def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:
     if job.id in there.rows:
         return told_by_runtime(job, there.rows[job.id])
     return job if job.id in there.problems else not_on_runtime(job, datetime.now(UTC))
+
+
+def _check_is_sent(program: Program, expected: Expected) -> None:
+    """Else the runtime would say no more than that it has no such file, or start an older one."""
+    script = program.argv[0].removeprefix("./")
+    is_file = program.kind in (jobdir.PYTHON, jobdir.SHELL) or program.argv[0].startswith("./")
+    if is_file and not expected.holds(script):
+        reason = dict(expected.problems).get(script, "it is ignored or excluded")
+        raise ColabdevError(
+            f"cannot run {program.typed[0]!r}: sync does not send it: {reason}",
+            hint="mend that, .gitignore, .colabdevignore or [sync] in colabdev.toml; "
+            "--no-sync runs what the runtime has",
+        )
 
 
 def _other_files(synced: SyncReport) -> ColabdevError:

@@ -81,6 +81,12 @@ class Expected:
     tree: str
     marker: Mapping[str, str]
     problems: tuple[Problem, ...]
+    paths: frozenset[str] = frozenset()
+
+    def holds(self, path: str) -> bool:
+        """Whether it is one of the files, or lies behind one of the links."""
+        parts = path.split("/")
+        return any("/".join(parts[:count]) in self.paths for count in range(1, len(parts) + 1))
 
 
 class Syncer:
@@ -128,7 +134,8 @@ class Syncer:
     def expected(self, project: SyncedProject) -> Expected:
         """What the work dir should hold; asks nobody."""
         scan = project.tree.scan()
-        return Expected(hash_entries(scan.entries), self.marker(project), scan.problems)
+        paths = frozenset(entry.path for entry in scan.entries)
+        return Expected(hash_entries(scan.entries), self.marker(project), scan.problems, paths)
 
     def marker(self, project: SyncedProject) -> Mapping[str, str]:
         """What says of a work dir that it is this project's."""
