@@ -160,13 +160,16 @@ def _supervise(files: JobFiles, environment: Dict[str, str]) -> None:
         said = child.stdout.read()
     child.wait()
     if said != supervisor.STARTED:
-        raise Refusal("cannot start the job: {}".format(_last_line(files.complaints)))
+        reason = said.decode("ascii", "replace") or _last_line(files.complaints)
+        raise Refusal("cannot start the job: {}".format(reason), "colabdev ssh -- df -h")
 
 
 def _last_line(path: str) -> str:
-    with open(path, "rb") as file:
-        lines = file.read().decode("utf-8", "replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "its supervisor ended at once")
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        for line in reversed(file.read().decode("utf-8", "replace").split("\n")):
+            if line.strip():
+                return line
+    return "its supervisor ended at once"
 
 
 def _remove_leftovers(root: str) -> None:

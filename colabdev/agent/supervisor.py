@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -55,14 +56,22 @@ def main(arguments: List[str]) -> int:
         return 0
     spec = jobdir.read_document(files.spec)
     assert spec is not None, "a job directory appears with its spec in it"
-    Supervisor(files, spec).run()
+    supervisor = Supervisor(files, spec)
+    try:
+        gate = supervisor.prepare()
+    except OSError as exc:
+        # Nothing has run, and nothing will: the command waits for a byte that never comes.
+        shutil.rmtree(files.directory, ignore_errors=True)
+        _tell_starter(str(exc).encode("ascii", "backslashreplace"))
+        return 1
+    supervisor.run(gate)
     return 0
 
 
-def _tell_starter() -> None:
-    """Say that the job runs. An agent that was killed meanwhile is no reason to leave the job."""
+def _tell_starter(words: bytes = STARTED) -> None:
+    """Say that the job runs, or why not. An agent that was killed meanwhile is no reason to leave it."""
     with suppress(OSError):
-        os.write(1, STARTED)
+        os.write(1, words)
 
 
 class Supervisor:
@@ -77,15 +86,16 @@ class Supervisor:
         self._kill_at: Optional[float] = None
         self._stopped = False
         self._marked = 0
+        self._wakeup = _wakeups()
+        self._begun = time.time()
+        self._log = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def run(self) -> None:
-        """Returns once the status is written."""
-        wakeup = _wakeups()
-        begun = time.time()
+    def prepare(self) -> int:
+        """Fork the command and write it down; returns where a byte lets it go. OSError when the disk
+        does not take it."""
         with open(self._files.reserve, "wb") as reserve:
             reserve.write(bytes(_RESERVE_BYTES))
-        log = os.open(self._files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        gate = self._fork(log)
+        gate = self._fork(self._log)
         self._note("started", pid=self._command)
         jobdir.write_document(
             self._files.pid,
@@ -94,9 +104,13 @@ class Supervisor:
                 "supervisor": processes.identify(self._me),
                 "command": processes.identify(self._command),
                 "boot_id": processes.boot_id(),
-                "started": begun,
+                "started": self._begun,
             },
         )
+        return gate
+
+    def run(self, gate: int) -> None:
+        """Let the command go; returns once the status is written."""
         os.write(gate, b"g")
         os.close(gate)
         _tell_starter()
@@ -104,8 +118,8 @@ class Supervisor:
         silence = os.open(os.devnull, os.O_RDWR)
         os.dup2(silence, 1)
         os.close(silence)
-        self._wait(wakeup)
-        self._end(log, begun)
+        self._wait(self._wakeup)
+        self._end(self._log, self._begun)
 
     def _fork(self, log: int) -> int:
         """The command as a process that waits for a byte; returns the end where to write it."""

@@ -15,6 +15,7 @@ from colabdev.errors import JobNotFound, ProtocolError, UsageError
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
 
 SCHEMA = 1
+_NAMED_IDS = 5
 START_TIMEOUT = timedelta(seconds=60)
 """A job that its runtime does not know by then was never started."""
 
@@ -161,8 +162,11 @@ def choose_job_id(word: str, ids: Iterable[str]) -> str:
     if not matching:
         raise JobNotFound(f"no job is called {word!r}", hint="colabdev ps lists them")
     if len(matching) > 1:
+        named = ", ".join(matching[:_NAMED_IDS])
+        more = f" and {len(matching) - _NAMED_IDS} more" if len(matching) > _NAMED_IDS else ""
         raise UsageError(
-            f"{word!r} may mean {', '.join(matching)}", hint="type one letter more of its id"
+            f"{word!r} may mean {named}{more}",
+            hint="type more of its id; colabdev ps --all lists them",
         )
     return matching[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from colabdev.services.sync import Expected, SyncReport
 
 LIST_TIMEOUT_S = 3.0
 MAX_SYNCS = 3
+RECENT_JOBS = 20
 _NAMED_FILES = 3
 
 
@@ -82,6 +83,15 @@ class JobListing:
     jobs: tuple[JobRecord, ...]
     unreadable: Mapping[str, StateUnreadable] = field(default_factory=dict)
     unasked: tuple[str, ...] = ()
+    hidden: int = 0
+    """How many more there are."""
+
+    def recent(self) -> JobListing:
+        """What people look for: all that goes on, and the newest that have ended."""
+        ended = [job for job in self.jobs if job.state.is_end]
+        old = set(ended[RECENT_JOBS:])
+        shown = tuple(job for job in self.jobs if job not in old)
+        return replace(self, jobs=shown, hidden=len(old))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
