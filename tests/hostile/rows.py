@@ -328,8 +328,8 @@ JOBS = [
 ]
 
 SSH = [
-    row(CONNECT, 1, "cannot write the SSH host entry", write(lambda w: w.ssh, "a file")),
-    row(CONNECT, 1, "cannot write the SSH host entry", write(in_ssh("colabdev"), "a file")),
+    row(CONNECT, 1, ".ssh: File exists", write(lambda w: w.ssh, "a file")),
+    row(CONNECT, 1, "colabdev: File exists", write(in_ssh("colabdev"), "a file")),
     row(CONNECT, 1, "cannot read the SSH host entry", folder(in_ssh("colabdev/config"))),
     row(CONNECT, 1, "SSH host entry", link(in_ssh("colabdev"), "/nowhere/at/all")),
     row(
