@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -12,12 +13,14 @@ import time
 from typing import Any, Dict, List, Tuple
 
 from . import frozen, jobdir, supervisor, tree, workdir
+from .crash_points import crash_point
 from .jobdir import JobFiles
 from .refusal import Refusal, Stale
 
 _STAGING = ".staging-"
 _STAGING_AGE_S = 3600.0
 _LOCK_TIMEOUT_S = 60.0
+_DYING_TIMEOUT_S = 2.0
 
 # `python -m` looks in the current directory first, which is the work dir; here the frozen code comes
 # first. runpy's function is the one that `-m` itself calls.
@@ -64,7 +67,9 @@ def _prepare(
         spec["variables"] = sorted(environment)
         os.close(os.open(staging.log, os.O_WRONLY | os.O_CREAT, 0o600))
         jobdir.write_document(staging.spec, spec)
+        crash_point("agent.job_staged")
         os.rename(staging.directory, files.directory)
+        crash_point("agent.job_made")
     except OSError:
         if not os.path.exists(files.spec):
             raise
@@ -161,7 +166,32 @@ def _supervise(files: JobFiles, environment: Dict[str, str]) -> None:
     child.wait()
     if said != supervisor.STARTED:
         reason = said.decode("ascii", "replace") or _last_line(files.complaints)
+        _forget_unless_started(files)
         raise Refusal("cannot start the job: {}".format(reason), "colabdev ssh -- df -h")
+    crash_point("agent.job_started")
+
+
+def _forget_unless_started(files: JobFiles) -> None:
+    """Remove a job that surely never ran: nobody has it, and without `pid` no command was let go."""
+    lock = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + _DYING_TIMEOUT_S
+        while not _is_free(lock):
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.01)
+        if not os.path.exists(files.pid) and not os.path.exists(files.status):
+            shutil.rmtree(files.directory, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _is_free(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _last_line(path: str) -> str:

@@ -18,13 +18,13 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from . import frozen, jobdir, processes
+from .crash_points import crash_point
 from .jobdir import JobFiles
 
 STARTED = b"started\n"
@@ -61,7 +61,6 @@ def main(arguments: List[str]) -> int:
         gate = supervisor.prepare()
     except OSError as exc:
         # Nothing has run, and nothing will: the command waits for a byte that never comes.
-        shutil.rmtree(files.directory, ignore_errors=True)
         _tell_starter(str(exc).encode("ascii", "backslashreplace"))
         return 1
     supervisor.run(gate)
@@ -96,6 +95,7 @@ class Supervisor:
         with open(self._files.reserve, "wb") as reserve:
             reserve.write(bytes(_RESERVE_BYTES))
         gate = self._fork(self._log)
+        crash_point("supervisor.forked")
         self._note("started", pid=self._command)
         jobdir.write_document(
             self._files.pid,
@@ -107,12 +107,14 @@ class Supervisor:
                 "started": self._begun,
             },
         )
+        crash_point("supervisor.recorded")
         return gate
 
     def run(self, gate: int) -> None:
         """Let the command go; returns once the status is written."""
         os.write(gate, b"g")
         os.close(gate)
+        crash_point("supervisor.released")
         _tell_starter()
         # The agent waits for this pipe to end; nothing of ours may hold it.
         silence = os.open(os.devnull, os.O_RDWR)
@@ -232,6 +234,7 @@ class Supervisor:
             "log_bytes": os.fstat(log).st_size,
             "kept": kept[:_NAMED],
         }
+        crash_point("supervisor.unsettled")
         self._write_status(status)
 
     def _bring_back(self) -> List[str]:

@@ -15,6 +15,7 @@ from colabdev.core.names import check_project_name
 from colabdev.core.reconcile import Action, Conflict, OwnedFile, Plan, plan_up
 from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import workdir_of
+from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, GuardHalted, ProtocolError
 from colabdev.models import ProjectLink, RuntimeRecord, SyncOptions, TreeScan
 from colabdev.ports import AgentStream, Keepers, LocalTree, Progress, RuntimeStore
@@ -122,6 +123,7 @@ class Syncer:
             report = run.go(options)
         finally:
             agent.close()
+        crash_point("sync.applied")
         if not options.dry_run:
             self._remember(record, project, workdir)
         return replace(
@@ -190,6 +192,7 @@ class _Run:
         arguments = {**self._place, "tree": self._wanted}
         answer, body = self._agent.request("sync.compare", arguments)
         self._check(answer)
+        crash_point("sync.compared")
         found, same = answer.get("tree"), answer.get("same")
         if not isinstance(found, str) or not isinstance(same, bool):
             raise ProtocolError("cannot understand how the agent compares: no tree")
