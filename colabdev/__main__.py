@@ -1,6 +1,7 @@
 """The program: `colabdev`, and `python -m colabdev` where that script is not on the PATH."""
 
 import gc
+import os
 import sys
 
 
@@ -10,11 +11,21 @@ def main() -> int:
     # a short command's time.
     gc.set_threshold(200_000)
     try:
+        if sys.getfilesystemencoding() != "utf-8":
+            _begin_again_in_utf8()
         from colabdev.cli.app import main as run
 
         return run()
     except KeyboardInterrupt:
         return 130
+
+
+def _begin_again_in_utf8() -> None:
+    """A name is the same text in every locale: it goes to runtimes and into files, and comes back."""
+    # What is shown stays in the terminal's own encoding.
+    shown = getattr(sys.stdout, "encoding", None) or "utf-8"
+    environment = {"PYTHONIOENCODING": f"{shown}:backslashreplace", **os.environ, "PYTHONUTF8": "1"}
+    os.execve(sys.executable, sys.orig_argv, environment)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,17 @@ from colabdev.ports import RemoteProcess
 
 log = logging.getLogger(__name__)
 
+_WORK = {
+    "job.follow": "read the job's log",
+    "job.list": "list its jobs",
+    "job.start": "start the job",
+    "job.stop": "stop the job",
+    "prepare": "make the work dir",
+    "sync.apply": "change the work dir",
+    "sync.compare": "look at the work dir",
+}
+"""What a request asks for, in words."""
+
 START_TIMEOUT_S = 60.0
 
 _MARKER = b"colabdev-agent "
@@ -121,7 +132,8 @@ def _agent_error(kind: str, failure: Mapping[str, object]) -> ColabdevError:
         return StaleTree(message, hint="colabdev sync")
     if failure.get("type") == "os":
         return ColabdevError(
-            f"the runtime cannot {kind}: {message}", hint="colabdev ssh -- df -h shows its disks"
+            f"the runtime cannot {_WORK.get(kind, kind)}: {message}",
+            hint="colabdev ssh -- df -h shows its disks",
         )
     log.debug("the agent failed at %s: %s", kind, message)
     last_line = message.strip().rpartition("\n")[2]

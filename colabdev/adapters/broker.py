@@ -8,6 +8,7 @@ is the stream itself; after `exec` it carries frames until `{"exit": …}`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -278,7 +279,13 @@ class LocalKeepers:
         client = KeeperClient(record.name, address)
         try:
             client.link()
-        except KeeperUnavailable:
+        except KeeperUnavailable as exc:
+            if _has_no_loopback(exc.__cause__):
+                raise RuntimeUnreachable(
+                    f"cannot reach the keeper of {record.name!r}: 127.0.0.1 does not answer to this "
+                    "computer itself",
+                    hint="bring the loopback network up; on Linux: ip link set lo up",
+                ) from exc
             return None
         return client
 
@@ -360,6 +367,16 @@ def _attend(keeper: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
         lines.put(keeper.stdout.readline())
     # It outlives us; should it end before, somebody must take its status.
     keeper.wait()
+
+
+def _has_no_loopback(cause: object) -> bool:
+    """A keeper that ended leaves a port that refuses; this is another thing."""
+    return isinstance(cause, OSError) and cause.errno in (
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.EHOSTUNREACH,
+        errno.EADDRNOTAVAIL,
+    )
 
 
 def is_keeper(pid: int, name: str) -> bool:

@@ -38,6 +38,21 @@ def write_atomic(
     _sync_directory(path.parent)
 
 
+def list_directory(path: Path, inside: Path) -> list[str]:
+    """The names in `path`, none when there is no such directory; OSError when it cannot be read.
+
+    A link that leads nowhere, at `path` or at `inside`, the directory it stands in, cannot be read: what
+    it led to may be on a disk that is not mounted now.
+    """
+    try:
+        # Not Path.glob: it takes a directory that it may not read for an empty one.
+        return os.listdir(path)
+    except FileNotFoundError:
+        if path.is_symlink() or (inside.is_symlink() and not inside.exists()):
+            raise
+        return []
+
+
 def make_private_directory(path: Path, *, what: str, variable: str) -> None:
     """Make the directory with mode 0700; `StateNotWritable` names the variable that moves it."""
     try:

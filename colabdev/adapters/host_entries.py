@@ -56,15 +56,20 @@ class SshFiles:
         stanza = ssh_config.render_stanza(
             record.name, address, key_file=self.private_key_file, known_hosts=self._known_hosts
         )
-        with self._locked():
-            # The pinned key first: a stanza without one would refuse every connection.
-            self._edit(
+        # The pinned key first: a stanza without one would refuse every connection.
+        edits: list[tuple[Path, Callable[[str], str]]] = [
+            (
                 self._known_hosts,
                 lambda text: ssh_config.put_known_host(text, record.name, address.host_key),
-            )
-            self._edit(
-                self.config_file, lambda text: ssh_config.put_stanza(text, record.name, stanza)
-            )
+            ),
+            (self.config_file, lambda text: ssh_config.put_stanza(text, record.name, stanza)),
+        ]
+        # What is as it should be needs no lock, which cannot be had where nothing can be written.
+        if all(change(text := self._read(path)) == text for path, change in edits):
+            return
+        with self._locked():
+            for path, change in edits:
+                self._edit(path, change)
 
     def taken_by(self, name: str) -> str:
         ssh_config.check_expressible(self._directory)

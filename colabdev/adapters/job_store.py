@@ -8,7 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
+from colabdev.adapters.files import (
+    list_directory,
+    make_private_directory,
+    not_writable,
+    write_atomic,
+)
 from colabdev.adapters.store import STATE_VARIABLE
 from colabdev.agent import jobdir
 from colabdev.core.job_records import format_job, parse_job
@@ -27,9 +32,7 @@ class FileJobStore:
 
     def ids(self) -> list[str]:
         try:
-            names = os.listdir(self._jobs)
-        except FileNotFoundError:
-            return []
+            names = list_directory(self._jobs, self._state_dir)
         except OSError as exc:
             raise StateUnreadable(
                 f"cannot list {self._jobs}: {exc.strerror}",
@@ -38,13 +41,15 @@ class FileJobStore:
         return sorted(
             name
             for name in names
-            if jobdir.is_job_id(name) and (self._jobs / name / "job.json").exists()
+            if jobdir.is_job_id(name) and os.path.lexists(self._jobs / name / "job.json")
         )
 
     def load(self, job_id: str) -> JobRecord | None:
         path = self._jobs / job_id / "job.json"
         try:
             job = parse_job(path.read_text(encoding="utf-8"))
+            if job.id != job_id:
+                raise ValueError(f"it is about {job.id!r}")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as exc:

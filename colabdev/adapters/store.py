@@ -11,7 +11,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
+from colabdev.adapters.files import (
+    list_directory,
+    make_private_directory,
+    not_writable,
+    write_atomic,
+)
 from colabdev.core.names import is_runtime_name
 from colabdev.core.records import RecordUnreadable, format_record, parse_record, salvage
 from colabdev.crash_points import crash_point
@@ -38,11 +43,8 @@ class FileStore:
         self._locks = state_dir / "locks"
 
     def names(self) -> list[str]:
-        # Not Path.glob: it takes a directory that it may not read for an empty one.
         try:
-            files = os.listdir(self._records)
-        except FileNotFoundError:
-            return []
+            files = list_directory(self._records, self.state_dir)
         except OSError as exc:
             raise StateUnreadable(
                 f"cannot list {self._records}: {exc.strerror}",
@@ -99,9 +101,9 @@ class FileStore:
                 aside = next(
                     candidate
                     for number in range(1, 10_000)
-                    if not (candidate := path.with_suffix(f".unreadable-{number}")).exists()
+                    if not os.path.lexists(candidate := path.with_suffix(f".unreadable-{number}"))
                 )
-                if path.is_dir():
+                if path.is_dir() or path.is_symlink():
                     path.rename(aside)
                 else:
                     # Copied, not renamed: at no moment may the name be without a state file, or a
@@ -184,7 +186,9 @@ class FileStore:
         path = self._path(name)
         try:
             return path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except FileNotFoundError as exc:
+            if path.is_symlink():
+                raise self._unreadable(name, "its link leads nowhere", "") from exc
             return None
         except NotADirectoryError as exc:
             raise self._not_writable(exc) from exc

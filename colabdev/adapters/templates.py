@@ -38,10 +38,18 @@ class PackagedTemplates:
                 _move(staging, target)
         except OSError as exc:
             raise ColabdevError(
-                f"cannot make the project in {target}: {exc.strerror or exc}",
+                f"cannot make the project in {target}: {_cause(exc)}",
                 hint="make room or give write access there, or choose another directory",
             ) from exc
         return files
+
+
+def _cause(exc: OSError) -> str:
+    """One sentence, also of the list of failures that copying a tree ends with."""
+    if isinstance(exc, shutil.Error):
+        _, _, first = exc.args[0][0]
+        return str(first).partition(": '")[0]
+    return exc.strerror or str(exc)
 
 
 def _move(staging: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -12,12 +13,14 @@ import time
 from typing import Any, Dict, List, Tuple
 
 from . import frozen, jobdir, supervisor, tree, workdir
+from .crash_points import crash_point
 from .jobdir import JobFiles
 from .refusal import Refusal, Stale
 
 _STAGING = ".staging-"
 _STAGING_AGE_S = 3600.0
 _LOCK_TIMEOUT_S = 60.0
+_DYING_TIMEOUT_S = 2.0
 
 # `python -m` looks in the current directory first, which is the work dir; here the frozen code comes
 # first. runpy's function is the one that `-m` itself calls.
@@ -47,10 +50,12 @@ def _prepare(
     """Make the whole job directory elsewhere and put it in place in one step; the first one wins."""
     if not os.path.isdir(spec["workdir"]):
         _as_expected(str(spec["workdir"]), expect)
-        raise Refusal(
-            "cannot run it: the work dir {} is not on the runtime".format(spec["workdir"]),
-            "colabdev sync",
-        )
+        if "tree" not in expect:
+            raise Refusal(
+                "cannot run it: the work dir {} is not on the runtime".format(spec["workdir"]),
+                "colabdev sync",
+            )
+        workdir.make(str(spec["workdir"]))  # The tree that it is to hold has no files.
     root = os.path.dirname(files.directory)
     os.makedirs(root, mode=0o700, exist_ok=True)
     _remove_leftovers(root)
@@ -62,7 +67,9 @@ def _prepare(
         spec["variables"] = sorted(environment)
         os.close(os.open(staging.log, os.O_WRONLY | os.O_CREAT, 0o600))
         jobdir.write_document(staging.spec, spec)
+        crash_point("agent.job_staged")
         os.rename(staging.directory, files.directory)
+        crash_point("agent.job_made")
     except OSError:
         if not os.path.exists(files.spec):
             raise
@@ -158,13 +165,41 @@ def _supervise(files: JobFiles, environment: Dict[str, str]) -> None:
         said = child.stdout.read()
     child.wait()
     if said != supervisor.STARTED:
-        raise Refusal("cannot start the job: {}".format(_last_line(files.complaints)))
+        reason = said.decode("ascii", "replace") or _last_line(files.complaints)
+        _forget_unless_started(files)
+        raise Refusal("cannot start the job: {}".format(reason), "colabdev ssh -- df -h")
+    crash_point("agent.job_started")
+
+
+def _forget_unless_started(files: JobFiles) -> None:
+    """Remove a job that surely never ran: nobody has it, and without `pid` no command was let go."""
+    lock = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + _DYING_TIMEOUT_S
+        while not _is_free(lock):
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.01)
+        if not os.path.exists(files.pid) and not os.path.exists(files.status):
+            shutil.rmtree(files.directory, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _is_free(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _last_line(path: str) -> str:
-    with open(path, "rb") as file:
-        lines = file.read().decode("utf-8", "replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "its supervisor ended at once")
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        for line in reversed(file.read().decode("utf-8", "replace").split("\n")):
+            if line.strip():
+                return line
+    return "its supervisor ended at once"
 
 
 def _remove_leftovers(root: str) -> None:

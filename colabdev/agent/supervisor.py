@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from . import frozen, jobdir, processes
+from .crash_points import crash_point
 from .jobdir import JobFiles
 
 STARTED = b"started\n"
@@ -55,14 +56,21 @@ def main(arguments: List[str]) -> int:
         return 0
     spec = jobdir.read_document(files.spec)
     assert spec is not None, "a job directory appears with its spec in it"
-    Supervisor(files, spec).run()
+    supervisor = Supervisor(files, spec)
+    try:
+        gate = supervisor.prepare()
+    except OSError as exc:
+        # Nothing has run, and nothing will: the command waits for a byte that never comes.
+        _tell_starter(str(exc).encode("ascii", "backslashreplace"))
+        return 1
+    supervisor.run(gate)
     return 0
 
 
-def _tell_starter() -> None:
-    """Say that the job runs. An agent that was killed meanwhile is no reason to leave the job."""
+def _tell_starter(words: bytes = STARTED) -> None:
+    """Say that the job runs, or why not. An agent that was killed meanwhile is no reason to leave it."""
     with suppress(OSError):
-        os.write(1, STARTED)
+        os.write(1, words)
 
 
 class Supervisor:
@@ -77,15 +85,17 @@ class Supervisor:
         self._kill_at: Optional[float] = None
         self._stopped = False
         self._marked = 0
+        self._wakeup = _wakeups()
+        self._begun = time.time()
+        self._log = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def run(self) -> None:
-        """Returns once the status is written."""
-        wakeup = _wakeups()
-        begun = time.time()
+    def prepare(self) -> int:
+        """Fork the command and write it down; returns where a byte lets it go. OSError when the disk
+        does not take it."""
         with open(self._files.reserve, "wb") as reserve:
             reserve.write(bytes(_RESERVE_BYTES))
-        log = os.open(self._files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        gate = self._fork(log)
+        gate = self._fork(self._log)
+        crash_point("supervisor.forked")
         self._note("started", pid=self._command)
         jobdir.write_document(
             self._files.pid,
@@ -94,18 +104,24 @@ class Supervisor:
                 "supervisor": processes.identify(self._me),
                 "command": processes.identify(self._command),
                 "boot_id": processes.boot_id(),
-                "started": begun,
+                "started": self._begun,
             },
         )
+        crash_point("supervisor.recorded")
+        return gate
+
+    def run(self, gate: int) -> None:
+        """Let the command go; returns once the status is written."""
         os.write(gate, b"g")
         os.close(gate)
+        crash_point("supervisor.released")
         _tell_starter()
         # The agent waits for this pipe to end; nothing of ours may hold it.
         silence = os.open(os.devnull, os.O_RDWR)
         os.dup2(silence, 1)
         os.close(silence)
-        self._wait(wakeup)
-        self._end(log, begun)
+        self._wait(self._wakeup)
+        self._end(self._log, self._begun)
 
     def _fork(self, log: int) -> int:
         """The command as a process that waits for a byte; returns the end where to write it."""
@@ -218,6 +234,7 @@ class Supervisor:
             "log_bytes": os.fstat(log).st_size,
             "kept": kept[:_NAMED],
         }
+        crash_point("supervisor.unsettled")
         self._write_status(status)
 
     def _bring_back(self) -> List[str]:

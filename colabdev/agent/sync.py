@@ -12,6 +12,7 @@ import zlib
 from typing import Any, Callable, Dict, Tuple
 
 from . import changes, wire
+from .crash_points import crash_point
 from .workdir import Foreign, Stopped, Survey, WorkDir
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -95,8 +96,10 @@ def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], change
                 with contextlib.suppress(OSError):
                     workdir.save()  # Where that is impossible, too, the journal says the same.
                 return {"stopped": str(exc)}, b""
+            crash_point("agent.applied")
             survey = workdir.survey()
             workdir.save()
+            crash_point("agent.saved")
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
     return {"failures": [list(failure) for failure in failures], "tree": survey.tree}, b""

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Name
 
 from . import changes, tree
 from .changes import NOTHING, OTHER, Change
+from .crash_points import crash_point
 from .tree import Entry, Stamp
 
 SCHEMA = 1
@@ -218,6 +219,7 @@ class WorkDir:
             line = json.dumps(row).encode("ascii") + b"\n"
             if journal.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            crash_point("agent.journaled")
         if current != change.fingerprint:
             self._do(change, content)
         self._remember(change)
@@ -258,7 +260,9 @@ class WorkDir:
         location = self.path + "/" + change.path
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.rmdir(location)  # Only an empty folder goes, and only one gets here.
+        crash_point("agent.staged")
         os.replace(staged, location)
+        crash_point("agent.placed")
 
     def _make_folders(self, folder: str) -> None:
         if not folder or self._folders.is_real(folder):

@@ -129,17 +129,25 @@ def run(
     stopped_by = _stream(jobs.run(start, output.progress), lambda: render.left(start))
     if stopped_by is not None:
         return JobStatus(stopped_by)
-    return JobStatus(_own_status(wiring.job_store().load(start.job.id)))
+    return JobStatus(_own_status(start.starting.told or wiring.job_store().load(start.job.id)))
 
 
-def ps(ctx: typer.Context, as_json: JsonOption = False) -> int:
-    """List the jobs, newest first.
+def ps(
+    ctx: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those that ended long ago.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """List the jobs, newest first: those that run, and the newest that have ended.
+
+    --json has them all.
 
     Example: colabdev ps --json
     """
     wiring: Wiring = ctx.obj
     listing = wiring.jobs().ps(output.progress)
-    render.jobs(listing, as_json=as_json)
+    render.jobs(listing if everything or as_json else listing.recent(), as_json=as_json)
     return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
 
 
@@ -172,7 +180,8 @@ def stop(
         ),
     ],
     grace: Annotated[
-        float, typer.Option("--grace", metavar="S", min=0, help="Seconds until it is killed.")
+        float,
+        typer.Option("--grace", metavar="S", min=0, max=86400, help="Seconds until it is killed."),
     ] = 10.0,
 ) -> int:
     """Stop a job: TERM, and after the grace KILL to all that it started.

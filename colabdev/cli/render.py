@@ -151,6 +151,8 @@ def jobs(listing: JobListing, *, as_json: bool) -> None:
             ("JOB", "RUNTIME", "STATE", "EXIT", "STARTED", "COMMAND"),
             [_job_row(job) for job in listing.jobs],
         )
+        if listing.hidden:
+            say(f"{listing.hidden} older; colabdev ps --all lists them too")
     elif not listing.unreadable:
         line("no job is known here; colabdev run SCRIPT starts one")
     for sentence in listing.unasked:

@@ -140,7 +140,12 @@ class Wiring:
         in_place: bool,
         sync: bool,
     ) -> RunRequest:
-        from colabdev.config.scripts import Standpoint, find_program, parse_variables
+        from colabdev.config.scripts import (
+            Standpoint,
+            check_variables,
+            find_program,
+            parse_variables,
+        )
         from colabdev.services.jobs import RunRequest
 
         project = self._project()
@@ -153,7 +158,12 @@ class Wiring:
             settings = _settings(project)
             if settings is not None:
                 project_name = settings.project.name or project_name
-                variables = {**settings.job.env, **variables}
+                listed = check_variables(
+                    settings.job.env,
+                    takes="[job] env of colabdev.toml takes NAME and a text",
+                    hint='mend it: env = { SEED = "1" }',
+                )
+                variables = {**listed, **variables}
         return RunRequest(
             program=program,
             runtime=self.named(runtime),

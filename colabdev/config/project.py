@@ -31,7 +31,8 @@ def find_project(start: Path, home: Path | None) -> Project:
     """
     folders = list(_upward(start))
     # os.path, because a folder that may not be searched is no reason to fail: it holds no project.
-    settings = next((folder for folder in folders if os.path.exists(folder / SETTINGS_FILE)), None)
+    # A link that leads nowhere counts: settings that cannot be read are not settings that are not there.
+    settings = next((folder for folder in folders if os.path.lexists(folder / SETTINGS_FILE)), None)
     # A home directory that is a git repository holds dotfiles, not the project one stands in.
     top_level = next(
         (folder for folder in folders if os.path.exists(folder / ".git") and folder != home), None

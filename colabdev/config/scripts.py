@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,17 +90,25 @@ def parse_variables(pairs: Iterable[str]) -> dict[str, str]:
     variables = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
-        if not separator or not _VARIABLE.fullmatch(name):
+        if not separator:
             # Only the name is repeated: what stands behind it may be a secret.
             raise UsageError(
                 f"cannot set the variable {name!r}: --env takes NAME=VALUE", hint="--env SEED=1"
             )
+        variables[name] = value
+    return check_variables(variables, takes="--env takes NAME=VALUE", hint="--env SEED=1")
+
+
+def check_variables(variables: Mapping[str, str], *, takes: str, hint: str) -> dict[str, str]:
+    """The variables, when a job may have them; UsageError says what is wrong, never with a value."""
+    for name, value in variables.items():
+        if not _VARIABLE.fullmatch(name) or "\0" in value:
+            raise UsageError(f"cannot set the variable {name!r}: {takes}", hint=hint)
         if name in _OURS:
             raise UsageError(
                 f"cannot set {name}: every job gets it from colabdev", hint="choose another name"
             )
-        variables[name] = value
-    return variables
+    return dict(variables)
 
 
 def _in_project(word: str, standpoint: Standpoint) -> str:
@@ -125,6 +133,8 @@ def _check_readable(word: str, path: Path) -> None:
     try:
         if path.is_dir():
             raise _is_a_directory(word)
+        if path.exists() and not path.is_file():  # Opening a pipe would wait for its writer.
+            raise UsageError(f"cannot run {word!r}: it is not a file", hint="name a file")
         path.open("rb").close()
     except FileNotFoundError:
         raise UsageError(

@@ -15,6 +15,15 @@ ProviderName = Literal["colab", "notebook", "local", "ssh"]
 TunnelName = Literal["auto", "ngrok", "colab", "cloudflared", "direct", "colab-ssh"]
 StoreName = Literal["drivefs", "driveapi", "pull", "local"]
 Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[smhd]$")]
+Pattern = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+
+_WORDS = {
+    "dict_type": "it takes a table",
+    "model_type": "it takes a section",
+    "string_type": "it takes a text in quotes",
+    "tuple_type": "it takes a list",
+}
+"""pydantic's errors that speak of Python, for people who write TOML."""
 
 
 class _Section(BaseModel):
@@ -24,7 +33,7 @@ class _Section(BaseModel):
 class ProjectSettings(_Section):
     """The project itself."""
 
-    name: str | None = Field(None, description="Its name; default: the folder's.")
+    name: str | None = Field(None, min_length=1, description="Its name; default: the folder's.")
 
 
 class RuntimeSettings(_Section):
@@ -35,15 +44,19 @@ class RuntimeSettings(_Section):
     tunnel: TunnelName = "auto"
     ttl: Duration | None = Field(None, description="At its end: what `down` does. 30m, 8h, 1d.")
     max_units: float | None = Field(
-        None, gt=0, description="Compute units that unattended work may cost."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        strict=True,
+        description="Compute units that unattended work may cost.",
     )
 
 
 class SyncSettings(_Section):
     """What is kept in step."""
 
-    exclude: tuple[str, ...] = Field((), description="Patterns as in .gitignore.")
-    outputs: tuple[str, ...] = Field((), description="Brought back, never sent.")
+    exclude: tuple[Pattern, ...] = Field((), description="Patterns as in .gitignore.")
+    outputs: tuple[Pattern, ...] = Field((), description="Brought back, never sent.")
 
 
 class JobSettings(_Section):
@@ -57,7 +70,7 @@ class CheckpointSettings(_Section):
     """Where checkpoints appear and when they count as safe."""
 
     dir: str | None = None
-    keep: int = Field(3, ge=2)
+    keep: int = Field(3, ge=2, strict=True)
     stores: tuple[StoreName, ...] = ("drivefs", "pull")
     accept: Literal["confirmed", "published"] = "confirmed"
     resume: str | None = Field(None, description="How the script takes it: `--resume {path}`.")
@@ -89,6 +102,10 @@ def load_settings(file: Path) -> Settings:
         raise SettingsError(
             f"cannot read {file}: {exc}", hint="give read access, or move it out of the way"
         ) from exc
+    except RecursionError as exc:
+        raise SettingsError(
+            f"{file} is not TOML that can be read: it is nested too deeply", hint="mend that file"
+        ) from exc
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{file} is not TOML: {exc}", hint="mend that line") from exc
     try:
@@ -112,8 +129,9 @@ def _settings_error(file: Path, exc: ValidationError) -> SettingsError:
         where = f" in [{'.'.join(section)}]" if section else ""
         return SettingsError(f"{file}{where}: {sentence}", hint="colabdev config schema lists all")
     given = fault["input"]
+    takes = _WORDS.get(fault["type"], fault["msg"].lower())
     return SettingsError(
-        f"{file}: {'.'.join(place)} = {given!r}: {fault['msg'].lower()}",
+        f"{file}: {'.'.join(place)} = {given!r}: {takes}",
         hint=f"mend that line of {SETTINGS_FILE}; colabdev config schema says what it takes",
     )
 

@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from colabdev.agent import jobdir
+from colabdev.core.names import is_runtime_name
 from colabdev.core.times import format_exact_time, parse_time
 from colabdev.errors import JobNotFound, ProtocolError, UsageError
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
 
 SCHEMA = 1
+_NAMED_IDS = 5
 START_TIMEOUT = timedelta(seconds=60)
 """A job that its runtime does not know by then was never started."""
 
@@ -62,17 +64,17 @@ def parse_job(text: str) -> JobRecord:
         return JobRecord(
             id=_text(document["id"]),
             name=_text(document["name"]),
-            runtime=_text(document["runtime"]),
+            runtime=_runtime(document["runtime"]),
             request_id=_text(document["request_id"]),
-            argv=tuple(_text(word) for word in document["argv"]),
+            argv=tuple(_text(word) for word in _list(document["argv"])),
             created=parse_time(document["created"]),
-            attempt=_number(document["attempt"]) or jobdir.FIRST_ATTEMPT,
+            attempt=_count(document["attempt"]) or jobdir.FIRST_ATTEMPT,
             state=JobState(document["state"]),
             exit_code=_number(document["exit_code"]),
             signal=_number(document["signal"]),
             started=parse_time(document["started"]) if document["started"] else None,
             ended=parse_time(document["ended"]) if document["ended"] else None,
-            log_bytes=_number(document["log_bytes"]),
+            log_bytes=_count(document["log_bytes"]),
         )
     except (KeyError, TypeError) as exc:
         raise ValueError(f"it lacks or mangles {exc}") from exc
@@ -160,8 +162,11 @@ def choose_job_id(word: str, ids: Iterable[str]) -> str:
     if not matching:
         raise JobNotFound(f"no job is called {word!r}", hint="colabdev ps lists them")
     if len(matching) > 1:
+        named = ", ".join(matching[:_NAMED_IDS])
+        more = f" and {len(matching) - _NAMED_IDS} more" if len(matching) > _NAMED_IDS else ""
         raise UsageError(
-            f"{word!r} may mean {', '.join(matching)}", hint="type one letter more of its id"
+            f"{word!r} may mean {named}{more}",
+            hint="type more of its id; colabdev ps --all lists them",
         )
     return matching[0]
 
@@ -176,6 +181,27 @@ def _number(value: object) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise TypeError(repr(value))
     return value
+
+
+def _count(value: object) -> int | None:
+    number = _number(value)
+    if number is not None and number < 0:
+        raise TypeError(repr(value))
+    return number
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(repr(value))
+    return value
+
+
+def _runtime(value: object) -> str:
+    """A runtime's name, which becomes the name of a file."""
+    name = _text(value)
+    if not is_runtime_name(name):
+        raise TypeError(repr(name))
+    return name
 
 
 def _moment(value: object) -> datetime | None:

@@ -7,7 +7,9 @@ import re
 from colabdev.errors import UsageError
 
 _RUNTIME_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]")
+_LONGEST_PROJECT_NAME_BYTES = 255
 _RESERVED_WORK_DIRS = {"", ".", "..", "drive", "sample_data"}
+_ANOTHER_NAME = 'set another one in colabdev.toml: [project] name = "my-project"'
 
 
 def is_runtime_name(name: str) -> bool:
@@ -31,6 +33,12 @@ def check_project_name(name: str) -> str:
     if name in _RESERVED_WORK_DIRS or "/" in name or "\0" in name:
         raise UsageError(
             f"cannot use {name!r} as a project's name: /content/{name} is not free on a runtime",
-            hint='set another one in colabdev.toml: [project] name = "my-project"',
+            hint=_ANOTHER_NAME,
+        )
+    if len(name.encode("utf-8", "surrogateescape")) > _LONGEST_PROJECT_NAME_BYTES:
+        raise UsageError(
+            f"cannot use {name[:20]!r}… as a project's name: it is longer than "
+            f"{_LONGEST_PROJECT_NAME_BYTES} bytes",
+            hint=_ANOTHER_NAME,
         )
     return name

@@ -31,6 +31,7 @@ from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
 from colabdev.core.backoff import delays
+from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, RuntimeUnreachable
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.server import KeeperServer
@@ -71,6 +72,7 @@ def main(name: str) -> int:
 
 
 def _keep(name: str, places: Places, store: FileStore) -> int:
+    crash_point("keeper.locked")
     with suppress(OSError):  # Without room for these it keeps the runtime all the same.
         store.write_keeper_pid(name)
         _start_log(places.log_dir, name)
@@ -119,6 +121,7 @@ class _Keeper:
             self._server.run(self._should_go_on)
         finally:
             self._link.stop()
+            crash_point("keeper.ending")
             self._withdraw()
             self._server.farewell()
         log.info("keeper of %s ends", self._name)
@@ -138,7 +141,9 @@ class _Keeper:
             raise RuntimeUnreachable(
                 f"{self._name!r} has no address yet", hint=f"colabdev connect {self._name}"
             )
-        return SshConnection(record.machine.ssh, self._ssh_files.private_key_file)
+        connection = SshConnection(record.machine.ssh, self._ssh_files.private_key_file)
+        crash_point("keeper.linked")
+        return connection
 
     def _is_gone(self) -> bool:
         record = self._store.load(self._name)
@@ -158,6 +163,7 @@ class _Keeper:
         record = self._store.update(self._name, lambda record: replace(record, keeper=address))
         if record is None:
             return False
+        crash_point("keeper.announced")
         log.info("keeper of %s, version %s, port %d", self._name, VERSION, self._server.port)
         _tell({"ready": True})
         return True

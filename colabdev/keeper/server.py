@@ -14,6 +14,7 @@ from colabdev.adapters.handshake import HandshakeFailed, prove_as_keeper
 from colabdev.adapters.ssh import SshConnection
 from colabdev.agent import wire
 from colabdev.core.times import format_time
+from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, ProtocolError, RuntimeUnreachable
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.spares import AgentSpares
@@ -126,6 +127,7 @@ class KeeperServer:
         except OSError:
             agent.process.close()
             raise
+        crash_point("keeper.asked")
         splice(client, reader, agent.process)
 
     def _connected(self, request: Request, get: Callable[[SshConnection, float], Got]) -> Got:

@@ -247,7 +247,7 @@ def is_locked(files: SandboxFiles) -> bool:
     """Whether somebody holds the lock. Asked with a shared lock, so that two who ask do not take
     each other for the sandbox."""
     try:
-        handle = os.open(files.lock, os.O_RDWR)
+        handle = os.open(files.lock, os.O_RDONLY)  # Enough for asking, also on a read-only disk.
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as exc:

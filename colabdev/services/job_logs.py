@@ -53,6 +53,8 @@ class Starting:
     started: bool = False
     refused: bool = False
     """For another reason than the files: the runtime may have come as far as to have the job."""
+    told: JobRecord | None = None
+    """The job as its runtime told of it at its end, which the disk here may have no room for."""
 
 
 class JobLogs:
@@ -92,7 +94,7 @@ class JobLogs:
             try:
                 with closing(agent):
                     for header, body in self._ask(agent, reading, wait=wait, start=start):
-                        yield from self._take(reading, header, body)
+                        yield from self._take(reading, header, body, start)
                         if reading.done:
                             return
             except RuntimeUnreachable:
@@ -234,11 +236,19 @@ class JobLogs:
             start.refused = True
             raise
 
-    def _take(self, reading: _Reading, header: Mapping[str, Any], body: bytes) -> Iterator[bytes]:
+    def _take(
+        self,
+        reading: _Reading,
+        header: Mapping[str, Any],
+        body: bytes,
+        start: Starting | None = None,
+    ) -> Iterator[bytes]:
         """One frame: bytes for the copy and the reader, or how the job stands now."""
         if isinstance(header.get("status"), dict):
             reading.done = True
             reading.job = told_by_runtime(reading.job, header["status"])
+            if start is not None:
+                start.told = reading.job
             _say_what_was_kept(reading, header["status"].get("kept"))
             self._copy(reading, lambda: self._jobs.save(reading.job))
         elif body:

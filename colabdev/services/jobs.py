@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from colabdev.services.sync import Expected, SyncReport
 
 LIST_TIMEOUT_S = 3.0
 MAX_SYNCS = 3
+RECENT_JOBS = 20
 _NAMED_FILES = 3
 
 
@@ -82,6 +83,15 @@ class JobListing:
     jobs: tuple[JobRecord, ...]
     unreadable: Mapping[str, StateUnreadable] = field(default_factory=dict)
     unasked: tuple[str, ...] = ()
+    hidden: int = 0
+    """How many more there are."""
+
+    def recent(self) -> JobListing:
+        """What people look for: all that goes on, and the newest that have ended."""
+        ended = [job for job in self.jobs if job.state.is_end]
+        old = set(ended[RECENT_JOBS:])
+        shown = tuple(job for job in self.jobs if job not in old)
+        return replace(self, jobs=shown, hidden=len(old))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +133,11 @@ class Jobs:
         if not request.sync:
             return {"marker": dict(self.code.marker())}
         expected = self.code.expected()
+        _check_is_sent(request.program, expected)
         if expected.problems:
-            progress(f"{len(expected.problems)} files are not sent; colabdev sync names them")
+            count = len(expected.problems)
+            files = "1 file is" if count == 1 else f"{count} files are"
+            progress(f"{files} not sent; colabdev sync names them")
         return {"marker": dict(expected.marker), "tree": expected.tree}
 
     def start(self, start: Start, progress: Progress) -> None:
@@ -291,6 +304,19 @@ def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:
     if job.id in there.rows:
         return told_by_runtime(job, there.rows[job.id])
     return job if job.id in there.problems else not_on_runtime(job, datetime.now(UTC))
+
+
+def _check_is_sent(program: Program, expected: Expected) -> None:
+    """Else the runtime would say no more than that it has no such file, or start an older one."""
+    script = program.argv[0].removeprefix("./")
+    is_file = program.kind in (jobdir.PYTHON, jobdir.SHELL) or program.argv[0].startswith("./")
+    if is_file and not expected.holds(script):
+        reason = dict(expected.problems).get(script, "it is ignored or excluded")
+        raise ColabdevError(
+            f"cannot run {program.typed[0]!r}: sync does not send it: {reason}",
+            hint="mend that, .gitignore, .colabdevignore or [sync] in colabdev.toml; "
+            "--no-sync runs what the runtime has",
+        )
 
 
 def _other_files(synced: SyncReport) -> ColabdevError:

@@ -36,7 +36,7 @@ class Projects:
                 f"cannot make a project of {target}: it is your home directory or the root of a disk",
                 hint=f"colabdev init my-project --template {template}",
             )
-        if target.is_symlink() or (target.exists() and not _is_empty_directory(target)):
+        if _is_taken(target):
             raise UsageError(
                 f"cannot make a project in {target}: something is there already",
                 hint=f"name a new directory: colabdev init {target.name}-2 --template {template}",
@@ -44,5 +44,12 @@ class Projects:
         return NewProject(target, template, self._templates.copy(template, target))
 
 
-def _is_empty_directory(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _is_taken(target: Path) -> bool:
+    try:
+        if target.is_symlink():
+            return True
+        return target.exists() and not (target.is_dir() and not any(target.iterdir()))
+    except OSError as exc:
+        raise UsageError(
+            f"cannot make a project in {target}: {exc.strerror}", hint="choose another directory"
+        ) from exc

@@ -91,8 +91,12 @@ class Runtimes:
         provider = self._provider(request.provider)
         with self._store.operation(request.name):
             self._check_alias(request)
-            record = self._begin(request, provider, progress)
-            record = self._start(record, provider, progress)
+            known = self._store.load(request.name)
+            public_key = (
+                self._host_entries.public_key()
+            )  # It may fail, so before anything is begun.
+            record = self._begin(known, request, provider, progress)
+            record = self._start(record, provider, public_key, progress)
             self._host_entries.write(record)
             by_hand = self._host_entries.include()
             if by_hand:
@@ -229,10 +233,13 @@ class Runtimes:
             )
 
     def _begin(
-        self, request: ConnectRequest, provider: Provider, progress: Progress
+        self,
+        record: RuntimeRecord | None,
+        request: ConnectRequest,
+        provider: Provider,
+        progress: Progress,
     ) -> RuntimeRecord:
         """The record of what is about to be asked for, written before it is asked."""
-        record = self._store.load(request.name)
         if record is not None:
             _check_same_provider(record, request.provider)
             if record.phase in (Phase.STARTING, Phase.UP) and not self._is_lost(record):
@@ -262,9 +269,8 @@ class Runtimes:
         return self._changed(record.name, lambda known: replace(known, python=python))
 
     def _start(
-        self, record: RuntimeRecord, provider: Provider, progress: Progress
+        self, record: RuntimeRecord, provider: Provider, public_key: str, progress: Progress
     ) -> RuntimeRecord:
-        public_key = self._host_entries.public_key()
         start = StartRequest(record.name, record.request_id, public_key, record.python)
         machine = provider.start(start, progress)
         crash_point("connect.started")

@@ -15,6 +15,7 @@ from colabdev.core.names import check_project_name
 from colabdev.core.reconcile import Action, Conflict, OwnedFile, Plan, plan_up
 from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import workdir_of
+from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, GuardHalted, ProtocolError
 from colabdev.models import ProjectLink, RuntimeRecord, SyncOptions, TreeScan
 from colabdev.ports import AgentStream, Keepers, LocalTree, Progress, RuntimeStore
@@ -81,6 +82,12 @@ class Expected:
     tree: str
     marker: Mapping[str, str]
     problems: tuple[Problem, ...]
+    paths: frozenset[str] = frozenset()
+
+    def holds(self, path: str) -> bool:
+        """Whether it is one of the files, or lies behind one of the links."""
+        parts = path.split("/")
+        return any("/".join(parts[:count]) in self.paths for count in range(1, len(parts) + 1))
 
 
 class Syncer:
@@ -116,6 +123,7 @@ class Syncer:
             report = run.go(options)
         finally:
             agent.close()
+        crash_point("sync.applied")
         if not options.dry_run:
             self._remember(record, project, workdir)
         return replace(
@@ -128,7 +136,8 @@ class Syncer:
     def expected(self, project: SyncedProject) -> Expected:
         """What the work dir should hold; asks nobody."""
         scan = project.tree.scan()
-        return Expected(hash_entries(scan.entries), self.marker(project), scan.problems)
+        paths = frozenset(entry.path for entry in scan.entries)
+        return Expected(hash_entries(scan.entries), self.marker(project), scan.problems, paths)
 
     def marker(self, project: SyncedProject) -> Mapping[str, str]:
         """What says of a work dir that it is this project's."""
@@ -183,6 +192,7 @@ class _Run:
         arguments = {**self._place, "tree": self._wanted}
         answer, body = self._agent.request("sync.compare", arguments)
         self._check(answer)
+        crash_point("sync.compared")
         found, same = answer.get("tree"), answer.get("same")
         if not isinstance(found, str) or not isinstance(same, bool):
             raise ProtocolError("cannot understand how the agent compares: no tree")

@@ -277,6 +277,23 @@ def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]
     }
 
 
+def test_ps_shows_what_goes_on_and_the_newest_that_ended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    moment = datetime(2026, 11, 20, 22, 34, 5, tzinfo=UTC)
+    old = JobRecord("oldest-261120-aaaa", "oldest", "box", "r", ("a",), moment)
+    ended = [
+        replace(old, id=f"ended-261120-aaa{letter}", state=JobState.SUCCEEDED)
+        for letter in "abcdefghijklmnopqrstuvwxyz"
+    ]
+    listing = JobListing((*ended, old)).recent()
+    render.jobs(listing, as_json=False)
+    said = capsys.readouterr()
+    shown = [row.split()[0] for row in said.out.splitlines()[1:]]
+    assert shown == [*(job.id for job in ended[:20]), old.id]
+    assert said.err == "6 older; colabdev ps --all lists them too\n"
+
+
 def test_error_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
     output.error(UsageError("cannot do it", hint="do that"), as_json=True)
     assert printed(capsys) == {

@@ -10,12 +10,13 @@ import pytest
 
 from colabdev.core.job_records import (
     as_it_stands,
+    choose_job_id,
     found_on_runtime,
     is_machine_gone,
     parse_job_list,
     told_by_runtime,
 )
-from colabdev.errors import ProtocolError
+from colabdev.errors import ProtocolError, UsageError
 from colabdev.models import JobRecord, JobState, Phase
 from tests.support.records import MOMENT, make_record
 
@@ -74,3 +75,11 @@ def test_machine_of_a_job_is_gone_with_the_runtime_or_when_another_has_its_name(
         assert is_machine_gone(ended, runtime)
         assert as_it_stands(ended, runtime) == ended
         assert as_it_stands(JOB, runtime).state is JobState.LOST
+
+
+def test_ambiguous_prefix_names_a_handful_and_counts_the_rest() -> None:
+    ids = [f"train-261120-aaa{letter}" for letter in "abcdefgh"]
+    with pytest.raises(UsageError, match=r"'tr' may mean (\S+, ){4}\S+ and 3 more$"):
+        choose_job_id("tr", ids)
+    with pytest.raises(UsageError, match=r"may mean train-261120-aaaa, train-261120-aaab$"):
+        choose_job_id("tr", ids[:2])

@@ -87,6 +87,18 @@ def test_run_ends_with_the_jobs_own_status(house: House, line: str, code: int) -
     assert err.splitlines()[-1].startswith("  job own-")
 
 
+def test_run_in_an_empty_new_folder_makes_its_work_dir(house: House, tmp_path: Path) -> None:
+    project = tmp_path / tmp_path.name
+    project.mkdir()
+    done = house.colabdev("run", "sh", "-c", "basename $PWD", cwd=project)
+    assert (done.returncode, done.stdout) == (0, f"{project.name}\n"), done.stderr
+    other = tmp_path / "other"
+    other.mkdir()
+    done = house.colabdev("run", "--no-sync", "pwd", cwd=other)
+    assert done.returncode == 125
+    assert "is not on the runtime" in done.stderr
+
+
 def test_program_that_is_not_there_is_the_jobs_127(house: House) -> None:
     status, out, _ = run_bytes(house, "run", "--", "no-such-program", "--json")
     assert (status, out) == (127, b"no-such-program: command not found\n")
