@@ -46,14 +46,21 @@ def connect(
             help="The python3 of a local runtime. Default: the one a new shell of yours finds."
         ),
     ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="A host of your own, for provider ssh: what you type after ssh (USER@HOST[:PORT])."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Start a runtime, or reconnect to it.
 
     Example: colabdev connect --provider local
+    Example: colabdev connect gpu --provider ssh --host me@gpu.example.com
     """
     wiring: Wiring = ctx.obj
-    request = wiring.connect_request(name, provider, python)
+    request = wiring.connect_request(name, provider, python, host)
     status = wiring.runtimes().connect(request, output.progress)
     ssh_command = shlex.join(wiring.host_entries().short_command(request.name))
     render.connected(status, ssh_command, as_json=as_json)

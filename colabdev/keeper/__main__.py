@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from filelock import Timeout
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.host_entries import SshFiles
+from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
@@ -35,9 +36,10 @@ from colabdev.errors import ColabdevError, RuntimeUnreachable
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
-from colabdev.models import KeeperAddress, Phase, RuntimeRecord
+from colabdev.models import KeeperAddress, Phase, RuntimeRecord, SshAddress
 from colabdev.ports import Provider
 from colabdev.providers.local import LocalProvider, find_login
+from colabdev.providers.ssh import SshProvider
 from colabdev.version import VERSION
 
 log = logging.getLogger("colabdev.keeper")
@@ -140,6 +142,9 @@ class _Keeper:
             )
         return SshConnection(record.machine.ssh, self._ssh_files.private_key_file)
 
+    def _connect_trusting(self, address: SshAddress, trusted: Sequence[str]) -> SshConnection:
+        return SshConnection(address, self._ssh_files.private_key_file, trusted=trusted)
+
     def _is_gone(self) -> bool:
         record = self._store.load(self._name)
         if record is None:
@@ -149,6 +154,9 @@ class _Keeper:
     def _provider(self, name: str) -> Provider:
         if name == "local":
             return LocalProvider(self._places.local_dir, lambda: find_login(os.environ))
+        if name == "ssh":
+            own_hosts = OwnHosts(self._ssh_files.user_config)
+            return SshProvider(self._places.hosts_dir, own_hosts, self._connect_trusting)
         raise ColabdevError(f"this keeper knows no provider {name!r}", hint="update colabdev")
 
     def _announce(self) -> bool:

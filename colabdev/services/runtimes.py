@@ -225,7 +225,8 @@ class Runtimes:
             raise UsageError(
                 f"the name {request.name!r} is taken by your own SSH configuration: {place}",
                 hint=f"use another name: colabdev connect {request.name}-2 "
-                f"--provider {request.provider}",
+                f"--provider {request.provider}"
+                + (f" --host {request.host}" if request.host else ""),
             )
 
     def _begin(
@@ -236,7 +237,7 @@ class Runtimes:
         if record is not None:
             _check_same_provider(record, request.provider)
             if record.phase in (Phase.STARTING, Phase.UP) and not self._is_lost(record):
-                return self._again(record, request.python)
+                return self._again(record, request)
             # Gone, or half released: what is left of it goes before the next one comes.
             progress(f"the runtime {record.name!r} from before is gone; starting a new one")
             self._keepers.stop(record)
@@ -248,26 +249,38 @@ class Runtimes:
             created=datetime.now(UTC),
             projects=record.projects if record else (),
             python=request.python or (record.python if record else None),
+            host=request.host,
         )
         self._store.save(fresh)
         crash_point("connect.recorded")
         return fresh
 
-    def _again(self, record: RuntimeRecord, python: str | None) -> RuntimeRecord:
-        """The record of a runtime that goes on; only a machine that is not there yet may change its
-        Python."""
-        if python is None or record.machine is not None:
-            _check_same_python(record, python)
+    def _again(self, record: RuntimeRecord, request: ConnectRequest) -> RuntimeRecord:
+        """The record of a runtime that goes on; only a machine that is not there yet may become
+        another host or change its Python."""
+        if record.machine is not None:
+            _check_same_host(record, request.host)
+            _check_same_python(record, request.python)
             return record
-        return self._changed(record.name, lambda known: replace(known, python=python))
+        python, host = request.python or record.python, request.host
+        return self._changed(record.name, lambda known: replace(known, python=python, host=host))
 
     def _start(
         self, record: RuntimeRecord, provider: Provider, progress: Progress
     ) -> RuntimeRecord:
         public_key = self._host_entries.public_key()
-        start = StartRequest(record.name, record.request_id, public_key, record.python)
-        machine = provider.start(start, progress)
+        start = StartRequest(record.name, record.request_id, public_key, record.python, record.host)
+        try:
+            machine = provider.start(start, progress)
+        except ColabdevError:
+            if record.host is not None and record.machine is None:
+                # It was there before and costs nothing: there is nothing to go on with, or to release.
+                self._store.delete(record.name)
+            raise
         crash_point("connect.started")
+        if record.machine is not None and record.machine.ssh != machine.ssh:
+            # Its keeper may still be connected to what the name led to before.
+            self._keepers.stop(record)
         record = self._changed(record.name, lambda known: replace(known, machine=machine))
         crash_point("connect.addressed")
         return record
@@ -364,6 +377,7 @@ class Runtimes:
                     created=machine.since,
                     phase=Phase.UP,
                     machine=machine,
+                    host=machine.ssh.login.host if machine.ssh.login else None,
                 )
         return None
 
@@ -400,6 +414,15 @@ def _check_same_python(record: RuntimeRecord, python: str | None) -> None:
             f"{record.name!r} runs with {record.python or 'the python3 of a new shell'}, and a machine "
             "keeps its Python",
             hint=f"colabdev down {record.name}, then connect it with the other one",
+        )
+
+
+def _check_same_host(record: RuntimeRecord, host: str | None) -> None:
+    if host is not None and host != record.host:
+        raise UsageError(
+            f"{record.name!r} is the host {record.host!r} already, and not {host!r}",
+            hint=f"use another name: colabdev connect {record.name}-2 --provider ssh --host {host}; "
+            f"or first: colabdev down {record.name}",
         )
 
 
