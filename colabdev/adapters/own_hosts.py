@@ -66,11 +66,17 @@ class OwnHosts:
             options=self._user_config.ssh_options,
             join=subprocess.list2cmdline if sys.platform == "win32" else shlex.join,
             user=getpass.getuser(),
-            uid=str(os.getuid()) if sys.platform != "win32" else "0",
+            uid=_user_id(),
             home=str(ssh_home()),
             hostname=socket.gethostname(),
             environment=os.environ,
         )
+
+
+def _user_id() -> str:
+    if sys.platform == "win32":
+        return "0"  # As OpenSSH for Windows has it.
+    return str(os.getuid())
 
 
 def _with_existing_keys(host: OwnHost) -> OwnHost:

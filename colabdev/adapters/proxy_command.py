@@ -125,3 +125,4 @@ def _drain(target: socket.socket, pipe: IO[bytes]) -> None:
     with contextlib.suppress(OSError), target, pipe:
         while data := pipe.read(_CHUNK_BYTES):
             target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)  # Wakes the other direction, which closing would not.

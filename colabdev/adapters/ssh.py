@@ -1,4 +1,4 @@
-"""SSH: with `ssh_login` the only module that knows paramiko.
+"""SSH: with `ssh_login` and `ssh_transport` the only modules that know paramiko.
 
 paramiko checks no host key by itself, sets no TCP_NODELAY, does not notice a dead path and drops the
 signal a process died of. All four are mended here, and its exceptions end here.
@@ -13,15 +13,15 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_REQUEST
 
 from colabdev.adapters.dial import dial
 from colabdev.adapters.proxy_command import ProxySocket
 from colabdev.adapters.pumps import OutputQueue
 from colabdev.adapters.ssh_login import Login, OwnKey, UserKeys
+from colabdev.adapters.ssh_transport import HeardSocket, Transport
 from colabdev.core.quoting import quote_command
 from colabdev.core.ssh_config import signature_algorithms
 from colabdev.errors import ColabdevError, HostKeyMismatch, RuntimeUnreachable
@@ -47,7 +47,7 @@ class SshConnection:
         self._trusted = tuple(trusted) or (address.host_key,)
         self._where = f"{address.host}:{address.port}"
         self._proxy: ProxySocket | None = None
-        self._socket = _HeardSocket(self._dial())
+        self._socket = HeardSocket(self._dial())
         try:
             self._transport = self._log_in(_login(address, key_file))
         except BaseException:
@@ -111,18 +111,24 @@ class SshConnection:
                 f"cannot reach {self._where}: {exc.strerror or exc}", hint=self._look_hint()
             ) from exc
 
-    def _log_in(self, login: Login) -> paramiko.Transport:
+    def _log_in(self, login: Login) -> Transport:
         login.prepare()
-        transport = _Transport(self._socket)  # type: ignore[arg-type]
+        transport = Transport(self._socket)  # type: ignore[arg-type]
         try:
             self._handshake(transport)
             login.log_in(transport, self.address.user, self._where)
+        except (paramiko.SSHException, EOFError, OSError) as exc:
+            transport.close()
+            raise RuntimeUnreachable(
+                f"lost the connection to {self._where} while logging in: {exc}",
+                hint=self._look_hint(),
+            ) from exc
         except BaseException:
             transport.close()
             raise
         return transport
 
-    def _handshake(self, transport: paramiko.Transport) -> None:
+    def _handshake(self, transport: Transport) -> None:
         transport.banner_timeout = HANDSHAKE_TIMEOUT_S
         transport.auth_timeout = HANDSHAKE_TIMEOUT_S
         options = transport.get_security_options()
@@ -277,45 +283,6 @@ class SshProcess:
 
     def _has_status(self) -> bool:
         return self._channel.exit_status >= 0 or hasattr(self._channel, "exit_signal")
-
-
-def _handle_request(channel: Any, message: paramiko.Message) -> None:
-    position = message.packet.tell()
-    if message.get_text() == "exit-signal":
-        message.get_boolean()
-        channel.exit_signal = message.get_text()
-        channel.status_event.set()
-        return
-    message.packet.seek(position)
-    channel._handle_request(message)
-
-
-class _Transport(paramiko.Transport):
-    """paramiko's transport, which also notes the signal a process died of."""
-
-    # HACK: paramiko drops "exit-signal" and keeps exit status -1, the same as after a cut. The table
-    # is private; the contract suite fails when it changes. Way out: a release that tells signals.
-    _channel_handler_table: ClassVar[dict[int, Any]] = {
-        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
-        MSG_CHANNEL_REQUEST: _handle_request,
-    }
-
-
-class _HeardSocket:
-    """A socket that remembers when bytes last came in, which is what proves a path alive."""
-
-    def __init__(self, inner: socket.socket | ProxySocket) -> None:
-        self._inner = inner
-        self.heard = time.monotonic()
-
-    def recv(self, count: int) -> bytes:
-        data: bytes = self._inner.recv(count)
-        if data:
-            self.heard = time.monotonic()
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 def _fingerprint(key: paramiko.PKey) -> str:

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import paramiko
 from paramiko.agent import AgentKey, AgentSSH
 
+from colabdev.adapters.ssh_transport import Transport
 from colabdev.core.private_keys import (
     PrivateKeyFile,
     key_kind,
     parse_private_key,
     parse_public_line,
 )
-from colabdev.errors import AuthNeeded, ColabdevError, RuntimeUnreachable
+from colabdev.errors import AuthNeeded
 from colabdev.models import UserLogin
 
 if sys.platform == "win32":
@@ -42,8 +43,8 @@ class Login(Protocol):
     def prepare(self) -> None:
         """Look for the keys; `AuthNeeded` when there can be none."""
 
-    def log_in(self, transport: paramiko.Transport, user: str, where: str) -> None:
-        """Log in; `AuthNeeded` says why not, `RuntimeUnreachable` that the connection broke."""
+    def log_in(self, transport: Transport, user: str, where: str) -> None:
+        """Log in; `AuthNeeded` says why not, any exception of paramiko's that the connection broke."""
 
 
 class OwnKey:
@@ -62,15 +63,13 @@ class OwnKey:
                 hint="remove that file and its .pub; the next connect makes a new pair",
             ) from exc
 
-    def log_in(self, transport: paramiko.Transport, user: str, where: str) -> None:
+    def log_in(self, transport: Transport, user: str, where: str) -> None:
         assert self._key is not None, "prepared before"
         try:
             transport.auth_publickey(user, self._key)
         except paramiko.AuthenticationException as exc:
             if _is_broken(transport, exc):
-                raise _broken(
-                    where, "colabdev status says whether the runtime still exists"
-                ) from exc
+                raise
             raise AuthNeeded(
                 f"cannot log in to {where}: it refuses this computer's key",
                 hint="colabdev down, then colabdev connect",
@@ -96,15 +95,13 @@ class UserKeys:
     def prepare(self) -> None:
         """Nothing: what the agent has is asked when it is needed."""
 
-    def log_in(self, transport: paramiko.Transport, user: str, where: str) -> None:
+    def log_in(self, transport: Transport, user: str, where: str) -> None:
         try:
             # As ssh does: it asks what the server takes, and some let in who is known to them so.
             transport.auth_none(user)
             return
         except paramiko.BadAuthenticationType as exc:
             methods = exc.allowed_types
-        except paramiko.AuthenticationException as exc:
-            raise _broken(where, self._try_ssh) from exc
         if "publickey" not in methods:
             raise self._no_keys_taken(where, methods)
         refused = 0
@@ -114,11 +111,11 @@ class UserKeys:
                     methods = transport.auth_publickey(user, key)
                 except paramiko.BadAuthenticationType as exc:
                     raise self._no_keys_taken(where, exc.allowed_types) from exc
-                except (paramiko.SSHException, OSError) as exc:
-                    if not transport.is_active() and refused:
-                        raise self._too_many(where, refused) from exc
+                except paramiko.AuthenticationException as exc:
+                    if transport.hung_up:
+                        raise self._hung_up(where, refused + 1, transport.hung_up) from exc
                     if _is_broken(transport, exc):
-                        raise _broken(where, self._try_ssh) from exc
+                        raise
                     log.info("%s refuses %s %s: %s", where, key.get_name(), key.fingerprint, exc)
                     refused += 1
                     continue
@@ -143,7 +140,7 @@ class UserKeys:
                 if key is not None:
                     yield key
 
-    def _agent_keys(self, stack: contextlib.ExitStack) -> Sequence[AgentKey]:
+    def _agent_keys(self, stack: contextlib.ExitStack) -> Sequence[_AgentKey]:
         address = self._agent_address()
         if not address:
             return ()
@@ -159,7 +156,7 @@ class UserKeys:
                 )
             return ()
         stack.callback(agent.close)
-        return [key for key in agent.get_keys() if self._is_usable(key_kind(key.blob), "the agent")]
+        return [key for key in agent.keys() if self._is_usable(key_kind(key.blob), "the agent")]
 
     def _agent_address(self) -> str:
         named = self._login.identity_agent
@@ -211,9 +208,9 @@ class UserKeys:
             hint="use a host, or an account on it, that a key alone opens",
         )
 
-    def _too_many(self, where: str, refused: int) -> AuthNeeded:
+    def _hung_up(self, where: str, tried: int, said: str) -> AuthNeeded:
         return AuthNeeded(
-            f"cannot log in to {where}: it hung up after refusing {refused} keys",
+            f"cannot log in to {where}: it hung up after {_count(tried)}: {said}",
             hint=f"name the right one for {self._login.host} in your SSH configuration: IdentityFile "
             "and IdentitiesOnly yes",
         )
@@ -231,9 +228,17 @@ class UserKeys:
             f"cannot log in to {where}: {tried}{why}", hint=hint.format(host=self._login.host)
         )
 
-    @property
-    def _try_ssh(self) -> str:
-        return f"look at it with: ssh {self._login.host}"
+
+class _AgentKey(AgentKey):
+    """A key that an agent may refuse to use, when its user says no or it is locked."""
+
+    def sign_ssh_data(self, data: Any, algorithm: str | None = None) -> Any:
+        try:
+            return super().sign_ssh_data(data, algorithm)
+        except (paramiko.SSHException, OSError) as exc:
+            # Raised here it would end the whole connection; so the server refuses this one key.
+            log.warning("the agent does not sign with %s: %s", self.fingerprint, exc)
+            return b""
 
 
 class _Agent(AgentSSH):
@@ -247,6 +252,9 @@ class _Agent(AgentSSH):
         except BaseException:
             connection.close()
             raise
+
+    def keys(self) -> Sequence[_AgentKey]:
+        return [_AgentKey(self, key.blob, key.comment) for key in self.get_keys()]
 
     def close(self) -> None:
         self._close()  # type: ignore[attr-defined]
@@ -284,13 +292,9 @@ def _read(path: str) -> str:
         return ""
 
 
-def _is_broken(transport: paramiko.Transport, exc: Exception) -> bool:
+def _is_broken(transport: Transport, exc: Exception) -> bool:
     # paramiko calls a connection that broke, or fell silent, during the login a failed login.
     return not transport.is_active() or "timeout" in str(exc)
-
-
-def _broken(where: str, hint: str) -> ColabdevError:
-    return RuntimeUnreachable(f"lost the connection to {where} while logging in", hint=hint)
 
 
 def _count(keys: int) -> str:

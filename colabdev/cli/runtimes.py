@@ -90,7 +90,7 @@ def down(
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Give a runtime back: its disk is deleted, Drive stays.
+    """Give a runtime back: its disk is deleted, Drive stays; a host of your own keeps your files.
 
     Example: colabdev down local
     """
@@ -101,8 +101,11 @@ def down(
     else:
         names = runtimes.to_release(wiring.named(name), wiring.project_path())
     if dry_run:
-        render.would_release(names, as_json=as_json)
+        render.would_release(runtimes.would_release(names), as_json=as_json)
         return ExitCode.OK
     releases = runtimes.down(names, output.progress, wiring.job_logs().bring_home)
     render.released(releases, as_json=as_json)
-    return next((release.error.exit_code for release in releases if release.error), ExitCode.OK)
+    failure = next((release.error.exit_code for release in releases if release.error), None)
+    if failure is not None:
+        return failure
+    return ExitCode.PARTLY_DONE if any(release.running for release in releases) else ExitCode.OK

@@ -49,6 +49,10 @@ RETRY_CAP_S = 0.4
 """Trying to reach a path that is down costs a packet, and nobody counts it; being back at once when
 it returns is worth that. Tunnels whose provider counts connections get their own cap."""
 
+PROXY_RETRY_FIRST_S = 0.5
+PROXY_RETRY_CAP_S = 15.0
+"""Each try by a ProxyCommand is a process here, and most often a login on a jump host."""
+
 RECORD_CHECK_INTERVAL_S = 1.0
 _LOG_BYTES = 512 * 1024
 
@@ -104,11 +108,12 @@ class _Keeper:
             name,
             connect=self._connect,
             is_gone=self._is_gone,
-            delays=_retry_delays,
+            delays=self._retry_delays,
             connected=self._spares.use,
         )
         self._server = KeeperServer(self._key, self._link, self._spares)
         self._record_checked = time.monotonic()
+        self._is_proxied = False
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,7 +145,15 @@ class _Keeper:
             raise RuntimeUnreachable(
                 f"{self._name!r} has no address yet", hint=f"colabdev connect {self._name}"
             )
-        return SshConnection(record.machine.ssh, self._ssh_files.private_key_file)
+        address = record.machine.ssh
+        self._is_proxied = address.login is not None and address.login.proxy_command is not None
+        return SshConnection(address, self._ssh_files.private_key_file)
+
+    def _retry_delays(self) -> Iterator[float]:
+        direct = delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())
+        proxied = delays(first_s=PROXY_RETRY_FIRST_S, cap_s=PROXY_RETRY_CAP_S, random=Random())
+        for direct_s, proxied_s in zip(direct, proxied, strict=True):
+            yield proxied_s if self._is_proxied else direct_s
 
     def _connect_trusting(self, address: SshAddress, trusted: Sequence[str]) -> SshConnection:
         return SshConnection(address, self._ssh_files.private_key_file, trusted=trusted)
@@ -200,10 +213,6 @@ class _Keeper:
             and record.keeper is not None
             and record.keeper.key == self._key.hex()
         )
-
-
-def _retry_delays() -> Iterator[float]:
-    return delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())
 
 
 def _start_log(directory: Path, name: str) -> None:

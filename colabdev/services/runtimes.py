@@ -37,8 +37,9 @@ READY_TIMEOUT_S = 40.0
 STATUS_TIMEOUT_S = 3.0
 
 
-BringHome = Callable[[RuntimeRecord, Progress], None]
-"""Copies to this computer what a machine has that must outlive it; says what it could not copy."""
+BringHome = Callable[[RuntimeRecord, Progress], Sequence[str]]
+"""Ends a machine's jobs and copies to this computer what must outlive it; says what it could not copy,
+and returns the jobs that may run on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Release:
 
     name: str
     error: ColabdevError | None = None
+    stays: str = ""
+    """What is not deleted because it is the user's own."""
+    running: Sequence[str] = ()
+    """Jobs on a machine that stays which could not be ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +170,28 @@ class Runtimes:
 
     def _down_or_reason(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
         try:
-            self._down(name, progress, bring_home)
+            return self._down(name, progress, bring_home)
         except ColabdevError as exc:
             return Release(name, exc)
-        return Release(name)
 
-    def _down(self, name: str, progress: Progress, bring_home: BringHome) -> None:
+    def would_release(self, names: Sequence[str]) -> Sequence[Release]:
+        """What `down` would come to, if nothing is in its way."""
+        releases = []
+        for name in names:
+            try:
+                record = self._store.load(name) or self._rebuilt(name)
+                releases.append(Release(name, stays=_what_stays(record)))
+            except ColabdevError as exc:
+                releases.append(Release(name, exc))
+        return releases
+
+    def _down(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
         """Give the runtime back, and forget it once that is proved."""
         with self._store.operation(name):
             record = self._store.load(name) or self._rebuilt(name)
             if record is None:
-                return
-            bring_home(record, progress)
+                return Release(name)
+            unended = bring_home(record, progress)
             # A full disk must not stop the one command that makes room on it.
             with suppress(StateNotWritable):
                 self._store.update(name, lambda known: replace(known, phase=Phase.RELEASING))
@@ -186,6 +201,8 @@ class Runtimes:
             self._host_entries.remove(name)
             crash_point("down.host_entry")
             self._store.delete(name)
+        stays = _what_stays(record)
+        return Release(name, stays=stays, running=unended if stays else ())
 
     def repair(self, name: str) -> Repair:
         """Rebuild a state file that is unreadable or gone from what the providers say.
@@ -393,6 +410,12 @@ class Runtimes:
             if record is not None:
                 readable.append(record)
         return readable, unreadable
+
+
+def _what_stays(record: RuntimeRecord | None) -> str:
+    if record is None or record.host is None or record.machine is None:
+        return ""
+    return f"your files stay on {record.host}, in {record.machine.content_dir}"
 
 
 def _lost_detail(name: str) -> str:
