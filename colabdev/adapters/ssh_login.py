@@ -156,7 +156,9 @@ class UserKeys:
                 )
             return ()
         stack.callback(agent.close)
-        return [key for key in agent.keys() if self._is_usable(key_kind(key.blob), "the agent")]
+        return [
+            key for key in agent.identities() if self._is_usable(key_kind(key.blob), "the agent")
+        ]
 
     def _agent_address(self) -> str:
         named = self._login.identity_agent
@@ -253,7 +255,7 @@ class _Agent(AgentSSH):
             connection.close()
             raise
 
-    def keys(self) -> Sequence[_AgentKey]:
+    def identities(self) -> Sequence[_AgentKey]:
         return [_AgentKey(self, key.blob, key.comment) for key in self.get_keys()]
 
     def close(self) -> None:
