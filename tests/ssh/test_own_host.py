@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from tests.ssh.conftest import PYTHON
 from tests.support.house import House, is_running
@@ -16,6 +19,8 @@ from tests.support.own_hosts import UserSsh, ssh_agent
 from tests.support.relay import Relay
 from tests.support.sshd import Sshd
 from tests.support.waiting import wait_until
+
+SHELLS = [shell for shell in ("sh", "bash", "zsh", "fish", "tcsh") if shutil.which(shell)]
 
 CONNECT = ["connect", "box", "--provider", "ssh", "--host", "gpu"]
 
@@ -203,6 +208,19 @@ def test_noisy_shell_with_few_sessions_is_good_enough(
         for _ in range(3):
             done = house.colabdev("run", "a.py")
             assert (done.returncode, done.stdout) == (0, "in\n"), done.stderr
+
+
+@pytest.mark.parametrize("program", SHELLS)
+def test_login_shell_may_be_any(
+    house: House, user: UserSsh, key: Keypair, remote_home: Path, program: str
+) -> None:
+    config = [f'ForceCommand exec {program} -c "$SSH_ORIGINAL_COMMAND"']
+    with Sshd(key.public, home=remote_home, python=PYTHON, config=config) as host:
+        user.add_host("gpu", host.address, key=key)
+        user.know(host.address)
+        connect(house)
+        (house.project / "it's.py").write_text("print('in')")
+        assert house.colabdev("run", "it's.py").stdout == "in\n"
 
 
 def test_host_without_python_is_told(house: House, user: UserSsh, key: Keypair) -> None:

@@ -47,6 +47,12 @@ class UserSsh:
         with self.known_hosts.open("a") as file:
             file.write(" ".join(word for word in words if word) + "\n")
 
+    def hash_known_hosts(self) -> None:
+        """Make every name in it unreadable, as `HashKnownHosts yes` does."""
+        argv = ["ssh-keygen", "-q", "-H", "-f", str(self.known_hosts)]
+        subprocess.run(argv, capture_output=True, check=True, timeout=10)
+        self.known_hosts.with_name("known_hosts.old").unlink()
+
 
 @contextmanager
 def ssh_agent(*keys: Path) -> Iterator[str]:
