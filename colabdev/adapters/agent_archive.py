@@ -35,7 +35,8 @@ class AgentArchive:
     def boot_line(self) -> str:
         """The same for `python3 -c`, in one line: csh takes none with a line end between quotes."""
         coded = base64.b64encode(self.boot.encode("utf-8")).decode("ascii")
-        return f'import base64; exec(base64.b64decode("{coded}"))'
+        # The remark is for who looks at the host's processes.
+        return f'import base64; exec(base64.b64decode("{coded}")) # colabdev-agent'
 
 
 def build_agent() -> AgentArchive:

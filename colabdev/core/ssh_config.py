@@ -54,7 +54,7 @@ def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts
     Only options that OpenSSH 7.6 knew: ssh refuses a file with an unknown one, whatever the host.
     """
     lines = [
-        f"HostName {address.host}",
+        f"HostName {address.host.replace('%', '%%')}",
         f"Port {address.port}",
         f"User {address.user}",
         "AddressFamily any",
