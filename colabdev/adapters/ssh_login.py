@@ -151,7 +151,7 @@ class UserKeys:
                 self._obstacles.append(
                     _Obstacle(
                         f"the agent at {address} does not answer ({_cause(exc)})",
-                        "start your ssh-agent, then type the command again in a shell that has it",
+                        "colabdev connect, in a shell that has a running ssh-agent",
                     )
                 )
             return ()

@@ -308,6 +308,10 @@ class Runtimes:
         """Bring the agent up, learn what the machine has, make the work dir."""
         progress(f"connecting to {record.name}")
         keeper = self._keepers.ensure(record.name)
+        if keeper.link()["state"] == "refused":
+            # It has the environment of whoever started it, perhaps an ssh-agent that has gone since.
+            keeper.quit()
+            keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
         keeper.wait_ready(READY_TIMEOUT_S)
         agent = keeper.agent()
@@ -357,7 +361,12 @@ class Runtimes:
         detail = str(reason["message"]) if isinstance(reason, Mapping) else ""
         if link["state"] == "ready":
             return RuntimeStatus(record, RuntimeState.READY)
-        if link["state"] == "lost" or self._is_lost(record):
+        lost = link["state"] == "lost"
+        with suppress(
+            ColabdevError
+        ):  # Nobody to ask: then it is unreachable, and no more is known.
+            lost = lost or self._is_lost(record)
+        if lost:
             self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
             return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
