@@ -27,6 +27,13 @@ class ConnectRequest:
     host: str | None = None
     """The user's own host that is to be the runtime."""
 
+    @property
+    def under_another_name(self) -> str:
+        """What to type when the name is taken."""
+        words = ["colabdev", "connect", f"{self.name}-2", "--provider", self.provider]
+        host = [] if self.host is None else ["--host", self.host]
+        return f"use another name: {shlex.join([*words, *host])}"
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectWishes:
@@ -127,3 +134,27 @@ def _host(
             hint=f"colabdev connect {name}-dev --provider ssh --host {shlex.quote(host)}",
         )
     return host
+
+
+def check_same_provider(record: RuntimeRecord, request: ConnectRequest) -> None:
+    """A name belongs to one provider; `UsageError` when this one is another's."""
+    if record.provider != request.provider:
+        raise UsageError(
+            f"the name {record.name!r} is taken by a runtime of provider {record.provider!r}",
+            hint=request.under_another_name,
+        )
+
+
+def check_same_machine(record: RuntimeRecord, request: ConnectRequest) -> None:
+    """A runtime that goes on stays what it is; `UsageError` for what would make it another."""
+    if request.host is not None and request.host != record.host:
+        raise UsageError(
+            f"{record.name!r} is the host {record.host!r} already, and not {request.host!r}",
+            hint=f"{request.under_another_name}; or first: colabdev down {record.name}",
+        )
+    if request.python is not None and request.python != record.python:
+        raise UsageError(
+            f"{record.name!r} runs with {record.python or 'the python3 of a new shell'}, and a machine "
+            "keeps its Python",
+            hint=f"colabdev down {record.name}, then connect it with the other one",
+        )

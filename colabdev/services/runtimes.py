@@ -31,7 +31,7 @@ from colabdev.models import (
     StartRequest,
 )
 from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
-from colabdev.services.plan import ConnectRequest
+from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
 STATUS_TIMEOUT_S = 3.0
@@ -241,9 +241,7 @@ class Runtimes:
         if place:
             raise UsageError(
                 f"the name {request.name!r} is taken by your own SSH configuration: {place}",
-                hint=f"use another name: colabdev connect {request.name}-2 "
-                f"--provider {request.provider}"
-                + (f" --host {request.host}" if request.host else ""),
+                hint=request.under_another_name,
             )
 
     def _begin(
@@ -252,7 +250,7 @@ class Runtimes:
         """The record of what is about to be asked for, written before it is asked."""
         record = self._store.load(request.name)
         if record is not None:
-            _check_same_provider(record, request.provider)
+            check_same_provider(record, request)
             if record.phase in (Phase.STARTING, Phase.UP) and not self._is_lost(record):
                 return self._again(record, request)
             # Gone, or half released: what is left of it goes before the next one comes.
@@ -276,8 +274,7 @@ class Runtimes:
         """The record of a runtime that goes on; only a machine that is not there yet may become
         another host or change its Python."""
         if record.machine is not None:
-            _check_same_host(record, request.host)
-            _check_same_python(record, request.python)
+            check_same_machine(record, request)
             return record
         python, host = request.python or record.python, request.host
         return self._changed(record.name, lambda known: replace(known, python=python, host=host))
@@ -430,32 +427,6 @@ def _what_stays(record: RuntimeRecord | None) -> str:
 def _lost_detail(name: str) -> str:
     error = runtime_lost(name)
     return f"{error.message}; {error.hint}"
-
-
-def _check_same_provider(record: RuntimeRecord, provider: str) -> None:
-    if record.provider != provider:
-        raise UsageError(
-            f"the name {record.name!r} is taken by a runtime of provider {record.provider!r}",
-            hint=f"use another name: colabdev connect {record.name}-2 --provider {provider}",
-        )
-
-
-def _check_same_python(record: RuntimeRecord, python: str | None) -> None:
-    if python is not None and python != record.python:
-        raise UsageError(
-            f"{record.name!r} runs with {record.python or 'the python3 of a new shell'}, and a machine "
-            "keeps its Python",
-            hint=f"colabdev down {record.name}, then connect it with the other one",
-        )
-
-
-def _check_same_host(record: RuntimeRecord, host: str | None) -> None:
-    if host is not None and host != record.host:
-        raise UsageError(
-            f"{record.name!r} is the host {record.host!r} already, and not {host!r}",
-            hint=f"use another name: colabdev connect {record.name}-2 --provider ssh --host {host}; "
-            f"or first: colabdev down {record.name}",
-        )
 
 
 def _project_link(record: RuntimeRecord, request: ConnectRequest) -> ProjectLink | None:
