@@ -35,6 +35,25 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class UserLogin:
+    """How the user gets into a host of their own: what their OpenSSH configuration says of it,
+    resolved when `connect` was typed. Paths are absolute paths on this computer."""
+
+    host: str
+    """What stood behind `--host`."""
+    identity_files: tuple[str, ...] = ()
+    identities_only: bool = False
+    """Of the agent's keys only those that `identity_files` name may be offered."""
+    identity_agent: str = "SSH_AUTH_SOCK"
+    """The agent's socket, `none`, or the variable that names it: `SSH_AUTH_SOCK`, `$NAME`."""
+    proxy_command: str | None = None
+    """The shell command whose stdin and stdout lead to the host, nothing in it left to expand; None:
+    the host is dialled."""
+    unused: tuple[str, ...] = ()
+    """The options by which OpenSSH, and only OpenSSH, might get in, too."""
+
+
+@dataclass(frozen=True, slots=True)
 class SshAddress:
     """Where a runtime's SSH server answers, as whom to log in, and the key it must show."""
 
@@ -43,6 +62,8 @@ class SshAddress:
     user: str
     host_key: str
     """The pinned public key, one OpenSSH line without comment: `ssh-ed25519 AAAA…`."""
+    login: UserLogin | None = None
+    """None: it is dialled, and colabdev's own key opens it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +93,8 @@ class StartRequest:
     """The one public key that may log in, as an `authorized_keys` line."""
     python: str | None = None
     """The python3 of a runtime that is made of this computer; None: the provider finds one."""
+    host: str | None = None
+    """The host of the user's own that is to be the runtime, as they name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +131,8 @@ class RuntimeRecord:
     projects: tuple[ProjectLink, ...] = ()
     python: str | None = None
     """The python3 that the user chose for it; the next machine of this name gets it, too."""
+    host: str | None = None
+    """The user's own host that it is, as they name it; None: its provider makes its machines."""
 
     @property
     def workdir(self) -> str | None:

@@ -57,7 +57,7 @@ def start_agent(transport: Opens[ProcessT], archive: AgentArchive) -> RunningAge
     Raises `AgentUnusable` when the runtime cannot run it, `RuntimeUnreachable` when it is cut off.
     """
     process = transport.open(
-        ["python3", "-I", "-c", archive.boot, archive.digest, str(len(archive.content))]
+        ["python3", "-I", "-c", archive.boot_line, archive.digest, str(len(archive.content))]
     )
     try:
         output = _Stdout(process)

@@ -32,7 +32,7 @@ class SshFiles:
         self.private_key_file = self._directory / "id_ed25519"
         self._public_key_file = self._directory / "id_ed25519.pub"
         self._known_hosts = self._directory / "known_hosts"
-        self._user_config = UserSshConfig(main_config, self.config_file)
+        self.user_config = UserSshConfig(main_config, self.config_file)
 
     def public_key(self) -> str:
         with self._locked():
@@ -76,11 +76,11 @@ class SshFiles:
         # With a stanza of ours the name is ours; a Host of the user's then adds options to it.
         if self._stanza(name):
             return ""
-        return self._user_config.host_named(name)
+        return self.user_config.host_named(name)
 
     def include(self) -> str:
         with self._locked():
-            return self._user_config.include()
+            return self.user_config.include()
 
     def remove(self, name: str) -> None:
         if not self._directory.exists():
@@ -93,8 +93,8 @@ class SshFiles:
         return ["ssh", "-F", str(self.config_file), name, *arguments]
 
     def short_command(self, name: str) -> list[str]:
-        if self._user_config.takes(name, self._stanza(name), self.config_file):
-            return ["ssh", *self._user_config.ssh_options, name]
+        if self.user_config.takes(name, self._stanza(name), self.config_file):
+            return ["ssh", *self.user_config.ssh_options, name]
         return self.command(name, [])
 
     def _make_key(self) -> None:

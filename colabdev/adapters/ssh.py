@@ -1,4 +1,4 @@
-"""SSH: the only module that knows paramiko.
+"""SSH: with `ssh_login` and `ssh_transport` the only modules that know paramiko.
 
 paramiko checks no host key by itself, sets no TCP_NODELAY, does not notice a dead path and drops the
 signal a process died of. All four are mended here, and its exceptions end here.
@@ -13,15 +13,18 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_REQUEST
 
 from colabdev.adapters.dial import dial
+from colabdev.adapters.proxy_command import ProxySocket
 from colabdev.adapters.pumps import OutputQueue
+from colabdev.adapters.ssh_login import Login, OwnKey, UserKeys
+from colabdev.adapters.ssh_transport import HeardSocket, Transport
 from colabdev.core.quoting import quote_command
-from colabdev.errors import AuthNeeded, ColabdevError, HostKeyMismatch, RuntimeUnreachable
+from colabdev.core.ssh_config import signature_algorithms
+from colabdev.errors import ColabdevError, HostKeyMismatch, RuntimeUnreachable
 from colabdev.models import ExitStatus, Output, SshAddress
 
 DIAL_TIMEOUT_S = 10.0
@@ -31,24 +34,33 @@ PING_INTERVAL_S = 4.0
 DEAD_AFTER_S = 11.0
 """With a ping every 4 s a live path is never silent for that long; a dead one is known within 15 s."""
 
-_MISMATCH_HINT = "colabdev down, then colabdev connect, if you trust what runs there"
-
 
 class SshConnection:
     """`ports.Transport` over one authenticated SSH connection with a pinned host key."""
 
-    def __init__(self, address: SshAddress, key_file: Path) -> None:
-        """Connect and log in. Raises `RuntimeUnreachable`, `HostKeyMismatch` or `AuthNeeded`."""
+    def __init__(self, address: SshAddress, key_file: Path, *, trusted: Sequence[str] = ()) -> None:
+        """Connect and log in. Raises `RuntimeUnreachable`, `HostKeyMismatch` or `AuthNeeded`.
+
+        `trusted` are the keys any of which the server may show, when none is pinned yet.
+        """
         self.address = address
+        self._trusted = tuple(trusted) or (address.host_key,)
         self._where = f"{address.host}:{address.port}"
-        self._socket = _HeardSocket(self._dial())
+        self._proxy: ProxySocket | None = None
+        self._socket = HeardSocket(self._dial())
         try:
-            self._transport = self._log_in(key_file)
+            self._transport = self._log_in(_login(address, key_file))
         except BaseException:
             self._socket.close()
             raise
         self._pinger = threading.Thread(target=self._ping, daemon=True)
         self._pinger.start()
+
+    @property
+    def host_key(self) -> str:
+        """The key that the server showed, as an OpenSSH line."""
+        shown = self._transport.get_remote_server_key()
+        return f"{shown.get_name()} {shown.get_base64()}"
 
     def open(self, argv: Sequence[str]) -> SshProcess:
         channel = self._open_channel("session")
@@ -87,75 +99,86 @@ class SshConnection:
         """The error that explains why a stream on this connection stopped short."""
         return self._lost(None)
 
-    def _dial(self) -> socket.socket:
+    def _dial(self) -> socket.socket | ProxySocket:
+        login = self.address.login
         try:
+            if login is not None and login.proxy_command is not None:
+                self._proxy = ProxySocket(login.proxy_command)
+                return self._proxy
             return dial(self.address.host, self.address.port, timeout_s=DIAL_TIMEOUT_S)
         except OSError as exc:
             raise RuntimeUnreachable(
-                f"cannot reach {self._where}: {exc.strerror or exc}",
-                hint="colabdev status says whether the runtime still exists",
+                f"cannot reach {self._where}: {exc.strerror or exc}", hint=self._look_hint()
             ) from exc
 
-    def _log_in(self, key_file: Path) -> paramiko.Transport:
+    def _log_in(self, login: Login) -> Transport:
+        login.prepare()
+        transport = Transport(self._socket)  # type: ignore[arg-type]
         try:
-            key = paramiko.Ed25519Key.from_private_key_file(str(key_file))
-        except (OSError, paramiko.SSHException) as exc:
-            raise AuthNeeded(
-                f"cannot use this computer's key {key_file}: {exc}",
-                hint="remove that file and its .pub; the next connect makes a new pair",
+            self._handshake(transport)
+            login.log_in(transport, self.address.user, self._where)
+        except (paramiko.SSHException, EOFError, OSError) as exc:
+            transport.close()
+            raise RuntimeUnreachable(
+                f"lost the connection to {self._where} while logging in: {exc}",
+                hint=self._look_hint(),
             ) from exc
-        transport = _Transport(self._socket)  # type: ignore[arg-type]
-        try:
-            self._handshake(transport, key)
         except BaseException:
             transport.close()
             raise
         return transport
 
-    def _handshake(self, transport: paramiko.Transport, key: paramiko.PKey) -> None:
-        pinned_type, pinned_key = self.address.host_key.split()[:2]
+    def _handshake(self, transport: Transport) -> None:
         transport.banner_timeout = HANDSHAKE_TIMEOUT_S
         transport.auth_timeout = HANDSHAKE_TIMEOUT_S
-        # Only the pinned kind of key may be offered, else a server with several shows another one.
-        transport.get_security_options().key_types = (pinned_type,)
+        options = transport.get_security_options()
+        # Only the known kinds of key may be offered, else a server with several shows another one.
+        known = {name for key in self._trusted for name in signature_algorithms(key)}
+        usable = tuple(name for name in options.key_types if name in known)
         try:
+            options.key_types = usable or tuple(known)
             transport.start_client(timeout=HANDSHAKE_TIMEOUT_S)
-            self._check_host_key(transport.get_remote_server_key(), base64.b64decode(pinned_key))
-            transport.auth_publickey(self.address.user, key)
-        except paramiko.AuthenticationException as exc:
-            raise self._login_failed(transport, exc) from exc
-        except paramiko.ssh_exception.IncompatiblePeer as exc:
+        except (paramiko.ssh_exception.IncompatiblePeer, ValueError) as exc:
+            kinds = ", ".join(sorted({key.split()[0] for key in self._trusted}))
             raise HostKeyMismatch(
-                f"{self._where} has no host key of the pinned kind {pinned_type} ({exc})",
-                hint=_MISMATCH_HINT,
+                f"{self._where} has no host key of the pinned kind {kinds} that can be used ({exc})",
+                hint=self._mismatch_hint(),
             ) from exc
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise RuntimeUnreachable(
-                f"cannot start SSH with {self._where}: {_handshake_cause(exc)}",
-                hint="colabdev status says whether the runtime still exists",
+                f"cannot start SSH with {self._where}: {self._handshake_cause(exc)}",
+                hint=self._look_hint(),
             ) from exc
+        self._check_host_key(transport.get_remote_server_key())
 
-    def _login_failed(
-        self, transport: paramiko.Transport, exc: paramiko.AuthenticationException
-    ) -> ColabdevError:
-        # paramiko calls a connection that broke, or fell silent, during the login a failed login.
-        if not transport.is_active() or "timeout" in str(exc):
-            return RuntimeUnreachable(
-                f"lost the connection to {self._where} while logging in",
-                hint="colabdev status says whether the runtime still exists",
-            )
-        return AuthNeeded(
-            f"cannot log in to {self._where}: it refuses this computer's key",
-            hint="colabdev down, then colabdev connect",
-        )
+    def _handshake_cause(self, exc: Exception) -> str:
+        said = self._proxy.last_words() if self._proxy else ""
+        if said:
+            return said
+        if "banner" in str(exc):
+            return "it took the connection and said nothing; it hangs, or is no SSH server"
+        return str(exc) or "it hung up"
 
-    def _check_host_key(self, shown: paramiko.PKey, pinned: bytes) -> None:
-        if shown.asbytes() != pinned:
+    def _check_host_key(self, shown: paramiko.PKey) -> None:
+        if shown.asbytes() not in {base64.b64decode(key.split()[1]) for key in self._trusted}:
             raise HostKeyMismatch(
                 f"{self._where} shows another host key than the pinned one "
                 f"(SHA256:{_fingerprint(shown)}): it may be another machine, or somebody in between",
-                hint=_MISMATCH_HINT,
+                hint=self._mismatch_hint(),
             )
+
+    def _mismatch_hint(self) -> str:
+        if self.address.login is None:
+            return "colabdev down, then colabdev connect, if you trust what runs there"
+        return (
+            f"compare it by ssh {self.address.login.host}; once your known_hosts has the new key, "
+            "colabdev connect takes it, too"
+        )
+
+    def _look_hint(self) -> str:
+        if self.address.login is None:
+            return "colabdev status says whether the runtime still exists"
+        return f"look at it with: ssh {self.address.login.host}"
 
     def _open_channel(self, kind: str, destination: tuple[str, int] | None = None) -> Any:
         try:
@@ -262,50 +285,9 @@ class SshProcess:
         return self._channel.exit_status >= 0 or hasattr(self._channel, "exit_signal")
 
 
-def _handle_request(channel: Any, message: paramiko.Message) -> None:
-    position = message.packet.tell()
-    if message.get_text() == "exit-signal":
-        message.get_boolean()
-        channel.exit_signal = message.get_text()
-        channel.status_event.set()
-        return
-    message.packet.seek(position)
-    channel._handle_request(message)
-
-
-class _Transport(paramiko.Transport):
-    """paramiko's transport, which also notes the signal a process died of."""
-
-    # HACK: paramiko drops "exit-signal" and keeps exit status -1, the same as after a cut. The table
-    # is private; the contract suite fails when it changes. Way out: a release that tells signals.
-    _channel_handler_table: ClassVar[dict[int, Any]] = {
-        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
-        MSG_CHANNEL_REQUEST: _handle_request,
-    }
-
-
-class _HeardSocket:
-    """A socket that remembers when bytes last came in, which is what proves a path alive."""
-
-    def __init__(self, inner: socket.socket) -> None:
-        self._inner = inner
-        self.heard = time.monotonic()
-
-    def recv(self, count: int) -> bytes:
-        data = self._inner.recv(count)
-        if data:
-            self.heard = time.monotonic()
-        return data
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
 def _fingerprint(key: paramiko.PKey) -> str:
     return key.fingerprint.removeprefix("SHA256:")
 
 
-def _handshake_cause(exc: Exception) -> str:
-    if "banner" in str(exc):
-        return "it took the connection and said nothing; it hangs, or is no SSH server"
-    return str(exc) or "it hung up"
+def _login(address: SshAddress, key_file: Path) -> Login:
+    return OwnKey(key_file) if address.login is None else UserKeys(address.login)

@@ -23,7 +23,7 @@ class UserSshConfig:
 
     def __init__(self, main_file: Path, our_file: Path, *, home: Path | None = None) -> None:
         self._main_file = main_file
-        home = home or _ssh_home()
+        home = home or ssh_home()
         self._inclusion = ssh_config.Inclusion(str(our_file), str(home))
         # Plain ssh reads no other file than this one, whatever HOME says.
         plain = main_file.name == "config" and _same(main_file.parent, home / ".ssh")
@@ -123,7 +123,7 @@ def _same(first: Path, second: Path) -> bool:
     return os.path.realpath(first) == os.path.realpath(second)
 
 
-def _ssh_home() -> Path:
+def ssh_home() -> Path:
     """Where OpenSSH looks for `.ssh`: the password database's home, not HOME."""
     if sys.platform != "win32":
         try:

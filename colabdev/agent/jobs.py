@@ -85,6 +85,7 @@ def describe(files: JobFiles) -> Dict[str, Any]:
         "name": spec.get("name"),
         "argv": spec.get("typed"),
         "kind": spec.get("kind"),
+        "runtime": spec.get("runtime"),
         "workdir": spec.get("workdir"),
         "created": spec.get("created"),
         "attempt": spec.get("attempt", jobdir.FIRST_ATTEMPT),

@@ -81,16 +81,21 @@ def listing(runtimes: Listing, *, as_json: bool) -> None:
 
 def released(releases: Sequence[Release], *, as_json: bool) -> None:
     """What `down` gave back, and what it could not."""
-    done = [release.name for release in releases if release.error is None]
+    done = {release.name: release.stays for release in releases if release.error is None}
     failed = [release for release in releases if release.error is not None]
+    running = [job for release in releases for job in release.running]
     if as_json:
-        content: dict[str, Any] = {"released": done}
+        content: dict[str, Any] = {"released": list(done)}
+        if running:
+            content["running"] = running
         if failed and failed[0].error is not None:
             content["error"] = failed[0].error.to_json()
         document(content)
         return
-    for name in done:
-        line(f"{name} is released")
+    for name, stays in done.items():
+        line(f"{name} is released" + (f"; {stays}" if stays else ""))
+    if running:
+        say(f"may run on there, because nobody could be asked to end them: {', '.join(running)}")
     for release in failed:
         if release.error is not None:
             error(release.error, as_json=False)
@@ -98,13 +103,19 @@ def released(releases: Sequence[Release], *, as_json: bool) -> None:
         line("no runtime is up; nothing to release")
 
 
-def would_release(names: Sequence[str], *, as_json: bool) -> None:
+def would_release(releases: Sequence[Release], *, as_json: bool) -> None:
     """What `down` would do."""
     if as_json:
-        document({"would_release": list(names)})
+        document({"would_release": [release.name for release in releases]})
         return
-    for name in names:
-        line(f"would release {name}: its disk is deleted, Drive stays")
+    for release in releases:
+        line(f"would release {release.name}: {_would_become(release)}")
+
+
+def _would_become(release: Release) -> str:
+    if release.error is not None:
+        return release.error.message
+    return release.stays or "its disk is deleted, Drive stays"
 
 
 def detached(job: JobRecord) -> None:
@@ -354,4 +365,6 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def _tunnel_line(record: RuntimeRecord) -> str:
+    if record.host is not None:
+        return f"direct: {record.host} is your own host, reached as your ssh reaches it"
     return f"direct: a {record.provider} runtime needs none, and Google's terms do not apply to it"

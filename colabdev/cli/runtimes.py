@@ -46,14 +46,21 @@ def connect(
             help="The python3 of a local runtime. Default: the one a new shell of yours finds."
         ),
     ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="A host of your own, for provider ssh: what you type after ssh (USER@HOST[:PORT])."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Start a runtime, or reconnect to it.
 
     Example: colabdev connect --provider local
+    Example: colabdev connect gpu --provider ssh --host me@gpu.example.com
     """
     wiring: Wiring = ctx.obj
-    request = wiring.connect_request(name, provider, python)
+    request = wiring.connect_request(name, provider, python, host)
     status = wiring.runtimes().connect(request, output.progress)
     ssh_command = shlex.join(wiring.host_entries().short_command(request.name))
     render.connected(status, ssh_command, as_json=as_json)
@@ -83,7 +90,7 @@ def down(
     ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Give a runtime back: its disk is deleted, Drive stays.
+    """Give a runtime back: its disk is deleted, Drive stays; a host of your own keeps your files.
 
     Example: colabdev down local
     """
@@ -94,8 +101,11 @@ def down(
     else:
         names = runtimes.to_release(wiring.named(name), wiring.project_path())
     if dry_run:
-        render.would_release(names, as_json=as_json)
+        render.would_release(runtimes.would_release(names), as_json=as_json)
         return ExitCode.OK
     releases = runtimes.down(names, output.progress, wiring.job_logs().bring_home)
     render.released(releases, as_json=as_json)
-    return next((release.error.exit_code for release in releases if release.error), ExitCode.OK)
+    failure = next((release.error.exit_code for release in releases if release.error), None)
+    if failure is not None:
+        return failure
+    return ExitCode.PARTLY_DONE if any(release.running for release in releases) else ExitCode.OK

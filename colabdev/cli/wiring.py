@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from colabdev.adapters.broker import LocalKeepers
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
+    from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.config.places import Places
     from colabdev.config.project import Project
     from colabdev.config.settings import Settings
+    from colabdev.models import SshAddress
     from colabdev.ports import Provider
     from colabdev.services.doctor import Doctor
     from colabdev.services.job_logs import JobLogs
@@ -35,9 +37,9 @@ PROVIDERS = ("colab", "notebook", "local", "ssh")
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
   local      colabdev connect --provider local   a sandbox on this computer, no account
+  own host   colabdev connect NAME --provider ssh --host HOST   a machine you reach by SSH
   Google     a login of your own                 not in this version yet
-  notebook   one cell that you run in a browser  not in this version yet
-  own host   a machine you reach by SSH          not in this version yet"""
+  notebook   one cell that you run in a browser  not in this version yet"""
 
 
 class Wiring:
@@ -58,7 +60,7 @@ class Wiring:
         return Runtimes(
             store=self.store(),
             provider=self.provider,
-            provider_names=("local",),
+            provider_names=("local", "ssh"),
             keepers=self.keepers(),
             host_entries=self.host_entries(),
         )
@@ -85,6 +87,12 @@ class Wiring:
             from colabdev.providers.local import LocalProvider, find_login
 
             return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
+        if name == "ssh":
+            from colabdev.adapters.own_hosts import OwnHosts
+            from colabdev.providers.ssh import SshProvider
+
+            own_hosts = OwnHosts(self.host_entries().user_config)
+            return SshProvider(self.places().hosts_dir, own_hosts, self._connect_ssh)
         if name == "colab":
             raise AuthNeeded(_WAYS_IN, hint="colabdev connect --provider local")
         raise ColabdevError(
@@ -92,8 +100,13 @@ class Wiring:
             hint="colabdev connect --provider local",
         )
 
+    def _connect_ssh(self, address: SshAddress, trusted: Sequence[str]) -> SshConnection:
+        from colabdev.adapters.ssh import SshConnection
+
+        return SshConnection(address, self.host_entries().private_key_file, trusted=trusted)
+
     def connect_request(
-        self, name: str | None, provider: str | None, python: str | None
+        self, name: str | None, provider: str | None, python: str | None, host: str | None
     ) -> ConnectRequest:
         from colabdev.core.names import check_runtime_name
         from colabdev.services.plan import ProjectWishes, Typed, plan_connect
@@ -107,6 +120,7 @@ class Wiring:
                 name=(settings.project.name if settings else None) or project.path.name,
                 provider=settings.runtime.provider if settings else None,
                 tunnel=settings.runtime.tunnel if settings else "auto",
+                host=settings.runtime.host if settings else None,
             )
         if python is not None:
             from colabdev.providers.local import checked_python
@@ -117,8 +131,10 @@ class Wiring:
             up = self.store().load(check_runtime_name(name))
         elif provider is None:
             up = self.runtimes().last_of_project(self.project_path())
+        elif provider in PROVIDERS:
+            up = self.store().load(provider)
         return plan_connect(
-            Typed(name, provider, python),
+            Typed(name, provider, python, host),
             wishes,
             known_providers=PROVIDERS,
             up=up,

@@ -56,6 +56,11 @@ class Places:
         """The local provider's sandboxes and their Drive."""
         return self.state_dir / "local"
 
+    @property
+    def hosts_dir(self) -> Path:
+        """The hosts of the user's own that are runtimes now."""
+        return self.state_dir / "hosts"
+
     def variables(self) -> dict[str, str]:
         """The environment that leads a child process to the same places from any directory."""
         return {

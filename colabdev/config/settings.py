@@ -40,6 +40,9 @@ class RuntimeSettings(_Section):
     """The runtime that the project runs on."""
 
     provider: ProviderName | None = None
+    host: str | None = Field(
+        None, description="The host of your own that provider ssh uses: ALIAS or USER@HOST[:PORT]."
+    )
     gpu: tuple[str, ...] = Field((), description="In this order; what comes must be one of them.")
     tunnel: TunnelName = "auto"
     ttl: Duration | None = Field(None, description="At its end: what `down` does. 30m, 8h, 1d.")

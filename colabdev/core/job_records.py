@@ -119,6 +119,12 @@ def _told(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
     )
 
 
+def is_started_by(status: Mapping[str, Any], runtime: RuntimeRecord) -> bool:
+    """Whether a job of that machine's belongs to this runtime. On a host that several computers share,
+    and that outlives its runtimes, the others' jobs are nobody's to list or to stop."""
+    return status.get("runtime") in (None, runtime.request_id)
+
+
 def found_on_runtime(status: Mapping[str, Any], runtime: RuntimeRecord) -> JobRecord:
     """The record of a job that somebody else started there."""
     job_id = status.get("id")

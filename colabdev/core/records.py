@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from colabdev.core.times import format_exact_time, parse_time
-from colabdev.models import KeeperAddress, Machine, Phase, ProjectLink, RuntimeRecord, SshAddress
+from colabdev.models import (
+    KeeperAddress,
+    Machine,
+    Phase,
+    ProjectLink,
+    RuntimeRecord,
+    SshAddress,
+    UserLogin,
+)
 
 SCHEMA = 1
 
@@ -28,8 +36,9 @@ def format_record(record: RuntimeRecord) -> str:
         "request_id": record.request_id,
         "created": format_exact_time(record.created),
         "python": record.python,
+        "host": record.host,
         "phase": record.phase.value,
-        "machine": _format_machine(record.machine),
+        "machine": format_machine(record.machine) if record.machine else None,
         "keeper": _format_keeper(record.keeper),
         "projects": [
             {
@@ -81,7 +90,7 @@ def _parse_document(document: Mapping[str, Any]) -> RuntimeRecord:
         request_id=_text(document["request_id"]),
         created=parse_time(document["created"]),
         phase=Phase(document["phase"]),
-        machine=_parse_machine(document["machine"]),
+        machine=parse_machine(document["machine"]) if document["machine"] is not None else None,
         keeper=_parse_keeper(document["keeper"]),
         projects=tuple(
             ProjectLink(
@@ -92,17 +101,18 @@ def _parse_document(document: Mapping[str, Any]) -> RuntimeRecord:
             for link in _list(document["projects"])
         ),
         python=_optional_text(document["python"]),
+        host=_optional_text(document.get("host")),  # Older records have none.
     )
 
 
-def _format_machine(machine: Machine | None) -> dict[str, Any] | None:
-    if machine is None:
-        return None
+def format_machine(machine: Machine) -> dict[str, Any]:
+    """The machine as the record's `machine`."""
     return {
         "host": machine.ssh.host,
         "port": machine.ssh.port,
         "user": machine.ssh.user,
         "host_key": machine.ssh.host_key,
+        "login": _format_login(machine.ssh.login),
         "content_dir": machine.content_dir,
         "drive_dir": machine.drive_dir,
         "since": format_exact_time(machine.since),
@@ -111,14 +121,14 @@ def _format_machine(machine: Machine | None) -> dict[str, Any] | None:
     }
 
 
-def _parse_machine(document: Mapping[str, Any] | None) -> Machine | None:
-    if document is None:
-        return None
+def parse_machine(document: Mapping[str, Any]) -> Machine:
+    """The machine that `format_machine` wrote; KeyError, TypeError or ValueError for anything else."""
     ssh = SshAddress(
         host=_text(document["host"]),
         port=_port(document["port"]),
         user=_text(document["user"]),
         host_key=_text(document["host_key"]),
+        login=_parse_login(document.get("login")),  # Older records have none.
     )
     return Machine(
         ssh=ssh,
@@ -127,6 +137,32 @@ def _parse_machine(document: Mapping[str, Any] | None) -> Machine | None:
         since=parse_time(document["since"]),
         accelerator=_optional_text(document["accelerator"]),
         request_id=_text(document["request_id"]),
+    )
+
+
+def _format_login(login: UserLogin | None) -> dict[str, Any] | None:
+    if login is None:
+        return None
+    return {
+        "host": login.host,
+        "identity_files": list(login.identity_files),
+        "identities_only": login.identities_only,
+        "identity_agent": login.identity_agent,
+        "proxy_command": login.proxy_command,
+        "unused": list(login.unused),
+    }
+
+
+def _parse_login(document: Mapping[str, Any] | None) -> UserLogin | None:
+    if document is None:
+        return None
+    return UserLogin(
+        host=_text(document["host"]),
+        identity_files=tuple(_text(path) for path in _list(document["identity_files"])),
+        identities_only=_boolean(document["identities_only"]),
+        identity_agent=_text(document["identity_agent"]),
+        proxy_command=_optional_text(document["proxy_command"]),
+        unused=tuple(_text(option) for option in _list(document["unused"])),
     )
 
 
@@ -163,6 +199,12 @@ def _text(value: object) -> str:
 
 def _optional_text(value: object) -> str | None:
     return None if value is None else _text(value)
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not true or false")
+    return value
 
 
 def _port(value: object) -> int:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from colabdev.errors import UsageError
-from colabdev.models import SshAddress
+from colabdev.models import SshAddress, UserLogin
 
 HEADER = "# Written by colabdev. Do not edit: it is written again by every connect and down.\n"
 
@@ -33,6 +33,12 @@ _WATCHED = (
 )
 
 
+_USER_KEYS = (
+    "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
+    "rsa-sha2-512,rsa-sha2-256"
+)
+
+
 def host_key_alias(name: str) -> str:
     """The name under which a runtime's key is pinned.
 
@@ -48,16 +54,14 @@ def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts
     Only options that OpenSSH 7.6 knew: ssh refuses a file with an unknown one, whatever the host.
     """
     lines = [
-        f"HostName {address.host}",
+        f"HostName {address.host.replace('%', '%%')}",
         f"Port {address.port}",
         f"User {address.user}",
         "AddressFamily any",
-        f"IdentityFile {_quoted_path(key_file)}",
-        "IdentitiesOnly yes",
-        "IdentityAgent none",
+        *_identity_lines(address.login, key_file),
         "CertificateFile none",
         f"HostKeyAlias {host_key_alias(name)}",
-        f"HostKeyAlgorithms {_signature_algorithms(address.host_key)}",
+        f"HostKeyAlgorithms {','.join(signature_algorithms(address.host_key))}",
         f"UserKnownHostsFile {_quoted_path(known_hosts)}",
         "GlobalKnownHostsFile none",
         "StrictHostKeyChecking yes",
@@ -66,7 +70,7 @@ def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts
         "UpdateHostKeys no",
         "CheckHostIP no",
         "PubkeyAuthentication yes",
-        "PubkeyAcceptedKeyTypes ssh-ed25519",
+        f"PubkeyAcceptedKeyTypes {_USER_KEYS if address.login else 'ssh-ed25519'}",
         "PreferredAuthentications publickey",
         "PasswordAuthentication no",
         "KbdInteractiveAuthentication no",
@@ -75,7 +79,7 @@ def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts
         "ClearAllForwardings no",
         "ExitOnForwardFailure no",
         "Tunnel no",
-        "ProxyCommand none",
+        f"ProxyCommand {_proxy_of(address.login)}",
         "ProxyJump none",
         "RemoteCommand none",
         "RequestTTY auto",
@@ -88,6 +92,26 @@ def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts
         "LogLevel INFO",
     ]
     return f"Host {name}\n" + "".join(f"  {line}\n" for line in lines)
+
+
+def _identity_lines(login: UserLogin | None, key_file: Path) -> list[str]:
+    if login is None:
+        lines = [f"IdentityFile {_quoted_path(key_file)}", "IdentitiesOnly yes"]
+        return [*lines, "IdentityAgent none"]
+    agent = login.identity_agent
+    if agent not in ("none", "SSH_AUTH_SOCK") and not agent.startswith("$"):
+        agent = _quoted_path(agent)
+    return [
+        *(f"IdentityFile {_quoted_path(path)}" for path in login.identity_files),
+        f"IdentitiesOnly {'yes' if login.identities_only else 'no'}",
+        f"IdentityAgent {agent}",
+    ]
+
+
+def _proxy_of(login: UserLogin | None) -> str:
+    if login is None or login.proxy_command is None:
+        return "none"
+    return login.proxy_command.replace("%", "%%")
 
 
 def put_stanza(text: str, name: str, stanza: str) -> str:
@@ -252,10 +276,10 @@ def _words(text: str) -> list[str]:
     return words if word is None else [*words, word]
 
 
-def _signature_algorithms(host_key: str) -> str:
+def signature_algorithms(host_key: str) -> Sequence[str]:
     """The algorithms by which a server proves that it has that key."""
     kind = host_key.split(maxsplit=1)[0]
-    return "rsa-sha2-512,rsa-sha2-256" if kind == "ssh-rsa" else kind
+    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
 
 
 def _split(text: str) -> dict[str, str]:
@@ -279,7 +303,7 @@ def check_expressible(directory: Path) -> None:
         )
 
 
-def _quoted_path(path: Path) -> str:
+def _quoted_path(path: Path | str) -> str:
     """A path as an ssh_config argument: quoted, with `%` and quotes escaped."""
     text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'

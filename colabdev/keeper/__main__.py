@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from filelock import Timeout
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.host_entries import SshFiles
+from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
@@ -36,9 +37,10 @@ from colabdev.errors import ColabdevError, RuntimeUnreachable
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
-from colabdev.models import KeeperAddress, Phase, RuntimeRecord
+from colabdev.models import KeeperAddress, Phase, RuntimeRecord, SshAddress
 from colabdev.ports import Provider
 from colabdev.providers.local import LocalProvider, find_login
+from colabdev.providers.ssh import SshProvider
 from colabdev.version import VERSION
 
 log = logging.getLogger("colabdev.keeper")
@@ -47,6 +49,10 @@ RETRY_FIRST_S = 0.05
 RETRY_CAP_S = 0.4
 """Trying to reach a path that is down costs a packet, and nobody counts it; being back at once when
 it returns is worth that. Tunnels whose provider counts connections get their own cap."""
+
+PROXY_RETRY_FIRST_S = 0.5
+PROXY_RETRY_CAP_S = 15.0
+"""Each try by a ProxyCommand is a process here, and most often a login on a jump host."""
 
 RECORD_CHECK_INTERVAL_S = 1.0
 _LOG_BYTES = 512 * 1024
@@ -104,11 +110,12 @@ class _Keeper:
             name,
             connect=self._connect,
             is_gone=self._is_gone,
-            delays=_retry_delays,
+            delays=self._retry_delays,
             connected=self._spares.use,
         )
         self._server = KeeperServer(self._key, self._link, self._spares)
         self._record_checked = time.monotonic()
+        self._is_proxied = False
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,9 +148,20 @@ class _Keeper:
             raise RuntimeUnreachable(
                 f"{self._name!r} has no address yet", hint=f"colabdev connect {self._name}"
             )
-        connection = SshConnection(record.machine.ssh, self._ssh_files.private_key_file)
+        address = record.machine.ssh
+        self._is_proxied = address.login is not None and address.login.proxy_command is not None
+        connection = SshConnection(address, self._ssh_files.private_key_file)
         crash_point("keeper.linked")
         return connection
+
+    def _retry_delays(self) -> Iterator[float]:
+        direct = delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())
+        proxied = delays(first_s=PROXY_RETRY_FIRST_S, cap_s=PROXY_RETRY_CAP_S, random=Random())
+        for direct_s, proxied_s in zip(direct, proxied, strict=True):
+            yield proxied_s if self._is_proxied else direct_s
+
+    def _connect_trusting(self, address: SshAddress, trusted: Sequence[str]) -> SshConnection:
+        return SshConnection(address, self._ssh_files.private_key_file, trusted=trusted)
 
     def _is_gone(self) -> bool:
         record = self._store.load(self._name)
@@ -154,6 +172,9 @@ class _Keeper:
     def _provider(self, name: str) -> Provider:
         if name == "local":
             return LocalProvider(self._places.local_dir, lambda: find_login(os.environ))
+        if name == "ssh":
+            own_hosts = OwnHosts(self._ssh_files.user_config)
+            return SshProvider(self._places.hosts_dir, own_hosts, self._connect_trusting)
         raise ColabdevError(f"this keeper knows no provider {name!r}", hint="update colabdev")
 
     def _announce(self) -> bool:
@@ -198,10 +219,6 @@ class _Keeper:
             and record.keeper is not None
             and record.keeper.key == self._key.hex()
         )
-
-
-def _retry_delays() -> Iterator[float]:
-    return delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())
 
 
 def _start_log(directory: Path, name: str) -> None:

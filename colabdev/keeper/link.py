@@ -21,6 +21,8 @@ from colabdev.errors import (
 log = logging.getLogger(__name__)
 
 REFUSED_RETRY_S = 5.0
+REFUSED_RETRY_CAP_S = 300.0
+"""Doubled up to here: a host that is asked with wrong keys for hours may well lock its user out."""
 GONE_CHECK_INTERVAL_S = 2.0
 
 
@@ -69,6 +71,7 @@ class Link(Generic[ConnectionT]):
         self._try_now = threading.Event()
         self._connection: ConnectionT | None = None
         self._gone_checked = float("-inf")
+        self._refused_delay_s = REFUSED_RETRY_S
         self.state = LinkState.CONNECTING
         self.error: ColabdevError | None = None
         self.since = datetime.now(UTC)
@@ -129,13 +132,15 @@ class Link(Generic[ConnectionT]):
         except (HostKeyMismatch, AuthNeeded) as exc:
             self._enter(LinkState.REFUSED, exc)
             self._note_if_gone()
-            return REFUSED_RETRY_S
+            delay_s, self._refused_delay_s = self._refused_delay_s, self._refused_delay_s * 2
+            return min(delay_s, REFUSED_RETRY_CAP_S)
         except ColabdevError as exc:
             self._enter(LinkState.UNREACHABLE, exc)
             self._note_if_gone()
             return next(delays)
         # In this order: whoever is given the connection may use all that stands on it.
         self._connected(connection)
+        self._refused_delay_s = REFUSED_RETRY_S
         self._enter(LinkState.READY, None, connection)
         while not self._stopping.is_set() and not connection.wait_dead(1.0):
             pass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,8 +130,15 @@ class JobLogs:
             keeper.wait_ready(_FIRST_TIMEOUT_S)
             return keeper.agent()
 
-    def bring_home(self, runtime: RuntimeRecord, progress: Progress) -> None:
-        """End what still runs there and copy every log and status; what cannot be had is said."""
+    def bring_home(self, runtime: RuntimeRecord, progress: Progress) -> Sequence[str]:
+        """End what still runs there and copy every log and status; what cannot be had is said. Returns
+        the jobs that may run on."""
+        self._bring_what_comes(runtime, progress)
+        with suppress(ColabdevError):
+            return [job.id for job in self._of(runtime) if not job.state.is_end]
+        return []
+
+    def _bring_what_comes(self, runtime: RuntimeRecord, progress: Progress) -> None:
         try:
             left = [job for job in self._of(runtime) if not self._is_home(job)]
         except ColabdevError as exc:

@@ -16,6 +16,7 @@ from colabdev.core.job_records import (
     as_it_stands,
     choose_job_id,
     found_on_runtime,
+    is_started_by,
     not_on_runtime,
     parse_job_list,
     told_by_runtime,
@@ -119,6 +120,7 @@ class Jobs:
             "kind": request.program.kind,
             "argv": list(request.program.argv),
             "typed": list(request.program.typed),
+            "runtime": runtime.request_id,
             "workdir": workdir_of(runtime, request.project_path, request.project_name),
             "in_place": request.in_place,
             "created": job.created.timestamp(),
@@ -278,8 +280,9 @@ class Jobs:
                 if now != job:
                     self.jobs.save(now)
         for job_id in there.rows.keys() - ids:
-            with suppress(ProtocolError):
-                self.jobs.create(found_on_runtime(there.rows[job_id], runtime))
+            if is_started_by(there.rows[job_id], runtime):
+                with suppress(ProtocolError):
+                    self.jobs.create(found_on_runtime(there.rows[job_id], runtime))
         return [
             f"{runtime.name!r} cannot say how {job_id} stands: {reason}"
             for job_id, reason in there.problems.items()

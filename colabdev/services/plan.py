@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from colabdev.core.names import check_project_name, check_runtime_name
+from colabdev.core.ssh_hosts import parse_destination
 from colabdev.errors import UsageError, unknown_word
 from colabdev.models import RuntimeRecord
 
@@ -22,6 +24,15 @@ class ConnectRequest:
     project_name: str | None = None
     python: str | None = None
     """The python3 that a local runtime is to have; None: the one a new shell finds."""
+    host: str | None = None
+    """The user's own host that is to be the runtime."""
+
+    @property
+    def under_another_name(self) -> str:
+        """What to type when the name is taken."""
+        words = ["colabdev", "connect", f"{self.name}-2", "--provider", self.provider]
+        host = [] if self.host is None else ["--host", self.host]
+        return f"use another name: {shlex.join([*words, *host])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,7 @@ class ProjectWishes:
     name: str
     provider: str | None = None
     tunnel: str = "auto"
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class Typed:
     name: str | None = None
     provider: str | None = None
     python: str | None = None
+    host: str | None = None
 
 
 def plan_connect(
@@ -51,13 +64,16 @@ def plan_connect(
     up: RuntimeRecord | None = None,
 ) -> ConnectRequest:
     """The request; `UsageError` names what cannot be done as typed. `up` is the runtime that this may
-    be about: the one of the name that was typed, or with nothing typed the one this project connected
-    to last. Typed again, `connect` reconnects."""
+    be about: the one of the name that was typed, else of the provider's, or with nothing typed the one
+    this project connected to last. Typed again, `connect` reconnects."""
     wished = project.provider if project else None
+    implied = "ssh" if typed.host is not None else None
     again = up is not None and (typed.name is not None or wished in (None, up.provider))
     known = up.provider if up is not None and again else None
     chosen = next(
-        word for word in (typed.provider, known, wished, DEFAULT_PROVIDER) if word is not None
+        word
+        for word in (typed.provider, known, implied, wished, DEFAULT_PROVIDER)
+        if word is not None
     )
     name = typed.name
     if name is None:
@@ -67,9 +83,13 @@ def plan_connect(
             unknown_word("provider", chosen, known_providers),
             hint="colabdev connect --provider local needs no account",
         )
-    if chosen == "local" and project is not None and project.tunnel not in ("auto", "direct"):
+    if (
+        chosen in ("local", "ssh")
+        and project is not None
+        and project.tunnel not in ("auto", "direct")
+    ):
         raise UsageError(
-            f"this version reaches a local runtime directly, not by tunnel {project.tunnel!r}",
+            f"a runtime of provider {chosen!r} is reached directly, not by tunnel {project.tunnel!r}",
             hint='set tunnel = "auto" in colabdev.toml',
         )
     if typed.python is not None and chosen != "local":
@@ -83,4 +103,58 @@ def plan_connect(
         project_path=project.path if project else None,
         project_name=check_project_name(project.name) if project else None,
         python=typed.python,
+        host=_host(typed, project, chosen=chosen, name=name, up=up),
     )
+
+
+def _host(
+    typed: Typed, project: ProjectWishes | None, *, chosen: str, name: str, up: RuntimeRecord | None
+) -> str | None:
+    """The host of the user's own that is meant; None when the provider brings its own machines."""
+    if chosen != "ssh":
+        if typed.host is None:
+            return None
+        raise UsageError(
+            f"--host names a host of your own; {chosen!r} brings its own machines",
+            hint=f"colabdev connect my-host --provider ssh --host {shlex.quote(typed.host)}",
+        )
+    known = up.host if up is not None and up.name == name and up.provider == chosen else None
+    # Whoever names a runtime that is up means that one, whatever project they stand in.
+    wished = project.host if project is not None and not (typed.name and known) else None
+    host = next((text for text in (typed.host, wished, known) if text is not None), None)
+    if host is None:
+        raise UsageError(
+            "provider 'ssh' uses a host of your own, and none is named",
+            hint=f"colabdev connect {name} --provider ssh --host me@gpu.example.com",
+        )
+    if parse_destination(host).host == name:
+        raise UsageError(
+            f"the runtime cannot have its host's own name, {name!r}: then that would mean two things to "
+            "ssh",
+            hint=f"colabdev connect {name}-dev --provider ssh --host {shlex.quote(host)}",
+        )
+    return host
+
+
+def check_same_provider(record: RuntimeRecord, request: ConnectRequest) -> None:
+    """A name belongs to one provider; `UsageError` when this one is another's."""
+    if record.provider != request.provider:
+        raise UsageError(
+            f"the name {record.name!r} is taken by a runtime of provider {record.provider!r}",
+            hint=request.under_another_name,
+        )
+
+
+def check_same_machine(record: RuntimeRecord, request: ConnectRequest) -> None:
+    """A runtime that goes on stays what it is; `UsageError` for what would make it another."""
+    if request.host is not None and request.host != record.host:
+        raise UsageError(
+            f"{record.name!r} is the host {record.host!r} already, and not {request.host!r}",
+            hint=f"{request.under_another_name}; or first: colabdev down {record.name}",
+        )
+    if request.python is not None and request.python != record.python:
+        raise UsageError(
+            f"{record.name!r} runs with {record.python or 'the python3 of a new shell'}, and a machine "
+            "keeps its Python",
+            hint=f"colabdev down {record.name}, then connect it with the other one",
+        )

@@ -31,14 +31,15 @@ from colabdev.models import (
     StartRequest,
 )
 from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
-from colabdev.services.plan import ConnectRequest
+from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
 STATUS_TIMEOUT_S = 3.0
 
 
-BringHome = Callable[[RuntimeRecord, Progress], None]
-"""Copies to this computer what a machine has that must outlive it; says what it could not copy."""
+BringHome = Callable[[RuntimeRecord, Progress], Sequence[str]]
+"""Ends a machine's jobs and copies to this computer what must outlive it; says what it could not copy,
+and returns the jobs that may run on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Release:
 
     name: str
     error: ColabdevError | None = None
+    stays: str = ""
+    """What is not deleted because it is the user's own."""
+    running: Sequence[str] = ()
+    """Jobs on a machine that stays which could not be ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +174,28 @@ class Runtimes:
 
     def _down_or_reason(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
         try:
-            self._down(name, progress, bring_home)
+            return self._down(name, progress, bring_home)
         except ColabdevError as exc:
             return Release(name, exc)
-        return Release(name)
 
-    def _down(self, name: str, progress: Progress, bring_home: BringHome) -> None:
+    def would_release(self, names: Sequence[str]) -> Sequence[Release]:
+        """What `down` would come to, if nothing is in its way."""
+        releases = []
+        for name in names:
+            try:
+                record = self._store.load(name) or self._rebuilt(name)
+                releases.append(Release(name, stays=_what_stays(record)))
+            except ColabdevError as exc:
+                releases.append(Release(name, exc))
+        return releases
+
+    def _down(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
         """Give the runtime back, and forget it once that is proved."""
         with self._store.operation(name):
             record = self._store.load(name) or self._rebuilt(name)
             if record is None:
-                return
-            bring_home(record, progress)
+                return Release(name)
+            unended = bring_home(record, progress)
             # A full disk must not stop the one command that makes room on it.
             with suppress(StateNotWritable):
                 self._store.update(name, lambda known: replace(known, phase=Phase.RELEASING))
@@ -190,6 +205,8 @@ class Runtimes:
             self._host_entries.remove(name)
             crash_point("down.host_entry")
             self._store.delete(name)
+        stays = _what_stays(record)
+        return Release(name, stays=stays, running=unended if stays else ())
 
     def repair(self, name: str) -> Repair:
         """Rebuild a state file that is unreadable or gone from what the providers say.
@@ -228,8 +245,7 @@ class Runtimes:
         if place:
             raise UsageError(
                 f"the name {request.name!r} is taken by your own SSH configuration: {place}",
-                hint=f"use another name: colabdev connect {request.name}-2 "
-                f"--provider {request.provider}",
+                hint=request.under_another_name,
             )
 
     def _begin(
@@ -241,9 +257,9 @@ class Runtimes:
     ) -> RuntimeRecord:
         """The record of what is about to be asked for, written before it is asked."""
         if record is not None:
-            _check_same_provider(record, request.provider)
+            check_same_provider(record, request)
             if record.phase in (Phase.STARTING, Phase.UP) and not self._is_lost(record):
-                return self._again(record, request.python)
+                return self._again(record, request)
             # Gone, or half released: what is left of it goes before the next one comes.
             progress(f"the runtime {record.name!r} from before is gone; starting a new one")
             self._keepers.stop(record)
@@ -255,25 +271,36 @@ class Runtimes:
             created=datetime.now(UTC),
             projects=record.projects if record else (),
             python=request.python or (record.python if record else None),
+            host=request.host,
         )
         self._store.save(fresh)
         crash_point("connect.recorded")
         return fresh
 
-    def _again(self, record: RuntimeRecord, python: str | None) -> RuntimeRecord:
-        """The record of a runtime that goes on; only a machine that is not there yet may change its
-        Python."""
-        if python is None or record.machine is not None:
-            _check_same_python(record, python)
+    def _again(self, record: RuntimeRecord, request: ConnectRequest) -> RuntimeRecord:
+        """The record of a runtime that goes on; only a machine that is not there yet may become
+        another host or change its Python."""
+        if record.machine is not None:
+            check_same_machine(record, request)
             return record
-        return self._changed(record.name, lambda known: replace(known, python=python))
+        python, host = request.python or record.python, request.host
+        return self._changed(record.name, lambda known: replace(known, python=python, host=host))
 
     def _start(
         self, record: RuntimeRecord, provider: Provider, public_key: str, progress: Progress
     ) -> RuntimeRecord:
-        start = StartRequest(record.name, record.request_id, public_key, record.python)
-        machine = provider.start(start, progress)
+        start = StartRequest(record.name, record.request_id, public_key, record.python, record.host)
+        try:
+            machine = provider.start(start, progress)
+        except ColabdevError:
+            if record.host is not None and record.machine is None:
+                # It was there before and costs nothing: there is nothing to go on with, or to release.
+                self._store.delete(record.name)
+            raise
         crash_point("connect.started")
+        if record.machine is not None and record.machine.ssh != machine.ssh:
+            # Its keeper may still be connected to what the name led to before.
+            self._keepers.stop(record)
         record = self._changed(record.name, lambda known: replace(known, machine=machine))
         crash_point("connect.addressed")
         return record
@@ -284,6 +311,10 @@ class Runtimes:
         """Bring the agent up, learn what the machine has, make the work dir."""
         progress(f"connecting to {record.name}")
         keeper = self._keepers.ensure(record.name)
+        if keeper.link()["state"] == "refused":
+            # It has the environment of whoever started it, perhaps an ssh-agent that has gone since.
+            keeper.quit()
+            keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
         keeper.wait_ready(READY_TIMEOUT_S)
         agent = keeper.agent()
@@ -333,7 +364,12 @@ class Runtimes:
         detail = str(reason["message"]) if isinstance(reason, Mapping) else ""
         if link["state"] == "ready":
             return RuntimeStatus(record, RuntimeState.READY)
-        if link["state"] == "lost" or self._is_lost(record):
+        lost = link["state"] == "lost"
+        with suppress(
+            ColabdevError
+        ):  # Nobody to ask: then it is unreachable, and no more is known.
+            lost = lost or self._is_lost(record)
+        if lost:
             self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
             return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
@@ -370,6 +406,7 @@ class Runtimes:
                     created=machine.since,
                     phase=Phase.UP,
                     machine=machine,
+                    host=machine.ssh.login.host if machine.ssh.login else None,
                 )
         return None
 
@@ -387,26 +424,15 @@ class Runtimes:
         return readable, unreadable
 
 
+def _what_stays(record: RuntimeRecord | None) -> str:
+    if record is None or record.host is None or record.machine is None:
+        return ""
+    return f"your files stay on {record.host}, in {record.machine.content_dir}"
+
+
 def _lost_detail(name: str) -> str:
     error = runtime_lost(name)
     return f"{error.message}; {error.hint}"
-
-
-def _check_same_provider(record: RuntimeRecord, provider: str) -> None:
-    if record.provider != provider:
-        raise UsageError(
-            f"the name {record.name!r} is taken by a runtime of provider {record.provider!r}",
-            hint=f"use another name: colabdev connect {record.name}-2 --provider {provider}",
-        )
-
-
-def _check_same_python(record: RuntimeRecord, python: str | None) -> None:
-    if python is not None and python != record.python:
-        raise UsageError(
-            f"{record.name!r} runs with {record.python or 'the python3 of a new shell'}, and a machine "
-            "keeps its Python",
-            hint=f"colabdev down {record.name}, then connect it with the other one",
-        )
 
 
 def _project_link(record: RuntimeRecord, request: ConnectRequest) -> ProjectLink | None:

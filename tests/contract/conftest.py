@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +15,14 @@ import pytest
 
 from colabdev.adapters.processes import LocalTransport
 from colabdev.adapters.ssh import SshConnection
-from colabdev.models import Machine, Phase, RuntimeRecord, SshAddress, StartRequest
+from colabdev.models import (
+    Machine,
+    Phase,
+    RuntimeRecord,
+    SshAddress,
+    StartRequest,
+    UserLogin,
+)
 from colabdev.ports import Transport
 from tests.support.house import House
 from tests.support.relay import Relay
@@ -78,7 +86,14 @@ def know(server: Server, name: str, address: SshAddress | None = None) -> Runtim
 
 @pytest.fixture(
     scope="session",
-    params=["local", "ssh-embedded", "ssh-openssh", "keeper-embedded", "keeper-openssh"],
+    params=[
+        "local",
+        "ssh-embedded",
+        "ssh-openssh",
+        "jump-openssh",
+        "keeper-embedded",
+        "keeper-openssh",
+    ],
 )
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
     """Each way in turn."""
@@ -87,13 +102,30 @@ def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
         yield LocalTransport(environment=dict(os.environ))
         return
     server: Server = request.getfixturevalue(server_name)
-    if kind == "ssh":
-        connection = SshConnection(server.address, server.house.ssh_files.private_key_file)
+    if kind in ("ssh", "jump"):
+        address = server.address if kind == "ssh" else through_itself(server)
+        connection = SshConnection(address, server.house.ssh_files.private_key_file)
         yield connection
         connection.close()
         return
     know(server, f"kept-{server_name}")
     yield server.house.keeper(f"kept-{server_name}")
+
+
+def through_itself(server: Server) -> SshAddress:
+    """The address of a user's own host with their own key, behind a jump host that is the same."""
+    files, address = server.house.ssh_files, server.address
+    record = RuntimeRecord("jump", "ssh", "request", datetime.now(UTC))
+    machine = Machine(address, content_dir="/", drive_dir=None, since=datetime.now(UTC))
+    files.write(replace(record, machine=machine))
+    jump = [*files.command("jump", ["-W", f"[{address.host}]:{address.port}"])]
+    login = UserLogin(
+        host="own",
+        identity_files=(str(files.private_key_file),),
+        identity_agent="none",
+        proxy_command=shlex.join(jump),
+    )
+    return replace(address, login=login)
 
 
 OpenThroughRelay = Callable[[Relay], Transport]

@@ -20,6 +20,7 @@ from colabdev.models import (
     ProjectLink,
     RuntimeRecord,
     SshAddress,
+    UserLogin,
 )
 from tests.support.records import make_record
 
@@ -30,12 +31,25 @@ GOLDEN = """{
  "request_id": "request-1",
  "created": "2026-11-20T22:34:05.123456+00:00",
  "python": "/usr/bin/python3",
+ "host": "me@gpu",
  "phase": "up",
  "machine": {
   "host": "127.0.0.1",
   "port": 2222,
   "user": "root",
   "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBRFczrG4bSPDHJyhzTIh0zVZFlHsZLk4VTXgnoHVbqY",
+  "login": {
+   "host": "me@gpu",
+   "identity_files": [
+    "/home/me/.ssh/id_rsa"
+   ],
+   "identities_only": true,
+   "identity_agent": "/run/agent",
+   "proxy_command": "nc 127.0.0.1 2222",
+   "unused": [
+    "CertificateFile"
+   ]
+  },
   "content_dir": "/content",
   "drive_dir": "/content/drive/MyDrive",
   "since": "2026-11-20T22:34:05.123456+00:00",
@@ -68,7 +82,23 @@ MOMENTS = st.datetimes(
 PORTS = st.integers(1, 65535)
 MACHINES = st.builds(
     Machine,
-    ssh=st.builds(SshAddress, host=TEXTS, port=PORTS, user=TEXTS, host_key=TEXTS),
+    ssh=st.builds(
+        SshAddress,
+        host=TEXTS,
+        port=PORTS,
+        user=TEXTS,
+        host_key=TEXTS,
+        login=st.none()
+        | st.builds(
+            UserLogin,
+            host=TEXTS,
+            identity_files=st.lists(TEXTS, max_size=3).map(tuple),
+            identities_only=st.booleans(),
+            identity_agent=TEXTS,
+            proxy_command=st.none() | TEXTS,
+            unused=st.lists(TEXTS, max_size=2).map(tuple),
+        ),
+    ),
     content_dir=TEXTS,
     drive_dir=st.none() | TEXTS,
     since=MOMENTS,
@@ -95,6 +125,7 @@ RECORDS = st.builds(
         st.builds(ProjectLink, path=TEXTS, workdir=TEXTS, connected=MOMENTS), max_size=3
     ).map(tuple),
     python=st.none() | TEXTS,
+    host=st.none() | TEXTS,
 )
 
 
@@ -111,6 +142,15 @@ def test_record_is_written_as_the_format_says() -> None:
 
 def test_record_of_the_format_is_read() -> None:
     assert parse_record(GOLDEN) == make_record()
+
+
+def test_record_from_before_own_hosts_is_read() -> None:
+    document = json.loads(GOLDEN)
+    del document["host"], document["machine"]["login"]
+    record = parse_record(json.dumps(document))
+    assert record.host is None
+    assert record.machine is not None
+    assert record.machine.ssh.login is None
 
 
 def test_unknown_keys_are_ignored() -> None:
@@ -159,6 +199,9 @@ def changed(path: tuple[str | int, ...], change: Callable[[Any, Any], None]) -> 
 PATHS = paths_of(json.loads(GOLDEN))
 NULLABLE = {
     ("python",),
+    ("host",),
+    ("machine", "login"),
+    ("machine", "login", "proxy_command"),
     ("machine",),
     ("keeper",),
     ("machine", "drive_dir"),
@@ -166,17 +209,23 @@ NULLABLE = {
 }
 TEXTUAL = {
     path for path in PATHS if path[-1] not in ("schema", "port", "pid", 0) and len(path) > 1
-} | {("name",), ("provider",), ("request_id",), ("created",), ("python",), ("phase",)}
+} | {("name",), ("provider",), ("request_id",), ("created",), ("python",), ("host",), ("phase",)}
+TEXTUAL |= {path for path in PATHS if path[-2:-1] in (("identity_files",), ("unused",))}
+TEXTUAL -= {
+    path for path in PATHS if path[-1] in ("identity_files", "identities_only", "unused", "login")
+}
+OPTIONAL = {("host",), ("machine", "login")}
+"""Records of older versions have none."""
 
 
 def test_paths_cover_the_whole_document() -> None:
-    assert len(PATHS) == 27
+    assert len(PATHS) == 37
     assert set(PATHS) >= NULLABLE
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in PATHS if isinstance(path[-1], str)],
+    [path for path in PATHS if isinstance(path[-1], str) and path not in OPTIONAL],
     ids=lambda p: ".".join(map(str, p)),
 )
 def test_record_without_a_key_is_unreadable(path: tuple[str | int, ...]) -> None:
@@ -213,8 +262,14 @@ def accepts(path: tuple[str | int, ...], wrong: object) -> bool:
         return path in NULLABLE
     if path == ("keeper", "pid"):
         return type(wrong) is int and 0 < wrong < 2**31
-    if path == ("projects",):
+    if path in (
+        ("projects",),
+        ("machine", "login", "identity_files"),
+        ("machine", "login", "unused"),
+    ):
         return wrong == []
+    if path == ("machine", "login", "identities_only"):
+        return isinstance(wrong, bool)
     may_be_any_text = path in TEXTUAL and path[-1] not in (
         "created",
         "since",

@@ -17,7 +17,7 @@ from colabdev.core.ssh_config import (
     put_stanza,
     render_stanza,
 )
-from colabdev.models import SshAddress
+from colabdev.models import SshAddress, UserLogin
 from tests.support.records import HOST_KEY
 
 ADDRESS = SshAddress("0.tcp.ngrok.io", 17322, "root", HOST_KEY)
@@ -206,6 +206,49 @@ def test_hostile_host_behind_the_stanza_changes_nothing(tmp_path: Path, layout: 
     )
     # The certificate is the one option of these that ssh collects instead of taking the first.
     alone, together = understood(ours), understood(main)
+    assert together.pop("certificatefile", ["none"])[0] == alone.pop("certificatefile", ["none"])[0]
+    assert together == alone
+
+
+OWN_LOGIN = UserLogin(
+    host="gpu",
+    identity_files=("/keys/my key", "/keys/100%"),
+    identity_agent="/run/my agent%",
+    proxy_command="ssh -W '[fe80::1%eth0]:22' -- jump && echo \"$HOME\" 100%",
+)
+
+
+def own_stanza(login: UserLogin = OWN_LOGIN) -> str:
+    address = SshAddress("fe80::1%eth0", 22, "me", HOST_KEY, login)
+    return render_stanza("box", address, key_file=Path("/k"), known_hosts=Path("/h"))
+
+
+def test_stanza_of_an_own_host_says_what_the_user_configured(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(own_stanza())
+    options = understood(tmp_path / "config")
+    assert options["hostname"] == ["fe80::1%eth0"]
+    assert options["identityfile"] == ["/keys/my key", "/keys/100%%"]
+    assert options["identityagent"] == ["/run/my agent%"]
+    assert options["identitiesonly"] == ["no"]
+    command = OWN_LOGIN.proxy_command or ""
+    assert options["proxycommand"] == [command.replace("%", "%%")]
+    assert options["userknownhostsfile"] == ["/h"]
+    assert "rsa-sha2-512" in options["pubkeyacceptedalgorithms"][0]
+
+
+@pytest.mark.parametrize("agent", ["SSH_AUTH_SOCK", "none", "$MY_AGENT"])
+def test_agent_of_an_own_host_is_named_as_the_user_does(tmp_path: Path, agent: str) -> None:
+    login = UserLogin("gpu", identity_agent=agent, identities_only=True)
+    (tmp_path / "config").write_text(own_stanza(login))
+    options = understood(tmp_path / "config")
+    assert (options["identityagent"], options["identitiesonly"]) == ([agent], ["yes"])
+    assert "proxycommand" not in options
+
+
+def test_hostile_host_behind_the_stanza_of_an_own_host_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ours").write_text(own_stanza())
+    (tmp_path / "main").write_text(own_stanza() + HOSTILE_HOST)
+    alone, together = understood(tmp_path / "ours"), understood(tmp_path / "main")
     assert together.pop("certificatefile", ["none"])[0] == alone.pop("certificatefile", ["none"])[0]
     assert together == alone
 

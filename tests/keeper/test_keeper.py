@@ -432,7 +432,7 @@ def _wait_ready_for_ever(keeper: KeeperClient) -> None:
 
 
 def _agent_pids(house: House) -> set[int]:
-    return _pids(house, b"colabdev-agent ")
+    return _pids(house, b"# colabdev-agent")
 
 
 def _keeper_pids(house: House) -> set[int]:

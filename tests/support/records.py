@@ -11,10 +11,19 @@ from colabdev.models import (
     ProjectLink,
     RuntimeRecord,
     SshAddress,
+    UserLogin,
 )
 
 MOMENT = datetime(2026, 11, 20, 22, 34, 5, 123456, tzinfo=UTC)
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBRFczrG4bSPDHJyhzTIh0zVZFlHsZLk4VTXgnoHVbqY"
+LOGIN = UserLogin(
+    host="me@gpu",
+    identity_files=("/home/me/.ssh/id_rsa",),
+    identities_only=True,
+    identity_agent="/run/agent",
+    proxy_command="nc 127.0.0.1 2222",
+    unused=("CertificateFile",),
+)
 
 
 def make_record(name: str = "box", *, provider: str = "local") -> RuntimeRecord:
@@ -26,7 +35,7 @@ def make_record(name: str = "box", *, provider: str = "local") -> RuntimeRecord:
         created=MOMENT,
         phase=Phase.UP,
         machine=Machine(
-            ssh=SshAddress("127.0.0.1", 2222, "root", HOST_KEY),
+            ssh=SshAddress("127.0.0.1", 2222, "root", HOST_KEY, LOGIN),
             content_dir="/content",
             drive_dir="/content/drive/MyDrive",
             since=MOMENT,
@@ -36,4 +45,5 @@ def make_record(name: str = "box", *, provider: str = "local") -> RuntimeRecord:
         keeper=KeeperAddress(pid=4242, port=40000, key="5a" * 32, version="1.2.3"),
         projects=(ProjectLink("/home/me/digits", "/content/digits", MOMENT),),
         python="/usr/bin/python3",
+        host="me@gpu",
     )

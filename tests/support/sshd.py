@@ -11,10 +11,11 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from colabdev.models import SshAddress
-from tests.support.keys import make_keypair
+from tests.support.keys import Keypair, make_keypair
 
 START_TIMEOUT_S = 10.0
 START_TRIES = 5
@@ -28,21 +29,29 @@ class Sshd:
     session and `python` the first directory of its PATH, so that what runs there stays out of the
     real home; sessions still start in the account's own home directory, which only the account
     database can change. sshd gives its sessions a fresh environment: nothing of the test's own
-    reaches them.
+    reaches them. `config` are lines of sshd_config that come before ours, and so win; `host_keys`
+    private keys that it shows instead of one of its own.
     """
 
     def __init__(
-        self, public_key: str, *, home: Path | None = None, python: Path | None = None
+        self,
+        public_key: str,
+        *,
+        home: Path | None = None,
+        python: Path | None = None,
+        config: Sequence[str] = (),
+        host_keys: Sequence[Keypair] = (),
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="colabdev-sshd-")
         self._root = Path(self._directory.name)
-        self._host_key = make_keypair(self._root, "host_key")
+        self._host_keys = host_keys or [make_keypair(self._root, "host_key")]
         (self._root / "authorized_keys").write_text(public_key.strip() + "\n")
         self._environment = _session_environment(home, python)
+        self._more_config = config
         self._log_path = self._root / "log"
         self._process, port = self._start()
         user = pwd.getpwuid(os.geteuid()).pw_name
-        self.address = SshAddress("127.0.0.1", port, user, self._host_key.public)
+        self.address = SshAddress("127.0.0.1", port, user, self._host_keys[0].public)
 
     def __enter__(self) -> Sshd:
         return self
@@ -99,9 +108,10 @@ class Sshd:
 
     def _config(self, port: int) -> str:
         lines = [
+            *self._more_config,
             "ListenAddress 127.0.0.1",
             f"Port {port}",
-            f'HostKey "{self._host_key.private}"',
+            *(f'HostKey "{key.private}"' for key in self._host_keys),
             f'AuthorizedKeysFile "{self._root / "authorized_keys"}"',
             "PidFile none",
             "UsePAM no",
