@@ -11,7 +11,8 @@ def main() -> int:
     # a short command's time.
     gc.set_threshold(200_000)
     try:
-        if sys.getfilesystemencoding() != "utf-8":
+        # Asked once: an interpreter that was told to ignore its environment would begin for ever.
+        if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
             _begin_again_in_utf8()
         from colabdev.cli.app import main as run
 

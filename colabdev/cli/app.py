@@ -72,7 +72,10 @@ def _command_word(arguments: Sequence[str]) -> str | None:
 
 def _invoke(arguments: list[str], wiring: Wiring) -> object:
     command = typer.main.get_command(build_app())
-    return command.main(args=arguments, prog_name="colabdev", standalone_mode=False, obj=wiring)
+    try:
+        return command.main(args=arguments, prog_name="colabdev", standalone_mode=False, obj=wiring)
+    except SystemExit:
+        return None  # How the library that prints the help leaves when nobody reads on.
 
 
 def _print_version(wanted: bool) -> None:

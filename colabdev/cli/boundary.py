@@ -102,7 +102,7 @@ class _Bug(ColabdevError):
 def _usage_error(exc: typer.TyperException) -> ColabdevError:
     context = getattr(exc, "ctx", None)
     path = context.command_path if context is not None else "colabdev"
-    return UsageError(exc.format_message(), hint=f"{path} --help")
+    return UsageError(exc.format_message() or "no command was given", hint=f"{path} --help")
 
 
 def _write_crash_log(

@@ -311,9 +311,8 @@ def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:
 
 def _check_is_sent(program: Program, expected: Expected) -> None:
     """Else the runtime would say no more than that it has no such file, or start an older one."""
-    script = program.argv[0].removeprefix("./")
-    is_file = program.kind in (jobdir.PYTHON, jobdir.SHELL) or program.argv[0].startswith("./")
-    if is_file and not expected.holds(script):
+    script = program.argv[0]
+    if program.kind in (jobdir.PYTHON, jobdir.SHELL) and not expected.holds(script):
         reason = dict(expected.problems).get(script, "it is ignored or excluded")
         raise ColabdevError(
             f"cannot run {program.typed[0]!r}: sync does not send it: {reason}",

@@ -97,9 +97,8 @@ class Runtimes:
         with self._store.operation(request.name):
             self._check_alias(request)
             known = self._store.load(request.name)
-            public_key = (
-                self._host_entries.public_key()
-            )  # It may fail, so before anything is begun.
+            # Before anything is begun, because it may fail.
+            public_key = self._host_entries.public_key()
             record = self._begin(known, request, provider, progress)
             record = self._start(record, provider, public_key, progress)
             self._host_entries.write(record)
