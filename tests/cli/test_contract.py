@@ -26,7 +26,7 @@ from colabdev.errors import (
 )
 from colabdev.models import JobRecord, JobState, Phase, RuntimeState, RuntimeStatus
 from colabdev.services.jobs import JobListing
-from colabdev.services.runtimes import Listing
+from colabdev.services.runtimes import Listing, Release
 from tests.support.records import make_record
 
 EXIT_CODES = {
@@ -274,6 +274,18 @@ def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]
                 "ended": "2026-11-20T22:34:05Z",
             }
         ],
+    }
+
+
+def test_down_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    render.released([Release("box")], as_json=True)
+    assert printed(capsys) == {"schema": 1, "released": ["box"]}
+    left = Release("gpu", stays="your files stay", running=["train-261120-abcd"])
+    render.released([Release("box"), left], as_json=True)
+    assert printed(capsys) == {
+        "schema": 1,
+        "released": ["box", "gpu"],
+        "running": ["train-261120-abcd"],
     }
 
 
