@@ -132,7 +132,7 @@ def test_agent_that_went_away_is_named(server: Sshd, keys: dict[str, Keypair]) -
         pass
     told = refusal(server, UserLogin("gpu", identity_agent=agent))
     assert f"the agent at {agent} does not answer" in told
-    assert "start your ssh-agent" in told
+    assert "colabdev connect, in a shell that has a running ssh-agent" in told
 
 
 def test_agent_that_refuses_to_sign_does_not_end_the_login(

@@ -26,7 +26,7 @@ from colabdev.errors import (
 )
 from colabdev.models import JobRecord, JobState, Phase, RuntimeState, RuntimeStatus
 from colabdev.services.jobs import JobListing
-from colabdev.services.runtimes import Listing
+from colabdev.services.runtimes import Listing, Release
 from tests.support.records import make_record
 
 EXIT_CODES = {
@@ -292,6 +292,18 @@ def test_ps_shows_what_goes_on_and_the_newest_that_ended(
     shown = [row.split()[0] for row in said.out.splitlines()[1:]]
     assert shown == [*(job.id for job in ended[:20]), old.id]
     assert said.err == "6 older; colabdev ps --all lists them too\n"
+
+
+def test_down_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    render.released([Release("box")], as_json=True)
+    assert printed(capsys) == {"schema": 1, "released": ["box"]}
+    left = Release("gpu", stays="your files stay", running=["train-261120-abcd"])
+    render.released([Release("box"), left], as_json=True)
+    assert printed(capsys) == {
+        "schema": 1,
+        "released": ["box", "gpu"],
+        "running": ["train-261120-abcd"],
+    }
 
 
 def test_error_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:

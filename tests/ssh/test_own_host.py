@@ -85,12 +85,16 @@ def test_killed_keeper_is_healed_and_a_cut_path_comes_back(
         relay.refuse()
         relay.cut()
         wait_until(
-            lambda: house.status()[0]["state"] == "unreachable", message="the cut is noticed"
+            lambda: house.status()[0]["state"] == "unreachable",
+            timeout_s=40,
+            message="the cut is noticed",
         )
         # A host of one's own is not lost because it does not answer.
         assert house.store.names() == ["box"]
         relay.accept()
-        wait_until(lambda: house.status()[0]["state"] == "ready", message="it is back")
+        wait_until(
+            lambda: house.status()[0]["state"] == "ready", timeout_s=40, message="it is back"
+        )
         house.end_keeper("box")
         assert house.status()[0]["state"] == "ready"
 
@@ -150,7 +154,9 @@ def test_jump_host_is_passed_by_the_users_ssh(
         ways = jump_processes(house)
         assert ways
         assert house.colabdev("down").returncode == 0
-        wait_until(lambda: not any(map(is_running, ways)), message="the way there ends")
+        wait_until(
+            lambda: not any(map(is_running, ways)), timeout_s=20, message="the way there ends"
+        )
 
 
 def test_proxy_that_fails_is_not_started_in_a_rush(
@@ -169,7 +175,7 @@ def test_proxy_that_fails_is_not_started_in_a_rush(
     os.kill(int(before[-1]), signal.SIGKILL)
     wait_until(
         lambda: len(tries.read_text().split()) >= len(before) + 3,
-        timeout_s=20,
+        timeout_s=40,
         message="it tries again",
     )
     # 0.05 s doubling, as where a try costs nothing, would have come to it within 0.4 s.
@@ -207,7 +213,9 @@ def test_keeper_that_was_killed_leaves_no_jump(
         ways = jump_processes(house)
         assert ways
         house.end_keeper("box")
-        wait_until(lambda: not any(map(is_running, ways)), message="the way there ends")
+        wait_until(
+            lambda: not any(map(is_running, ways)), timeout_s=20, message="the way there ends"
+        )
 
 
 def jump_processes(house: House) -> list[int]:
@@ -413,7 +421,11 @@ def test_unreadable_note_of_the_host_is_told_and_down_removes_it(
     connect(house)
     (house.places.hosts_dir / "box.json").write_text("[]")
     host.stop()
-    wait_until(lambda: house.status()[0]["state"] == "unreachable", message="its end is noticed")
+    wait_until(
+        lambda: house.status()[0]["state"] == "unreachable",
+        timeout_s=40,
+        message="its end is noticed",
+    )
     done = house.colabdev("connect", "box")
     assert done.returncode == 1
     assert "next: colabdev down box" in done.stderr
