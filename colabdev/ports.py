@@ -85,6 +85,14 @@ class Provider(Protocol):
         otherwise. Harmless when it is gone already."""
 
 
+class MortalProvider(Provider, Protocol):
+    """A provider whose runtimes can be made to die as a VM dies."""
+
+    def kill(self, name: str) -> bool:
+        """End the runtime without a word to what runs in it, and delete its disk; whether there was
+        one. `ReleaseUnproven` when something of it does not die."""
+
+
 class RuntimeStore(Protocol):
     """The state files, one for each runtime."""
 

@@ -98,6 +98,17 @@ def released(releases: Sequence[Release], *, as_json: bool) -> None:
         line("no runtime is up; nothing to release")
 
 
+def killed(name: str, was_alive: bool, *, as_json: bool) -> None:
+    """The local runtime that was let die."""
+    if as_json:
+        document({"name": name, "killed": was_alive})
+        return
+    line(
+        f"{name} is dead; its disk is gone, Drive stays" if was_alive else f"{name} is dead already"
+    )
+    line(f"  next: colabdev connect {name} starts a new one; colabdev down {name} forgets it")
+
+
 def would_release(names: Sequence[str], *, as_json: bool) -> None:
     """What `down` would do."""
     if as_json:

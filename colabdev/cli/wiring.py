@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from colabdev.config.project import Project
     from colabdev.config.settings import Settings
     from colabdev.ports import Provider
+    from colabdev.providers.local import LocalProvider
     from colabdev.services.doctor import Doctor
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.jobs import Jobs, RunRequest
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.projects import Projects
+    from colabdev.services.rehearsal import Rehearsal
     from colabdev.services.runtimes import Runtimes
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
 
@@ -82,15 +84,23 @@ class Wiring:
     def provider(self, name: str) -> Provider:
         """The provider of that name, if this version has it."""
         if name == "local":
-            from colabdev.providers.local import LocalProvider, find_login
-
-            return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
+            return self.local_provider()
         if name == "colab":
             raise AuthNeeded(_WAYS_IN, hint="colabdev connect --provider local")
         raise ColabdevError(
             f"the provider {name!r} is not in this version yet",
             hint="colabdev connect --provider local",
         )
+
+    def local_provider(self) -> LocalProvider:
+        from colabdev.providers.local import LocalProvider, find_login
+
+        return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
+
+    def rehearsal(self) -> Rehearsal:
+        from colabdev.services.rehearsal import Rehearsal
+
+        return Rehearsal(store=self.store(), provider=self.local_provider())
 
     def connect_request(
         self, name: str | None, provider: str | None, python: str | None

@@ -110,7 +110,7 @@ def end_family(
     """
     deadline = time.monotonic() + timeout_s
     while True:
-        family = _freeze(find)
+        family = freeze_family(find, timeout_s=deadline - time.monotonic())
         for pid in family:
             _send(pid, signal.SIGKILL)
         while family and time.monotonic() < deadline:
@@ -123,13 +123,30 @@ def end_family(
             return left
 
 
-def _freeze(find: Callable[[], set[int]]) -> set[int]:
+def freeze_family(find: Callable[[], set[int]], *, timeout_s: float) -> set[int]:
+    """Stop what `find` finds until it finds nothing new, or time is up; returns all of it.
+
+    With each process its group is stopped, in one step for the kernel: one that forks and ends all the
+    time is gone whenever it was found, but its group is not.
+    """
+    deadline = time.monotonic() + timeout_s
     frozen: set[int] = set()
     while new := find() - frozen:
         for pid in new:
+            _stop_group(pid)
             _send(pid, signal.SIGSTOP)
         frozen |= new
+        if time.monotonic() >= deadline:
+            break
     return frozen
+
+
+def _stop_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        group = os.getpgid(pid)
+        # 0 is a group outside of this container, and to killpg it is our own.
+        if group > 1 and group != os.getpgrp():
+            os.killpg(group, signal.SIGSTOP)
 
 
 def _send(pid: int, number: signal.Signals) -> None:
