@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
+from colabdev.core.quoting import line_to_type
 from colabdev.core.sizes import format_size
 from colabdev.core.times import format_age, format_time
 
@@ -26,7 +28,7 @@ _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LONGEST_LINE_BYTES = 64 * 1024
 
 
-def connected(status: RuntimeStatus, ssh_command: str, *, as_json: bool) -> None:
+def connected(status: RuntimeStatus, ssh_command: Sequence[str], *, as_json: bool) -> None:
     """The runtime that `connect` brought up, and how to use it."""
     if as_json:
         document({"runtimes": [runtime_json(status)]})
@@ -36,7 +38,7 @@ def connected(status: RuntimeStatus, ssh_command: str, *, as_json: bool) -> None
     line(f"{record.name} is ready")
     rows = [
         ("shell", f"colabdev ssh {record.name}"),
-        ("or", ssh_command),
+        ("or", _to_type(*ssh_command)),
         ("work dir", record.workdir or "none: this folder is no project"),
         ("drive", record.machine.drive_dir or "not mounted"),
         ("gpu", record.machine.accelerator or "none"),
@@ -54,7 +56,7 @@ def initialized(project: NewProject, *, as_json: bool) -> None:
         document({"path": str(project.path), "template": project.template, "files": files})
         return
     line(f"{project.path.name} is ready: {', '.join(project.files)}")
-    line(f"  next: cd {shlex.quote(str(project.path))} && colabdev connect --provider local")
+    line(f"  next: {_to_type('cd', str(project.path))} && colabdev connect --provider local")
 
 
 def listing(runtimes: Listing, *, as_json: bool) -> None:
@@ -360,6 +362,10 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for row in shown:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         line("  ".join(cells).rstrip())
+
+
+def _to_type(*argv: str) -> str:
+    return line_to_type(argv, windows=sys.platform == "win32")
 
 
 def _tunnel_line(record: RuntimeRecord) -> str:

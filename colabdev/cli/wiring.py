@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from colabdev.config.places import Places
     from colabdev.config.project import Project
     from colabdev.config.settings import Settings
-    from colabdev.ports import Provider
+    from colabdev.ports import HostEntries, Provider
     from colabdev.providers.local import LocalProvider
     from colabdev.services.doctor import Doctor
     from colabdev.services.job_logs import JobLogs
@@ -76,7 +77,16 @@ class Wiring:
 
         return FileStore(self.places().state_dir)
 
-    def host_entries(self) -> SshFiles:
+    def host_entries(self) -> HostEntries:
+        from colabdev.adapters.windows import find_windows_home, is_beside_windows
+
+        if not is_beside_windows(os.environ):
+            return self.ssh_files()
+        from colabdev.adapters.windows_entries import WslHostEntries
+
+        return WslHostEntries(self.ssh_files(), cache(lambda: find_windows_home(os.environ)))
+
+    def ssh_files(self) -> SshFiles:
         from colabdev.adapters.host_entries import SshFiles
 
         return SshFiles(self.places().ssh_config)
@@ -127,12 +137,14 @@ class Wiring:
             up = self.store().load(check_runtime_name(name))
         elif provider is None:
             up = self.runtimes().last_of_project(self.project_path())
-        return plan_connect(
-            Typed(name, provider, python),
-            wishes,
-            known_providers=PROVIDERS,
-            up=up,
+        request = plan_connect(
+            Typed(name, provider, python), wishes, known_providers=PROVIDERS, up=up
         )
+        if request.provider == "local":
+            from colabdev.providers.local import check_system
+
+            check_system()
+        return request
 
     def project_path(self) -> str | None:
         """The folder of the project we stand in, if it is one."""

@@ -9,7 +9,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from colabdev.errors import UsageError
 from colabdev.models import SshAddress
@@ -17,6 +17,7 @@ from colabdev.models import SshAddress
 HEADER = "# Written by colabdev. Do not edit: it is written again by every connect and down.\n"
 
 _HOST_LINE = re.compile(r"^Host (\S+)$", re.MULTILINE)
+_DRIVE = re.compile("[A-Za-z]:/")
 _BOM = "\ufeff"
 _DIRECTIVE = re.compile(r'[ \t]*"?([A-Za-z0-9]+)"?(?:[ \t]*=|[ \t])[ \t]*(.*)')
 
@@ -42,7 +43,9 @@ def host_key_alias(name: str) -> str:
     return f"colabdev-{name}"
 
 
-def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts: Path) -> str:
+def render_stanza(
+    name: str, address: SshAddress, *, key_file: PurePath, known_hosts: PurePath
+) -> str:
     """The `Host` stanza of one runtime; overrides what a hostile `Host *` could set.
 
     Only options that OpenSSH 7.6 knew: ssh refuses a file with an unknown one, whatever the host.
@@ -150,8 +153,12 @@ class Inclusion:
         path = argument.replace("\\", "/")
         if path.startswith("~/"):
             path = posixpath.join(self.home, path[2:])
-        path = posixpath.normpath(posixpath.join(self.home, ".ssh", path))
-        return self._pattern == argument or posixpath.normpath(self.our_file) == path
+        if not _DRIVE.match(path):
+            path = posixpath.join(self.home, ".ssh", path)
+        path, ours = posixpath.normpath(path), posixpath.normpath(self.our_file)
+        if _DRIVE.match(ours):  # Windows does not tell capitals.
+            path, ours = path.casefold(), ours.casefold()
+        return self._pattern == argument or ours == path
 
 
 def has_include(text: str, inclusion: Inclusion) -> bool:
@@ -279,7 +286,8 @@ def check_expressible(directory: Path) -> None:
         )
 
 
-def _quoted_path(path: Path) -> str:
-    """A path as an ssh_config argument: quoted, with `%` and quotes escaped."""
-    text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+def _quoted_path(path: PurePath) -> str:
+    """A path as an ssh_config argument: quoted, with `%` and quotes escaped, and with the slashes that
+    Windows' ssh takes too."""
+    text = path.as_posix().replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'

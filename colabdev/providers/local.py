@@ -85,11 +85,7 @@ class LocalProvider:
         return "local"
 
     def start(self, request: StartRequest, progress: Progress) -> Machine:
-        if sys.platform == "win32":
-            raise ColabdevError(
-                "cannot start a local runtime: a sandbox needs Linux or macOS",
-                hint="run colabdev inside WSL, or use another provider: colabdev connect --help",
-            )
+        check_system()
         files = SandboxFiles(self._root, request.name)
         deadline = time.monotonic() + _START_TIMEOUT_S
         if files.ending.exists():
@@ -159,6 +155,15 @@ class LocalProvider:
             request_id=request.request_id,
             public_key=request.public_key,
             python=request.python or self._find_login().python,
+        )
+
+
+def check_system() -> None:
+    """Refuse a system that cannot have a sandbox, before anything is written down."""
+    if sys.platform == "win32":
+        raise ColabdevError(
+            "cannot start a local runtime: a sandbox needs Linux or macOS",
+            hint="run colabdev inside WSL, or use another provider: colabdev connect --help",
         )
 
 
