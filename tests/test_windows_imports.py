@@ -74,7 +74,7 @@ def test_local_runtime_is_refused_in_a_sentence_and_leaves_nothing(tmp_path: Pat
     assert not (tmp_path / "state" / "runtimes" / "local.json").exists()
 
 
-@pytest.mark.parametrize("command", ["status", "ps", "--help", "local kill nobody"])
+@pytest.mark.parametrize("command", ["status", "ps", "--help", "doctor", "local kill nobody"])
 def test_commands_run_without_a_runtime(tmp_path: Path, command: str) -> None:
     done = as_on_windows(tmp_path, RUN, *command.split())
     assert done.returncode == (1 if "kill" in command else 0), done.stderr

@@ -32,6 +32,7 @@ class SshFiles:
         self.private_key_file = self.directory / "id_ed25519"
         self._public_key_file = self.directory / "id_ed25519.pub"
         self._known_hosts = self.directory / "known_hosts"
+        self.main_file = main_config
         self._user_config = UserSshConfig(main_config, self.config_file)
 
     def public_key(self) -> str:
@@ -88,9 +89,23 @@ class SshFiles:
         return ["ssh", "-F", str(self.config_file), name, *arguments]
 
     def short_command(self, name: str) -> list[str]:
-        if self._user_config.takes(name, self._stanza(name), self.config_file):
+        if self.is_taken(name):
             return ["ssh", *self._user_config.ssh_options, name]
         return self.command(name, [])
+
+    def paths(self) -> Sequence[Path]:
+        """What ssh reads; `ports.EntryFiles`, as what follows."""
+        files = (self.main_file, self.config_file, self._known_hosts, self.private_key_file)
+        return (self.directory.parent, self.directory, *files)
+
+    def include_line(self) -> str:
+        return self._user_config.include_line
+
+    def is_included(self) -> bool:
+        return self._user_config.is_included()
+
+    def is_taken(self, name: str) -> bool:
+        return self._user_config.takes(name, self._stanza(name), self.config_file)
 
     def _make_key(self) -> None:
         key = Ed25519PrivateKey.generate()

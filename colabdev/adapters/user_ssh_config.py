@@ -37,6 +37,17 @@ class UserSshConfig:
         plain = main_file.name == "config" and _same(main_file.parent, home / ".ssh")
         self.ssh_options: Sequence[str] = () if plain else ("-F", str(main_file))
 
+    @property
+    def include_line(self) -> str:
+        """What belongs at the main file's top."""
+        return self._inclusion.line
+
+    def is_included(self) -> bool:
+        """The main file includes ours in front of everything else."""
+        if not self._main_file.exists():
+            return False
+        return ssh_config.has_include(_decoded(self._main_file.read_bytes()), self._inclusion)
+
     def include(self) -> str:
         """Make the main file include ours. Returns "", or what keeps us from it and what the user can
         do about it: somebody else may own that file, and everything works without, too.

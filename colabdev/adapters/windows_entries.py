@@ -26,8 +26,9 @@ _LOCK_TIMEOUT_S = 10.0
 class WindowsEntries:
     """Our files below a Windows profile. Every call may raise OSError: the disk is not ours."""
 
-    def __init__(self, home: WindowsHome) -> None:
+    def __init__(self, home: WindowsHome, private_key_file: Path) -> None:
         self._home = home
+        self._private_key_file = private_key_file
         self.main_file = home.here / ".ssh" / "config"
         self._directory = home.here / ".ssh" / "colabdev"
         self._config = self._directory / "config"
@@ -36,11 +37,12 @@ class WindowsEntries:
             self._named(self._config).as_posix(), home.there.as_posix()
         )
 
-    def write(self, record: RuntimeRecord, private_key: bytes) -> None:
+    def write(self, record: RuntimeRecord) -> None:
         """Make Windows' ssh reach the runtime, which must have a machine."""
         assert record.machine is not None, "written when the runtime has an address"
         self._directory.mkdir(parents=True, exist_ok=True)
-        key_file = self._directory / _key_name(private_key)
+        private_key = self._private_key_file.read_bytes()
+        key_file = self._key_file(private_key)
         if not key_file.exists() or key_file.read_bytes() != private_key:
             write_atomic(key_file, private_key)
         host_key = record.machine.ssh.host_key
@@ -70,21 +72,25 @@ class WindowsEntries:
         line = ssh_config.host_line(_text(self.main_file), name)
         return "" if line is None else f"{self.main_file} line {line}"
 
-    def complaints(self, records: Sequence[RuntimeRecord], private_key: bytes) -> Sequence[str]:
-        """What is not as it should be, for these runtimes and no other."""
+    def complaints(self, records: Sequence[RuntimeRecord]) -> Sequence[str]:
+        """`ports.WindowsSide`."""
         found = []
-        if not ssh_config.has_include(_text(self.main_file), self._inclusion):
+        if records and not ssh_config.has_include(_text(self.main_file), self._inclusion):
             found.append(f"its first line is not {self._inclusion.line!r}")
         ours = _text(self._config)
-        key_file = self._directory / _key_name(private_key)
-        found += [
-            f"{record.name} is missing or not as it is now"
-            for record in records
-            if ssh_config.stanza_of(ours, record.name) != self._stanza(record, key_file)
-        ]
-        if records and (not key_file.exists() or key_file.read_bytes() != private_key):
-            found.append("this computer's key is missing")
+        for record in records:
+            private_key = self._private_key_file.read_bytes()
+            key_file = self._key_file(private_key)
+            if ssh_config.stanza_of(ours, record.name) != self._stanza(record, key_file):
+                found.append(f"{record.name} is missing, or not as it is now")
+            elif not key_file.exists() or key_file.read_bytes() != private_key:
+                found.append(f"the key of {record.name} is missing")
         return found
+
+    def _key_file(self, private_key: bytes) -> Path:
+        """A native colabdev and other WSLs keep their keys in the same folder."""
+        digest = hashlib.sha256(private_key).hexdigest()
+        return self._directory / f"id_ed25519-wsl-{digest[:8]}"
 
     def _stanza(self, record: RuntimeRecord, key_file: Path) -> str:
         assert record.machine is not None, "only such a record has a host entry"
@@ -126,9 +132,7 @@ class WslHostEntries:
 
     def write(self, record: RuntimeRecord) -> None:
         self._linux.write(record)
-        self._on_windows(
-            lambda windows: windows.write(record, self._linux.private_key_file.read_bytes())
-        )
+        self._on_windows(lambda windows: windows.write(record))
 
     def include(self) -> str:
         obstacles = [self._linux.include(), self._on_windows(lambda windows: windows.include())]
@@ -147,18 +151,13 @@ class WslHostEntries:
     def _on_windows(self, act: Callable[[WindowsEntries], str | None]) -> str:
         """What `act` says; "" when Windows cannot be reached, and `include` says so then."""
         try:
-            windows = WindowsEntries(self._find_home())
+            windows = WindowsEntries(self._find_home(), self._linux.private_key_file)
             # Our own lock: whether locks work on Windows' drives depends on how they are mounted.
             with FileLock(self._linux.directory / ".windows.lock", timeout=_LOCK_TIMEOUT_S):
                 return act(windows) or ""
         except (ColabdevError, OSError, Timeout) as exc:
             self._obstacle = f"Windows' editors will not know this runtime: {exc}"
             return ""
-
-
-def _key_name(private_key: bytes) -> str:
-    """The key's file name. A native colabdev and other WSLs keep theirs in the same folder."""
-    return f"id_ed25519-wsl-{hashlib.sha256(private_key).hexdigest()[:8]}"
 
 
 def _text(path: Path) -> str:

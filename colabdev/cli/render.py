@@ -18,7 +18,8 @@ from colabdev.core.times import format_age, format_time
 
 if TYPE_CHECKING:
     from colabdev.models import JobRecord, RuntimeRecord, RuntimeStatus
-    from colabdev.services.doctor import Check
+    from colabdev.services.bug_report import WrittenReport
+    from colabdev.services.checks import Check
     from colabdev.services.jobs import JobListing, Start
     from colabdev.services.projects import NewProject
     from colabdev.services.runtimes import Listing, Release, Repair
@@ -223,15 +224,33 @@ def checks(results: Iterable[Check], *, as_json: bool) -> None:
     """What the doctor saw."""
     if as_json:
         rows = [
-            {"subject": check.subject, "ok": check.ok, "saw": check.saw, "advice": check.advice}
+            {
+                "subject": check.subject,
+                "ok": check.ok,
+                "level": check.level.value,
+                "saw": check.saw,
+                "advice": check.advice,
+            }
             for check in results
         ]
         document({"checks": rows})
         return
+    labels = {"ok": "ok  ", "warn": "warn", "bad": "BAD "}
     for check in results:
-        line(f"{'ok ' if check.ok else 'BAD'}  {check.subject}: {check.saw}")
-        if not check.ok and check.advice:
-            line(f"       next: {check.advice}")
+        line(f"{labels[check.level.value]}  {check.subject}: {printable(check.saw)}")
+        if check.advice:
+            line(f"        next: {printable(check.advice)}")
+
+
+def reported(report: WrittenReport, *, as_json: bool) -> None:
+    """The archive that was written for a bug report."""
+    if as_json:
+        document({"bundle": str(report.path), "files": list(report.names)})
+        return
+    line(f"{report.path} holds, without secrets and names:")
+    for name in report.names:
+        line(f"  {printable(name)}")
+    line("nothing was sent anywhere; look into it, then attach it to your report")
 
 
 def runtime_json(status: RuntimeStatus) -> dict[str, Any]:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from colabdev.config.places import Places
     from colabdev.config.project import Project
     from colabdev.config.settings import Settings
-    from colabdev.ports import HostEntries, Provider
+    from colabdev.ports import HostEntries, Provider, WindowsSide
     from colabdev.providers.local import LocalProvider
+    from colabdev.services.bug_report import BugReport
     from colabdev.services.doctor import Doctor
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.jobs import Jobs, RunRequest
@@ -258,16 +259,46 @@ class Wiring:
         return settings_schema()
 
     def doctor(self) -> Doctor:
-        from colabdev.adapters.processes import ssh_version
-        from colabdev.services.doctor import Doctor
+        from colabdev.adapters.computer import ThisComputer
+        from colabdev.adapters.windows import is_beside_windows
+        from colabdev.services.doctor import Doctor, Surroundings
+        from colabdev.services.runtime_checks import RuntimeChecks
+
+        places, store, runtimes, computer = (
+            self.places(),
+            self.store(),
+            self.runtimes(),
+            ThisComputer(),
+        )
+        here = Surroundings(
+            computer=computer,
+            entries=self.ssh_files(),
+            state_dir=places.state_dir,
+            config_dir=places.config_dir,
+            windows=self.windows_side if is_beside_windows(os.environ) else None,
+        )
+        runtime_checks = RuntimeChecks(
+            store=store,
+            runtimes=runtimes,
+            keepers=self.keepers(),
+            computer=computer,
+            log_dir=places.log_dir,
+        )
+        return Doctor(here=here, store=store, runtimes=runtimes, runtime_checks=runtime_checks)
+
+    def windows_side(self) -> WindowsSide:
+        from colabdev.adapters.windows import find_windows_home
+        from colabdev.adapters.windows_entries import WindowsEntries
+
+        return WindowsEntries(find_windows_home(os.environ), self.ssh_files().private_key_file)
+
+    def bug_report(self) -> BugReport:
+        from colabdev.adapters.report_files import ReportFiles
+        from colabdev.services.bug_report import BugReport
 
         places = self.places()
-        return Doctor(
-            runtimes=self.runtimes(),
-            state_dir=places.state_dir,
-            log_dir=places.log_dir,
-            ssh_version=ssh_version,
-        )
+        files = ReportFiles(places.state_dir, self.ssh_files())
+        return BugReport(files=files, environment=os.environ, home=_home(), store=self.store())
 
     def become(self, argv: Sequence[str]) -> int:
         """Go on as another program; returns its exit status where that is impossible."""
