@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -22,43 +21,28 @@ from pathlib import Path
 
 import colabdev
 from colabdev.adapters.files import write_atomic
-from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
-    ReleaseUnproven,
     RuntimeUnreachable,
     StateNotWritable,
     UsageError,
 )
 from colabdev.models import Machine, StartRequest
 from colabdev.ports import Progress
-from colabdev.providers.processes import (
-    carries_marker,
-    end_family,
-    find_family,
-    freeze_family,
-)
+from colabdev.providers import sandbox_end
 from colabdev.providers.sandbox import BUSY, FAILED, Options
 from colabdev.providers.sandbox_files import (
     SandboxFiles,
     SandboxRecord,
-    delete,
     guardian_environment,
-    is_lock_file,
     is_locked,
     make_folders,
-    open_lock,
     parse_sandbox,
     read_guardian_pid,
-    take_lock,
-    wipe,
 )
 
 _START_TIMEOUT_S = 20.0
 _FIND_TIMEOUT_S = 5.0
-_RELEASE_TIMEOUT_S = 10.0
-_KILL_TIMEOUT_S = 5.0
-_LOCK_TIMEOUT_S = 2.0
 _PYTHON_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 _PRINT_EXECUTABLE = "import sys; print(sys.executable)"
@@ -113,39 +97,14 @@ class LocalProvider:
         return tuple(name for name in entries if is_locked(SandboxFiles(self._root, name)))
 
     def release(self, name: str) -> None:
-        files = SandboxFiles(self._root, name)
-        if sys.platform == "win32":
-            return
-        _end_or_complain(files, _end_guardian(files), spare={os.getpid()})
-        if files.directory.is_dir():
-            _delete_directory(files)
+        if sys.platform != "win32":
+            sandbox_end.release(SandboxFiles(self._root, name))
 
     def kill(self, name: str) -> bool:
-        """End the sandbox as Colab ends a VM: without a word to anything in it, and with its disk.
-        Whether there was anything to end; `ReleaseUnproven` when something does not die.
-
-        Everything is frozen first, so that nothing can flee by forking. The guardian dies last: while
-        it stands, whatever left its parents is still its descendant, also for a second `kill` after
-        this one was killed.
-        """
         files = SandboxFiles(self._root, name)
         if sys.platform == "win32" or not files.directory.is_dir():
             return False
-        with contextlib.suppress(FileNotFoundError):  # Somebody else is deleting it.
-            files.ending.touch(mode=0o600)
-        crash_point("kill.marked")
-        guardian = _guardian(files)
-        me = os.getpid()
-        freeze_family(
-            lambda: find_family(files.marker, guardian, spare={me}), timeout_s=_KILL_TIMEOUT_S
-        )
-        crash_point("kill.frozen")
-        _end_or_complain(files, guardian, spare={me, *guardian})
-        crash_point("kill.emptied")
-        _end_or_complain(files, guardian, spare={me})
-        crash_point("kill.ended")
-        if files.directory.is_dir():
-            _delete_directory(files)
+        sandbox_end.kill(files)
         return True
 
     def _options(self, request: StartRequest) -> Options:
@@ -345,78 +304,3 @@ def _last_line(log: Path, offset: int) -> str:
         lines = file.read().decode("utf-8", "replace").split("\n")
     written = [line.strip() for line in lines if line.strip()]
     return written[-1] if written else "it did not answer in time, and said nothing"
-
-
-def _end_or_complain(files: SandboxFiles, guardian: set[int], *, spare: set[int]) -> None:
-    """Kill the sandbox's processes except those in `spare`, and those that come meanwhile."""
-    left = end_family(
-        lambda: find_family(files.marker, guardian, spare=spare), timeout_s=_KILL_TIMEOUT_S
-    )
-    if left:
-        raise ReleaseUnproven(
-            f"cannot end sandbox {files.name}: processes {sorted(left)} do not die",
-            hint=f"end them, then: colabdev down {files.name}",
-        )
-
-
-def _guardian(files: SandboxFiles) -> set[int]:
-    """The running guardian; nothing when none runs, or one that is just starting: that one is found
-    by its marker."""
-    pid = read_guardian_pid(files) if is_locked(files) else None
-    return set() if pid is None or not _is_guardian(pid, files) else {pid}
-
-
-def _end_guardian(files: SandboxFiles) -> set[int]:
-    """Ask the guardian to end its sandbox; returns it when it has not done so in time."""
-    guardian = _guardian(files)
-    if not guardian:
-        return set()
-    files.ending.touch(mode=0o600)
-    for pid in guardian:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _RELEASE_TIMEOUT_S
-    while is_locked(files) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-    return guardian if is_locked(files) and guardian == _guardian(files) else set()
-
-
-def _is_guardian(pid: int, files: SandboxFiles) -> bool:
-    """Whether `pid`, read from a lock that is held, is really its holder: between taking the lock
-    and writing itself into it a guardian stands there under its predecessor's number. Without
-    /proc there is no telling, and the lock is trusted."""
-    return carries_marker(pid, files.marker) or not os.path.isdir("/proc/self")
-
-
-def _delete_directory(files: SandboxFiles) -> None:
-    """Delete the whole directory under the lock: nobody can start a sandbox in it meanwhile."""
-    try:
-        lock = open_lock(files)
-    except FileNotFoundError:
-        # Another release was faster.
-        return
-    try:
-        deadline = time.monotonic() + _LOCK_TIMEOUT_S
-        while not take_lock(lock):
-            # Somebody may be looking whether it is held.
-            if time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-                continue
-            raise ReleaseUnproven(
-                f"cannot delete sandbox {files.name}: another process holds {files.lock}",
-                hint=f"colabdev down {files.name}",
-            )
-        if not is_lock_file(files, lock):
-            # Another release was faster, and what stands there now may be a new sandbox.
-            return
-        wipe(files)
-        for last in (files.log, files.lock):
-            delete(last)
-        files.directory.rmdir()
-    except OSError as exc:
-        raise ReleaseUnproven(
-            f"cannot delete the disk of sandbox {files.name}: {exc}",
-            hint=f"remove {files.directory} by hand, then: colabdev down {files.name}",
-        ) from exc
-    finally:
-        os.close(lock)

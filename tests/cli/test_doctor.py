@@ -34,6 +34,17 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
+@pytest.fixture
+def changed(ready: House) -> Iterator[House]:
+    """The same, whose main file and key are put back afterwards."""
+    main, key = ready.places.ssh_config, ready.ssh_files.private_key_file
+    before = main.read_bytes()
+    yield ready
+    main.write_bytes(before)
+    main.chmod(0o600)
+    key.chmod(0o600)
+
+
 def examined(
     house: House, env: Mapping[str, str] | None = None
 ) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -95,36 +106,33 @@ def test_editor_is_asked_for_remote_ssh(
     assert says in checks["editor code"]["saw"]
 
 
-def test_include_that_is_not_first_is_said_with_the_line(house: House) -> None:
-    house.connect()
-    main = house.places.ssh_config
+def test_include_that_is_not_first_is_said_with_the_line(changed: House) -> None:
+    main = changed.places.ssh_config
     main.write_text("Host *\n  User nobody\n" + main.read_text())
-    code, checks = examined(house)
+    code, checks = examined(changed)
     assert (code, checks["ssh config"]["level"]) == (0, "warn")
     assert "Include" in checks["ssh config"]["advice"]
 
 
-def test_entry_that_ssh_does_not_take_is_said(house: House) -> None:
-    house.connect()
-    main = house.places.ssh_config
+def test_entry_that_ssh_does_not_take_is_said(changed: House) -> None:
+    main = changed.places.ssh_config
     other = main.parent / "other"
     other.write_text("Host local\n  Port 1\n")
     main.write_text(f"Include {other}\n" + main.read_text())
-    _, checks = examined(house)
+    _, checks = examined(changed)
     assert checks["ssh config"]["level"] == "warn"
     assert "`ssh local` does not do" in checks["ssh config"]["saw"]
 
 
-def test_loose_permissions_are_bad(house: House) -> None:
-    house.connect()
-    key = house.ssh_files.private_key_file
+def test_loose_permissions_are_bad(changed: House) -> None:
+    key = changed.ssh_files.private_key_file
     key.chmod(0o644)
-    code, checks = examined(house)
+    code, checks = examined(changed)
     assert (code, checks["permissions"]["advice"]) == (1, f"chmod 600 {key}")
     key.chmod(0o600)
-    house.places.ssh_config.chmod(0o666)
-    code, checks = examined(house)
-    assert (code, checks["permissions"]["advice"]) == (1, f"chmod go-w {house.places.ssh_config}")
+    changed.places.ssh_config.chmod(0o666)
+    code, checks = examined(changed)
+    assert (code, checks["permissions"]["advice"]) == (1, f"chmod go-w {changed.places.ssh_config}")
 
 
 def test_unreadable_state_hides_no_other_check(house: House) -> None:
