@@ -266,3 +266,14 @@ class SyncOptions:
     """Go on where the guard would halt."""
     prefer_local: bool = False
     """What was edited on the runtime gives way to what is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Editor:
+    """An editor's command on this computer's PATH."""
+
+    command: str
+    version: str
+    """"" when it did not say."""
+    extensions: frozenset[str] | None
+    """Their ids in lower case; None when it did not say."""

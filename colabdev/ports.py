@@ -16,6 +16,7 @@ from colabdev.agent.tree import Entry
 from colabdev.models import (
     Absence,
     AgentHello,
+    Editor,
     ExitStatus,
     JobRecord,
     Machine,
@@ -85,6 +86,14 @@ class Provider(Protocol):
         otherwise. Harmless when it is gone already."""
 
 
+class MortalProvider(Provider, Protocol):
+    """A provider whose runtimes can be made to die as a VM dies."""
+
+    def kill(self, name: str) -> bool:
+        """End the runtime without a word to what runs in it, and delete its disk; whether there was
+        one. `ReleaseUnproven` when something of it does not die."""
+
+
 class RuntimeStore(Protocol):
     """The state files, one for each runtime."""
 
@@ -111,6 +120,9 @@ class RuntimeStore(Protocol):
     def replace_unreadable(self, name: str, record: RuntimeRecord | None) -> str:
         """Put `record`, or nothing, in the place of an unreadable state file; returns where the old
         file is kept."""
+
+    def leftovers(self) -> Sequence[Path]:
+        """Files that a command which was killed did not finish, and nobody writes any more."""
 
     def operation(self, name: str) -> AbstractContextManager[None]:
         """Held while one command changes what the runtime is (connect, down, repair); the next waits."""
@@ -257,3 +269,80 @@ class HostEntries(Protocol):
     def short_command(self, name: str) -> Sequence[str]:
         """The shortest argument list that does: plain `ssh ALIAS` if ssh says that our stanza is what
         it takes then."""
+
+
+class EntryFiles(Protocol):
+    """The files of our part of the OpenSSH configuration, to be looked at."""
+
+    @property
+    def main_file(self) -> Path:
+        """The user's main configuration."""
+
+    @property
+    def private_key_file(self) -> Path:
+        """This computer's key; it may not be there yet."""
+
+    def paths(self) -> Sequence[Path]:
+        """All files and directories that ssh reads, there or not."""
+
+    def include_line(self) -> str:
+        """The line that the main file needs in front of everything else."""
+
+    def is_included(self) -> bool:
+        """Whether it has that line; OSError when it cannot be read."""
+
+    def is_taken(self, name: str) -> bool:
+        """Whether ssh, reading all of the user's configuration, does what our stanza says."""
+
+
+class ReportFiles(Protocol):
+    """What a bug report is made of."""
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Name and text of each file that may go into it, secrets and all."""
+
+    def secret_lines(self) -> frozenset[str]:
+        """The lines of this computer's key, to be found wherever they got to."""
+
+    def write(self, path: Path | None, default_name: str, contents: Mapping[str, str]) -> Path:
+        """Write the archive and return where it is: `path`, or a file of that name, or that name and
+        a number, in the current directory. Nothing is overwritten."""
+
+
+class WindowsSide(Protocol):
+    """The host entries in the Windows around a WSL."""
+
+    @property
+    def main_file(self) -> Path:
+        """The configuration that Windows' ssh and editors read."""
+
+    def complaints(self, records: Sequence[RuntimeRecord]) -> Sequence[str]:
+        """What is not as it should be for these runtimes. OSError when it cannot be looked at."""
+
+
+class Computer(Protocol):
+    """This computer, as far as `doctor` looks at it. Every call may raise OSError."""
+
+    def ssh_version(self) -> str | None:
+        """What the system's ssh says of itself; None without one."""
+
+    def mode(self, path: Path) -> int | None:
+        """The permission bits; None of what is not there, or where they mean nothing (Windows)."""
+
+    def clock_ahead_s(self, directory: Path) -> float:
+        """How far the clock of the directory's file system is ahead of ours, by a file written now."""
+
+    def newest_s(self, directory: Path) -> float | None:
+        """How long ago its newest file was changed; None of an empty or missing one."""
+
+    def free_bytes(self, path: Path) -> int:
+        """The room on the disk of the path, or of its nearest existing parent."""
+
+    def listen_on_loopback(self) -> None:
+        """Open and close a port of 127.0.0.1, and reach it."""
+
+    def reach(self, host: str, port: int) -> None:
+        """Open and close a connection."""
+
+    def editors(self) -> Sequence[Editor]:
+        """The editors that have Remote-SSH, as far as they are on the PATH."""

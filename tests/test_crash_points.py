@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 CONNECT = sorted(point for point in CRASH_POINTS if point.startswith(("connect.", "state.")))
 DOWN = sorted(point for point in CRASH_POINTS if point.startswith("down."))
 RUN = sorted(point for point in CRASH_POINTS if point.startswith("run."))
+KILL = sorted(point for point in CRASH_POINTS if point.startswith("kill."))
 REPAIR = sorted(point for point in CRASH_POINTS if point.startswith("repair."))
 
 
@@ -33,7 +34,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 def test_every_crash_point_is_tried() -> None:
     behind = (*crashes.SYNC, *crashes.KEEPER, *crashes.PLACING, *crashes.STARTING)
-    assert {*CONNECT, *DOWN, *REPAIR, *RUN, *behind} == CRASH_POINTS
+    assert {*CONNECT, *DOWN, *KILL, *REPAIR, *RUN, *behind} == CRASH_POINTS
 
 
 @pytest.mark.parametrize("point", CONNECT)
@@ -69,6 +70,18 @@ def test_connect_after_down_was_killed_gives_a_new_machine(house: House, point: 
     after = house.connect()
     assert after.request_id != before.request_id
     assert [runtime["state"] for runtime in house.status()] == ["ready"]
+
+
+@pytest.mark.parametrize("point", KILL)
+def test_local_kill_killed_goes_on_when_typed_again(house: House, point: str) -> None:
+    house.connect()
+    crash(house, point, "local", "kill", "local")
+    done = house.colabdev("local", "kill", "local")
+    assert done.returncode == 0, done.stderr
+    assert [runtime["state"] for runtime in house.status()] == ["lost"]
+    assert house.provider.names() == ()
+    assert house.colabdev("down", "local").returncode == 0
+    assert_nothing_is_left(house)
 
 
 @pytest.mark.parametrize("point", REPAIR)

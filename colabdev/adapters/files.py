@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -9,6 +10,9 @@ from pathlib import Path
 
 from colabdev.crash_points import crash_point
 from colabdev.errors import StateNotWritable
+
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
+"""What a file system says that has no such thing for directories, as WSL's view of Windows' drives."""
 
 
 def write_atomic(
@@ -76,5 +80,8 @@ def _sync_directory(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as exc:
+        if exc.errno not in _CANNOT_SYNC:
+            raise
     finally:
         os.close(handle)

@@ -27,11 +27,12 @@ class SshFiles:
     """`ports.HostEntries` in a directory of our own beside the user's main configuration."""
 
     def __init__(self, main_config: Path) -> None:
-        self._directory = main_config.parent / "colabdev"
-        self.config_file = self._directory / "config"
-        self.private_key_file = self._directory / "id_ed25519"
-        self._public_key_file = self._directory / "id_ed25519.pub"
-        self._known_hosts = self._directory / "known_hosts"
+        self.directory = main_config.parent / "colabdev"
+        self.config_file = self.directory / "config"
+        self.private_key_file = self.directory / "id_ed25519"
+        self._public_key_file = self.directory / "id_ed25519.pub"
+        self._known_hosts = self.directory / "known_hosts"
+        self.main_file = main_config
         self.user_config = UserSshConfig(main_config, self.config_file)
 
     def public_key(self) -> str:
@@ -72,7 +73,7 @@ class SshFiles:
                 self._edit(path, change)
 
     def taken_by(self, name: str) -> str:
-        ssh_config.check_expressible(self._directory)
+        ssh_config.check_expressible(self.directory)
         # With a stanza of ours the name is ours; a Host of the user's then adds options to it.
         if self._stanza(name):
             return ""
@@ -83,7 +84,7 @@ class SshFiles:
             return self.user_config.include()
 
     def remove(self, name: str) -> None:
-        if not self._directory.exists():
+        if not self.directory.exists():
             return
         with self._locked():
             self._edit(self.config_file, lambda text: ssh_config.drop_stanza(text, name))
@@ -93,9 +94,23 @@ class SshFiles:
         return ["ssh", "-F", str(self.config_file), name, *arguments]
 
     def short_command(self, name: str) -> list[str]:
-        if self.user_config.takes(name, self._stanza(name), self.config_file):
+        if self.is_taken(name):
             return ["ssh", *self.user_config.ssh_options, name]
         return self.command(name, [])
+
+    def paths(self) -> Sequence[Path]:
+        """What ssh reads; `ports.EntryFiles`, as what follows."""
+        files = (self.main_file, self.config_file, self._known_hosts, self.private_key_file)
+        return (self.directory.parent, self.directory, *files)
+
+    def include_line(self) -> str:
+        return self.user_config.include_line
+
+    def is_included(self) -> bool:
+        return self.user_config.is_included()
+
+    def is_taken(self, name: str) -> bool:
+        return self.user_config.takes(name, self._stanza(name), self.config_file)
 
     def _make_key(self) -> None:
         key = Ed25519PrivateKey.generate()
@@ -136,14 +151,14 @@ class SshFiles:
             write_atomic(path, content)
         except OSError as exc:
             raise not_writable(
-                self._directory, exc, what=_WHAT, variable=SSH_CONFIG_VARIABLE
+                self.directory, exc, what=_WHAT, variable=SSH_CONFIG_VARIABLE
             ) from exc
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        for directory in (self._directory.parent, self._directory):  # ~/.ssh may be new, too.
+        for directory in (self.directory.parent, self.directory):  # ~/.ssh may be new, too.
             make_private_directory(directory, what=_WHAT, variable=SSH_CONFIG_VARIABLE)
-        lock = FileLock(self._directory / ".lock", mode=0o600)
+        lock = FileLock(self.directory / ".lock", mode=0o600)
         try:
             lock.acquire(timeout=_LOCK_TIMEOUT_S)
         except Timeout as exc:
@@ -154,7 +169,7 @@ class SshFiles:
             ) from exc
         except OSError as exc:
             raise not_writable(
-                self._directory, exc, what=_WHAT, variable=SSH_CONFIG_VARIABLE
+                self.directory, exc, what=_WHAT, variable=SSH_CONFIG_VARIABLE
             ) from exc
         try:
             yield

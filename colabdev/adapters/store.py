@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from colabdev.models import RuntimeRecord
 STATE_VARIABLE = "COLABDEV_STATE_DIR"
 
 _WRITE_LOCK_TIMEOUT_S = 30.0
+_STAGING_S = 60.0
+"""No write takes as long."""
 _OPERATION_LOCK_TIMEOUT_S = 300.0
 
 
@@ -117,6 +120,11 @@ class FileStore:
             except OSError as exc:
                 raise self._not_writable(exc) from exc
             return str(aside)
+
+    def leftovers(self) -> list[Path]:
+        staged = self._records.glob(".*.json.*") if self._records.is_dir() else ()
+        now = time.time()
+        return sorted(path for path in staged if now - path.stat().st_mtime > _STAGING_S)
 
     @contextmanager
     def operation(self, name: str) -> Iterator[None]:

@@ -19,15 +19,34 @@ _BACKUP = "before-colabdev"
 
 
 class UserSshConfig:
-    """A main file that includes ours, or is to. `home` is where ssh looks for `.ssh`."""
+    """A main file that includes ours, or is to. `home` is where ssh looks for `.ssh`; `inclusion` has
+    the names under which ssh knows them, when they are not those known here."""
 
-    def __init__(self, main_file: Path, our_file: Path, *, home: Path | None = None) -> None:
+    def __init__(
+        self,
+        main_file: Path,
+        our_file: Path,
+        *,
+        home: Path | None = None,
+        inclusion: ssh_config.Inclusion | None = None,
+    ) -> None:
         self._main_file = main_file
         home = home or ssh_home()
-        self._inclusion = ssh_config.Inclusion(str(our_file), str(home))
+        self._inclusion = inclusion or ssh_config.Inclusion(our_file.as_posix(), home.as_posix())
         # Plain ssh reads no other file than this one, whatever HOME says.
         plain = main_file.name == "config" and _same(main_file.parent, home / ".ssh")
         self.ssh_options: Sequence[str] = () if plain else ("-F", str(main_file))
+
+    @property
+    def include_line(self) -> str:
+        """What belongs at the main file's top."""
+        return self._inclusion.line
+
+    def is_included(self) -> bool:
+        """The main file includes ours in front of everything else."""
+        if not self._main_file.exists():
+            return False
+        return ssh_config.has_include(_decoded(self._main_file.read_bytes()), self._inclusion)
 
     def include(self) -> str:
         """Make the main file include ours. Returns "", or what keeps us from it and what the user can

@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import jobs, probe, sync, wire, workdir
+from . import checkup, jobs, probe, sync, wire, workdir
 from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -36,7 +36,14 @@ def answer_probe(arguments: Dict[str, Any], body: bytes) -> Answer:
     return probe.facts(), b""
 
 
+def answer_checkup(arguments: Dict[str, Any], body: bytes) -> Answer:
+    """How this machine stands."""
+    places = dict(arguments.get("places") or {})
+    return checkup.look({str(name): str(path) for name, path in places.items()}), b""
+
+
 HANDLERS: Dict[str, Handler] = {
+    "checkup": answer_checkup,
     "job.list": jobs.answer_list,
     "job.status": jobs.answer_status,
     "job.stop": jobs.answer_stop,

@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from colabdev.cli import boundary, doctor, jobs, output, projects, runtimes, settings, shell, sync
+from colabdev.cli import (
+    boundary,
+    doctor,
+    jobs,
+    local,
+    output,
+    projects,
+    runtimes,
+    settings,
+    shell,
+    sync,
+)
 from colabdev.cli.wiring import Wiring, log_to_stderr
 from colabdev.errors import EXIT_CODE_MEANINGS
 from colabdev.version import VERSION
@@ -39,6 +50,10 @@ def build_app() -> typer.Typer:
     app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
     app.command()(runtimes.down)
     app.command()(doctor.doctor)
+    rehearsals = typer.Typer(help="Runtimes on this computer.", no_args_is_help=True)
+    rehearsals.command()(local.kill)
+    rehearsals.callback()(lambda: None)
+    app.add_typer(rehearsals, name="local")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
     config.command()(settings.schema)
     config.callback()(lambda: None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from colabdev.cli import render
 from colabdev.cli.runtimes import JsonOption, complete_name
-from colabdev.errors import ExitCode
+from colabdev.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 def doctor(
     ctx: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="With --bundle: the archive. Default: colabdev-bug-report-<date>.zip here.",
+            show_default=False,
+        ),
+    ] = None,
     repair: Annotated[
         str | None,
         typer.Option(
@@ -24,16 +32,34 @@ def doctor(
             autocompletion=complete_name,
         ),
     ] = None,
+    bundle: Annotated[
+        bool,
+        typer.Option("--bundle", help="Write what was seen, without secrets, for a bug report."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Look at everything colabdev needs here, and say what to type.
+    """Look at everything colabdev needs, here and on each runtime, and say what to type.
 
     Example: colabdev doctor --repair local
     """
     wiring: Wiring = ctx.obj
+    _check_words(file, repair, bundle)
     if repair is not None:
         render.repaired(repair, wiring.runtimes().repair(repair), as_json=as_json)
         return ExitCode.OK
-    results = wiring.doctor().examine()
-    render.checks(results, as_json=as_json)
-    return ExitCode.OK if all(check.ok for check in results) else ExitCode.FAILED
+    checks = wiring.doctor().examine()
+    if bundle:
+        path = wiring.absolute(file) if file is not None else None
+        render.reported(wiring.bug_report().write(path, checks), as_json=as_json)
+        return ExitCode.OK
+    render.checks(checks, as_json=as_json)
+    return ExitCode.OK if all(check.ok for check in checks) else ExitCode.FAILED
+
+
+def _check_words(file: Path | None, repair: str | None, bundle: bool) -> None:
+    if file is not None and not bundle:
+        raise UsageError(
+            f"only --bundle takes a file ({file})", hint=f"colabdev doctor --bundle {file}"
+        )
+    if repair is not None and bundle:
+        raise UsageError("--repair and --bundle are two commands", hint="type one after the other")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
+from colabdev.core.quoting import line_to_type
 from colabdev.core.sizes import format_size
 from colabdev.core.times import format_age, format_time
 
 if TYPE_CHECKING:
     from colabdev.models import JobRecord, RuntimeRecord, RuntimeStatus
-    from colabdev.services.doctor import Check
+    from colabdev.services.bug_report import WrittenReport
+    from colabdev.services.checks import Check
     from colabdev.services.jobs import JobListing, Start
     from colabdev.services.projects import NewProject
     from colabdev.services.runtimes import Listing, Release, Repair
@@ -26,7 +29,7 @@ _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LONGEST_LINE_BYTES = 64 * 1024
 
 
-def connected(status: RuntimeStatus, ssh_command: str, *, as_json: bool) -> None:
+def connected(status: RuntimeStatus, ssh_command: Sequence[str], *, as_json: bool) -> None:
     """The runtime that `connect` brought up, and how to use it."""
     if as_json:
         document({"runtimes": [runtime_json(status)]})
@@ -36,7 +39,7 @@ def connected(status: RuntimeStatus, ssh_command: str, *, as_json: bool) -> None
     line(f"{record.name} is ready")
     rows = [
         ("shell", f"colabdev ssh {record.name}"),
-        ("or", ssh_command),
+        ("or", _to_type(*ssh_command)),
         ("work dir", record.workdir or "none: this folder is no project"),
         ("drive", record.machine.drive_dir or "not mounted"),
         ("gpu", record.machine.accelerator or "none"),
@@ -54,7 +57,7 @@ def initialized(project: NewProject, *, as_json: bool) -> None:
         document({"path": str(project.path), "template": project.template, "files": files})
         return
     line(f"{project.path.name} is ready: {', '.join(project.files)}")
-    line(f"  next: cd {shlex.quote(str(project.path))} && colabdev connect --provider local")
+    line(f"  next: {_to_type('cd', str(project.path))} && colabdev connect --provider local")
 
 
 def listing(runtimes: Listing, *, as_json: bool) -> None:
@@ -101,6 +104,17 @@ def released(releases: Sequence[Release], *, as_json: bool) -> None:
             error(release.error, as_json=False)
     if not releases:
         line("no runtime is up; nothing to release")
+
+
+def killed(name: str, was_alive: bool, *, as_json: bool) -> None:
+    """The local runtime that was let die."""
+    if as_json:
+        document({"name": name, "killed": was_alive})
+        return
+    line(
+        f"{name} is dead; its disk is gone, Drive stays" if was_alive else f"{name} is dead already"
+    )
+    line(f"  next: colabdev connect {name} starts a new one; colabdev down {name} forgets it")
 
 
 def would_release(releases: Sequence[Release], *, as_json: bool) -> None:
@@ -223,15 +237,33 @@ def checks(results: Iterable[Check], *, as_json: bool) -> None:
     """What the doctor saw."""
     if as_json:
         rows = [
-            {"subject": check.subject, "ok": check.ok, "saw": check.saw, "advice": check.advice}
+            {
+                "subject": check.subject,
+                "ok": check.ok,
+                "level": check.level.value,
+                "saw": check.saw,
+                "advice": check.advice,
+            }
             for check in results
         ]
         document({"checks": rows})
         return
+    labels = {"ok": "ok  ", "warn": "warn", "bad": "BAD "}
     for check in results:
-        line(f"{'ok ' if check.ok else 'BAD'}  {check.subject}: {check.saw}")
-        if not check.ok and check.advice:
-            line(f"       next: {check.advice}")
+        line(f"{labels[check.level.value]}  {check.subject}: {printable(check.saw)}")
+        if check.advice:
+            line(f"        next: {printable(check.advice)}")
+
+
+def reported(report: WrittenReport, *, as_json: bool) -> None:
+    """The archive that was written for a bug report."""
+    if as_json:
+        document({"bundle": str(report.path), "files": list(report.names)})
+        return
+    line(f"{report.path} holds, without secrets and names:")
+    for name in report.names:
+        line(f"  {printable(name)}")
+    line("nothing was sent anywhere; look into it, then attach it to your report")
 
 
 def runtime_json(status: RuntimeStatus) -> dict[str, Any]:
@@ -362,6 +394,10 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for row in shown:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         line("  ".join(cells).rstrip())
+
+
+def _to_type(*argv: str) -> str:
+    return line_to_type(argv, windows=sys.platform == "win32")
 
 
 def _tunnel_line(record: RuntimeRecord) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +61,7 @@ def connect(
     wiring: Wiring = ctx.obj
     request = wiring.connect_request(name, provider, python, host)
     status = wiring.runtimes().connect(request, output.progress)
-    ssh_command = shlex.join(wiring.host_entries().short_command(request.name))
+    ssh_command = wiring.host_entries().short_command(request.name)
     render.connected(status, ssh_command, as_json=as_json)
     return ExitCode.OK
 

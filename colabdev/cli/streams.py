@@ -38,7 +38,7 @@ def write(pieces: Iterable[bytes]) -> None:
 def noticing_readers() -> Iterator[None]:
     """Inside, ReaderGone is raised as soon as the reader of our stdout goes, also while nothing is
     written; where the system cannot tell (Windows), with the next write."""
-    if not hasattr(signal, "pthread_kill") or not hasattr(select, "poll"):
+    if sys.platform == "win32" or not hasattr(select, "poll"):
         yield
         return
     before = signal.signal(signal.SIGUSR1, _raise_reader_gone)
@@ -60,6 +60,8 @@ def noticing_readers() -> Iterator[None]:
 
 
 def _watch(stdout: int, finished: int, main: int) -> None:
+    if sys.platform == "win32":
+        return  # Said for the type checker; nobody watches there.
     poll = select.poll()
     poll.register(stdout, 0)  # An error is reported unasked: on a pipe, that its reader is gone.
     poll.register(finished, 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from colabdev.config.project import Project
     from colabdev.config.settings import Settings
     from colabdev.models import SshAddress
-    from colabdev.ports import Provider
+    from colabdev.ports import HostEntries, Provider, WindowsSide
+    from colabdev.providers.local import LocalProvider
+    from colabdev.services.bug_report import BugReport
     from colabdev.services.doctor import Doctor
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.jobs import Jobs, RunRequest
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.projects import Projects
+    from colabdev.services.rehearsal import Rehearsal
     from colabdev.services.runtimes import Runtimes
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
 
@@ -76,7 +80,16 @@ class Wiring:
 
         return FileStore(self.places().state_dir)
 
-    def host_entries(self) -> SshFiles:
+    def host_entries(self) -> HostEntries:
+        from colabdev.adapters.windows import find_windows_home, is_beside_windows
+
+        if not is_beside_windows(os.environ):
+            return self.ssh_files()
+        from colabdev.adapters.windows_entries import WslHostEntries
+
+        return WslHostEntries(self.ssh_files(), cache(lambda: find_windows_home(os.environ)))
+
+    def ssh_files(self) -> SshFiles:
         from colabdev.adapters.host_entries import SshFiles
 
         return SshFiles(self.places().ssh_config)
@@ -84,14 +97,12 @@ class Wiring:
     def provider(self, name: str) -> Provider:
         """The provider of that name, if this version has it."""
         if name == "local":
-            from colabdev.providers.local import LocalProvider, find_login
-
-            return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
+            return self.local_provider()
         if name == "ssh":
             from colabdev.adapters.own_hosts import OwnHosts
             from colabdev.providers.ssh import SshProvider
 
-            own_hosts = OwnHosts(self.host_entries().user_config)
+            own_hosts = OwnHosts(self.ssh_files().user_config)
             return SshProvider(self.places().hosts_dir, own_hosts, self._connect_ssh)
         if name == "colab":
             raise AuthNeeded(_WAYS_IN, hint="colabdev connect --provider local")
@@ -100,10 +111,20 @@ class Wiring:
             hint="colabdev connect --provider local",
         )
 
+    def local_provider(self) -> LocalProvider:
+        from colabdev.providers.local import LocalProvider, find_login
+
+        return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
+
     def _connect_ssh(self, address: SshAddress, trusted: Sequence[str]) -> SshConnection:
         from colabdev.adapters.ssh import SshConnection
 
-        return SshConnection(address, self.host_entries().private_key_file, trusted=trusted)
+        return SshConnection(address, self.ssh_files().private_key_file, trusted=trusted)
+
+    def rehearsal(self) -> Rehearsal:
+        from colabdev.services.rehearsal import Rehearsal
+
+        return Rehearsal(store=self.store(), provider=self.local_provider())
 
     def connect_request(
         self, name: str | None, provider: str | None, python: str | None, host: str | None
@@ -133,12 +154,14 @@ class Wiring:
             up = self.runtimes().last_of_project(self.project_path())
         elif provider in PROVIDERS:
             up = self.store().load(provider)
-        return plan_connect(
-            Typed(name, provider, python, host),
-            wishes,
-            known_providers=PROVIDERS,
-            up=up,
+        request = plan_connect(
+            Typed(name, provider, python, host), wishes, known_providers=PROVIDERS, up=up
         )
+        if request.provider == "local":
+            from colabdev.providers.local import check_system
+
+            check_system()
+        return request
 
     def project_path(self) -> str | None:
         """The folder of the project we stand in, if it is one."""
@@ -262,16 +285,46 @@ class Wiring:
         return settings_schema()
 
     def doctor(self) -> Doctor:
-        from colabdev.adapters.processes import ssh_version
-        from colabdev.services.doctor import Doctor
+        from colabdev.adapters.computer import ThisComputer
+        from colabdev.adapters.windows import is_beside_windows
+        from colabdev.services.doctor import Doctor, Surroundings
+        from colabdev.services.runtime_checks import RuntimeChecks
+
+        places, store, runtimes, computer = (
+            self.places(),
+            self.store(),
+            self.runtimes(),
+            ThisComputer(),
+        )
+        here = Surroundings(
+            computer=computer,
+            entries=self.ssh_files(),
+            state_dir=places.state_dir,
+            config_dir=places.config_dir,
+            windows=self.windows_side if is_beside_windows(os.environ) else None,
+        )
+        runtime_checks = RuntimeChecks(
+            store=store,
+            runtimes=runtimes,
+            keepers=self.keepers(),
+            computer=computer,
+            log_dir=places.log_dir,
+        )
+        return Doctor(here=here, store=store, runtimes=runtimes, runtime_checks=runtime_checks)
+
+    def windows_side(self) -> WindowsSide:
+        from colabdev.adapters.windows import find_windows_home
+        from colabdev.adapters.windows_entries import WindowsEntries
+
+        return WindowsEntries(find_windows_home(os.environ), self.ssh_files().private_key_file)
+
+    def bug_report(self) -> BugReport:
+        from colabdev.adapters.report_files import ReportFiles
+        from colabdev.services.bug_report import BugReport
 
         places = self.places()
-        return Doctor(
-            runtimes=self.runtimes(),
-            state_dir=places.state_dir,
-            log_dir=places.log_dir,
-            ssh_version=ssh_version,
-        )
+        files = ReportFiles(places.state_dir, self.ssh_files())
+        return BugReport(files=files, environment=os.environ, home=_home(), store=self.store())
 
     def become(self, argv: Sequence[str]) -> int:
         """Go on as another program; returns its exit status where that is impossible."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from colabdev.core.windows import is_reserved_name
 from colabdev.errors import UsageError
 
 _RUNTIME_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]")
@@ -13,8 +14,9 @@ _ANOTHER_NAME = 'set another one in colabdev.toml: [project] name = "my-project"
 
 
 def is_runtime_name(name: str) -> bool:
-    """Whether a runtime may have that name: it is an SSH alias in every tool that reads one."""
-    return _RUNTIME_NAME.fullmatch(name) is not None
+    """Whether a runtime may have that name: it is an SSH alias in every tool that reads one,
+    and a file."""
+    return _RUNTIME_NAME.fullmatch(name) is not None and not is_reserved_name(name)
 
 
 def check_runtime_name(name: str) -> str:
@@ -22,7 +24,8 @@ def check_runtime_name(name: str) -> str:
     if not is_runtime_name(name):
         raise UsageError(
             f"cannot use {name!r} as a runtime's name: it becomes an SSH alias, so only lower-case "
-            "letters, digits and dashes, at most 32, from a letter to a letter or digit",
+            "letters, digits and dashes, at most 32, from a letter to a letter or digit, and none of "
+            "Windows' devices (con, nul, …)",
             hint="colabdev connect my-gpu",
         )
     return name

@@ -1,10 +1,12 @@
-"""Argument lists as one line for a POSIX shell, exact for every byte but NUL."""
+"""Argument lists as one line: for a POSIX shell, exact for every byte but NUL, and to be typed."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Sequence
+
+from colabdev.core.windows import quote_for_windows
 
 _LONE_SURROGATES = re.compile("([\udc80-\udcff]+)")
 _RESERVED_WORD = re.compile(
@@ -23,6 +25,11 @@ def quote_command(argv: Sequence[str]) -> str:
     if argv and ("=" in argv[0] or _RESERVED_WORD.fullmatch(argv[0])):
         return "''" + line
     return line
+
+
+def line_to_type(argv: Sequence[str], *, windows: bool) -> str:
+    """`argv` for the user to type into a shell of this computer."""
+    return quote_for_windows(argv) if windows else shlex.join(argv)
 
 
 def _quote(argument: str) -> str:

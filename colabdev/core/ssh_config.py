@@ -9,7 +9,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from colabdev.errors import UsageError
 from colabdev.models import SshAddress, UserLogin
@@ -17,6 +17,7 @@ from colabdev.models import SshAddress, UserLogin
 HEADER = "# Written by colabdev. Do not edit: it is written again by every connect and down.\n"
 
 _HOST_LINE = re.compile(r"^Host (\S+)$", re.MULTILINE)
+_DRIVE = re.compile("[A-Za-z]:/")
 _BOM = "\ufeff"
 _DIRECTIVE = re.compile(r'[ \t]*"?([A-Za-z0-9]+)"?(?:[ \t]*=|[ \t])[ \t]*(.*)')
 
@@ -48,7 +49,9 @@ def host_key_alias(name: str) -> str:
     return f"colabdev-{name}"
 
 
-def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts: Path) -> str:
+def render_stanza(
+    name: str, address: SshAddress, *, key_file: PurePath, known_hosts: PurePath
+) -> str:
     """The `Host` stanza of one runtime; overrides what a hostile `Host *` could set.
 
     Only options that OpenSSH 7.6 knew: ssh refuses a file with an unknown one, whatever the host.
@@ -94,7 +97,7 @@ def render_stanza(name: str, address: SshAddress, *, key_file: Path, known_hosts
     return f"Host {name}\n" + "".join(f"  {line}\n" for line in lines)
 
 
-def _identity_lines(login: UserLogin | None, key_file: Path) -> list[str]:
+def _identity_lines(login: UserLogin | None, key_file: PurePath) -> list[str]:
     if login is None:
         lines = [f"IdentityFile {_quoted_path(key_file)}", "IdentitiesOnly yes"]
         return [*lines, "IdentityAgent none"]
@@ -174,8 +177,12 @@ class Inclusion:
         path = argument.replace("\\", "/")
         if path.startswith("~/"):
             path = posixpath.join(self.home, path[2:])
-        path = posixpath.normpath(posixpath.join(self.home, ".ssh", path))
-        return self._pattern == argument or posixpath.normpath(self.our_file) == path
+        if not _DRIVE.match(path):
+            path = posixpath.join(self.home, ".ssh", path)
+        path, ours = posixpath.normpath(path), posixpath.normpath(self.our_file)
+        if _DRIVE.match(ours):  # Windows does not tell capitals.
+            path, ours = path.casefold(), ours.casefold()
+        return self._pattern == argument or ours == path
 
 
 def has_include(text: str, inclusion: Inclusion) -> bool:
@@ -303,7 +310,9 @@ def check_expressible(directory: Path) -> None:
         )
 
 
-def _quoted_path(path: Path | str) -> str:
-    """A path as an ssh_config argument: quoted, with `%` and quotes escaped."""
-    text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+def _quoted_path(path: PurePath | str) -> str:
+    """A path as an ssh_config argument: quoted, with `%` and quotes escaped, and with the slashes that
+    Windows' ssh takes too."""
+    text = path if isinstance(path, str) else path.as_posix()
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{text}"'

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -24,34 +23,26 @@ import colabdev
 from colabdev.adapters.files import write_atomic
 from colabdev.errors import (
     ColabdevError,
-    ReleaseUnproven,
     RuntimeUnreachable,
     StateNotWritable,
     UsageError,
 )
 from colabdev.models import Machine, StartRequest
 from colabdev.ports import Progress
-from colabdev.providers.processes import carries_marker, end_family, find_family
+from colabdev.providers import sandbox_end
 from colabdev.providers.sandbox import BUSY, FAILED, Options
 from colabdev.providers.sandbox_files import (
     SandboxFiles,
     SandboxRecord,
-    delete,
     guardian_environment,
     is_locked,
     make_folders,
-    open_lock,
     parse_sandbox,
     read_guardian_pid,
-    take_lock,
-    wipe,
 )
 
 _START_TIMEOUT_S = 20.0
 _FIND_TIMEOUT_S = 5.0
-_RELEASE_TIMEOUT_S = 10.0
-_KILL_TIMEOUT_S = 5.0
-_LOCK_TIMEOUT_S = 2.0
 _PYTHON_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 _PRINT_EXECUTABLE = "import sys; print(sys.executable)"
@@ -78,11 +69,7 @@ class LocalProvider:
         return "local"
 
     def start(self, request: StartRequest, progress: Progress) -> Machine:
-        if sys.platform == "win32":
-            raise ColabdevError(
-                "cannot start a local runtime: a sandbox needs Linux or macOS",
-                hint="run colabdev inside WSL, or use another provider: colabdev connect --help",
-            )
+        check_system()
         files = SandboxFiles(self._root, request.name)
         deadline = time.monotonic() + _START_TIMEOUT_S
         if files.ending.exists():
@@ -110,21 +97,15 @@ class LocalProvider:
         return tuple(name for name in entries if is_locked(SandboxFiles(self._root, name)))
 
     def release(self, name: str) -> None:
+        if sys.platform != "win32":
+            sandbox_end.release(SandboxFiles(self._root, name))
+
+    def kill(self, name: str) -> bool:
         files = SandboxFiles(self._root, name)
-        if sys.platform == "win32":
-            return
-        guardian = _end_guardian(files)
-        left = end_family(
-            lambda: find_family(files.marker, guardian, spare={os.getpid()}),
-            timeout_s=_KILL_TIMEOUT_S,
-        )
-        if left:
-            raise ReleaseUnproven(
-                f"cannot end sandbox {name}: processes {sorted(left)} do not die",
-                hint=f"end them, then: colabdev down {name}",
-            )
-        if files.directory.is_dir():
-            _delete_directory(files)
+        if sys.platform == "win32" or not files.directory.is_dir():
+            return False
+        sandbox_end.kill(files)
+        return True
 
     def _options(self, request: StartRequest) -> Options:
         return Options(
@@ -133,6 +114,15 @@ class LocalProvider:
             request_id=request.request_id,
             public_key=request.public_key,
             python=request.python or self._find_login().python,
+        )
+
+
+def check_system() -> None:
+    """Refuse a system that cannot have a sandbox, before anything is written down."""
+    if sys.platform == "win32":
+        raise ColabdevError(
+            "cannot start a local runtime: a sandbox needs Linux or macOS",
+            hint="run colabdev inside WSL, or use another provider: colabdev connect --help",
         )
 
 
@@ -314,56 +304,3 @@ def _last_line(log: Path, offset: int) -> str:
         lines = file.read().decode("utf-8", "replace").split("\n")
     written = [line.strip() for line in lines if line.strip()]
     return written[-1] if written else "it did not answer in time, and said nothing"
-
-
-def _end_guardian(files: SandboxFiles) -> set[int]:
-    """Ask the guardian to end its sandbox; returns it when it has not done so in time."""
-    pid = read_guardian_pid(files) if is_locked(files) else None
-    if pid is None or not _is_guardian(pid, files):
-        # None runs, or one that is just starting: that one is found by its marker.
-        return set()
-    files.ending.touch(mode=0o600)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _RELEASE_TIMEOUT_S
-    while is_locked(files) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-    return {pid} if is_locked(files) and _is_guardian(pid, files) else set()
-
-
-def _is_guardian(pid: int, files: SandboxFiles) -> bool:
-    """Whether `pid`, read from a lock that is held, is really its holder: between taking the lock
-    and writing itself into it a guardian stands there under its predecessor's number. Without
-    /proc there is no telling, and the lock is trusted."""
-    return carries_marker(pid, files.marker) or not os.path.isdir("/proc/self")
-
-
-def _delete_directory(files: SandboxFiles) -> None:
-    """Delete the whole directory under the lock: nobody can start a sandbox in it meanwhile."""
-    try:
-        lock = open_lock(files)
-    except FileNotFoundError:
-        # Another release was faster.
-        return
-    try:
-        deadline = time.monotonic() + _LOCK_TIMEOUT_S
-        while not take_lock(lock):
-            # Somebody may be looking whether it is held.
-            if time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-                continue
-            raise ReleaseUnproven(
-                f"cannot delete sandbox {files.name}: another process holds {files.lock}",
-                hint=f"colabdev down {files.name}",
-            )
-        wipe(files)
-        for last in (files.log, files.lock):
-            delete(last)
-        files.directory.rmdir()
-    except OSError as exc:
-        raise ReleaseUnproven(
-            f"cannot delete the disk of sandbox {files.name}: {exc}",
-            hint=f"remove {files.directory} by hand, then: colabdev down {files.name}",
-        ) from exc
-    finally:
-        os.close(lock)

@@ -32,6 +32,9 @@ class Process:
 
     pid: int
     parent: int
+    group: int
+    started: str
+    """When, in the system's own words: the same id at another time is another process."""
     alive: bool
     """False of a zombie: it holds nothing any more and only waits for its parent to look."""
 
@@ -59,17 +62,20 @@ def list_processes() -> list[Process]:
         rows = (_read_process(int(entry)) for entry in os.listdir("/proc") if entry.isdecimal())
         return [row for row in rows if row is not None]
     listing = subprocess.run(
-        ["/bin/ps", "-axo", "pid=,ppid=,state="], stdout=subprocess.PIPE, check=True, timeout=10
+        ["/bin/ps", "-axo", "pid=,ppid=,pgid=,state=,lstart="],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=10,
     )
     return [_parse_ps_line(line) for line in listing.stdout.decode("ascii", "replace").splitlines()]
 
 
-def descendants(roots: Set[int], table: list[Process]) -> set[int]:
-    """Every living process below one of `roots`."""
+def descendants(roots: Set[int], table: list[Process]) -> set[Process]:
+    """Every process below one of `roots`."""
     children: dict[int, list[Process]] = {}
     for process in table:
         children.setdefault(process.parent, []).append(process)
-    found: set[int] = set()
+    found: set[Process] = set()
     seen = set(roots)
     pending = list(roots)
     while pending:
@@ -77,7 +83,7 @@ def descendants(roots: Set[int], table: list[Process]) -> set[int]:
             if child.pid not in seen:
                 seen.add(child.pid)
                 pending.append(child.pid)
-                found |= {child.pid} if child.alive else set()
+                found.add(child)
     return found
 
 
@@ -91,45 +97,79 @@ def carries_marker(pid: int, marker: str) -> bool:
     return f"{MARKER_VARIABLE}={marker}".encode("ascii") in environment
 
 
-def find_family(marker: str, roots: Set[int], *, spare: Set[int]) -> set[int]:
-    """The living processes of a sandbox, except those in `spare`: the `roots`, what carries the
+def find_family(marker: str, roots: Set[int], *, spare: Set[int]) -> set[Process]:
+    """The processes of a sandbox, zombies too, except those in `spare`: the `roots`, what carries the
     marker, and everything below either."""
     table = list_processes()
-    marked = {row.pid for row in table if carries_marker(row.pid, marker)}
-    named = {row.pid for row in table if row.alive and row.pid in marked | roots}
-    return (named | descendants(marked | roots, table)) - spare
+    marked = {row.pid for row in table if row.alive and carries_marker(row.pid, marker)}
+    named = {row for row in table if row.pid in marked | roots}
+    family = named | descendants(marked | roots, table)
+    return {process for process in family if process.pid not in spare}
+
+
+def living(processes: Set[Process]) -> set[int]:
+    """Which of them are no zombies."""
+    return {process.pid for process in processes if process.alive}
 
 
 def end_family(
-    find: Callable[[], set[int]], *, timeout_s: float, reap: Callable[[], None] = lambda: None
+    find: Callable[[], set[Process]],
+    *,
+    timeout_s: float,
+    reap: Callable[[], None] = lambda: None,
 ) -> set[int]:
-    """Kill what `find` finds until it finds nothing; returns what is left at the deadline.
+    """Kill what `find` finds until it finds nothing living; returns what is left at the deadline.
 
     Everything is stopped before anything is killed: a process that runs on while its neighbours die
     could start new ones faster than they are found.
     """
     deadline = time.monotonic() + timeout_s
     while True:
-        family = _freeze(find)
-        for pid in family:
+        frozen = freeze_family(find, timeout_s=deadline - time.monotonic())
+        dying = living(frozen)
+        for pid in dying:
             _send(pid, signal.SIGKILL)
-        while family and time.monotonic() < deadline:
+        while dying and time.monotonic() < deadline:
             reap()
-            family &= find()
-            if family:
+            dying &= living(find())
+            if dying:
                 time.sleep(_POLL_S)
-        left = find()
+        known = {_identity(process) for process in frozen}
+        # A zombie that was not there before had a parent, and may have had a child, that live.
+        left = {row.pid for row in find() if row.alive or _identity(row) not in known}
         if not left or time.monotonic() >= deadline:
             return left
 
 
-def _freeze(find: Callable[[], set[int]]) -> set[int]:
-    frozen: set[int] = set()
-    while new := find() - frozen:
-        for pid in new:
+def freeze_family(find: Callable[[], set[Process]], *, timeout_s: float) -> set[Process]:
+    """Stop what `find` finds until it finds nothing new, or time is up; returns all of it.
+
+    With each process its group is stopped, in one step for the kernel. One that forks and ends all the
+    time is gone whenever it was found, but its zombie has its group; nobody takes the zombies away
+    once the parents are stopped.
+    """
+    deadline = time.monotonic() + timeout_s
+    found: dict[tuple[int, str], Process] = {}
+    while new := [process for process in find() if _identity(process) not in found]:
+        for group in {process.group for process in new}:
+            _stop_group(group)
+        for pid in living(set(new)):
             _send(pid, signal.SIGSTOP)
-        frozen |= new
-    return frozen
+        found |= {_identity(process): process for process in new}
+        if time.monotonic() >= deadline:
+            break
+    return set(found.values())
+
+
+def _identity(process: Process) -> tuple[int, str]:
+    return process.pid, process.started
+
+
+def _stop_group(group: int) -> None:
+    # 0 is a group outside of this container, and to killpg it is our own.
+    if group > 1 and group != os.getpgrp():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGSTOP)
 
 
 def _send(pid: int, number: signal.Signals) -> None:
@@ -146,11 +186,23 @@ def _read_process(pid: int) -> Process | None:
         return None
     # The name stands in parentheses and may hold anything, a closing parenthesis too.
     fields = text[text.rindex(b")") + 2 :].split()
-    state, parent, threads = fields[0], int(fields[1]), int(fields[17])
-    # A process whose first thread has ended looks like a zombie while its other threads run on.
-    return Process(pid=pid, parent=parent, alive=state not in (b"Z", b"X") or threads > 1)
+    state, parent, group, threads = fields[0], int(fields[1]), int(fields[2]), int(fields[17])
+    return Process(
+        pid=pid,
+        parent=parent,
+        group=group,
+        started=fields[19].decode("ascii"),
+        # A process whose first thread has ended looks like a zombie while its other threads run on.
+        alive=state not in (b"Z", b"X") or threads > 1,
+    )
 
 
 def _parse_ps_line(line: str) -> Process:
-    pid, parent, state = line.split()[:3]
-    return Process(pid=int(pid), parent=int(parent), alive=not state.startswith("Z"))
+    pid, parent, group, state, started = line.split(maxsplit=4)
+    return Process(
+        pid=int(pid),
+        parent=int(parent),
+        group=int(group),
+        started=started.strip(),
+        alive=not state.startswith("Z"),
+    )

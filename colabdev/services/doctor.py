@@ -2,82 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from colabdev.models import RuntimeState
+from colabdev.errors import StateUnreadable
+from colabdev.models import RuntimeRecord
+from colabdev.ports import Computer, EntryFiles, RuntimeStore, WindowsSide
+from colabdev.services import computer_checks
+from colabdev.services.checks import Check, Look, bad, examine, warning, well
+from colabdev.services.runtime_checks import RuntimeChecks
 from colabdev.services.runtimes import Runtimes
+
+_RUNTIME_TIMEOUT_S = 45.0
+_EDITOR_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at: what was seen, and what to do when it is not well."""
+class Surroundings:
+    """Where colabdev lives on this computer."""
 
-    subject: str
-    ok: bool
-    saw: str
-    advice: str = ""
+    computer: Computer
+    entries: EntryFiles
+    state_dir: Path
+    config_dir: Path
+    windows: Callable[[], WindowsSide] | None
+    """Finds the Windows around a WSL; None when there is none."""
 
 
 class Doctor:
-    """Looks at everything colabdev needs on this computer."""
+    """Looks at everything colabdev needs, here and on each runtime."""
 
     def __init__(
         self,
         *,
+        here: Surroundings,
+        store: RuntimeStore,
         runtimes: Runtimes,
-        state_dir: Path,
-        log_dir: Path,
-        ssh_version: Callable[[], str | None],
+        runtime_checks: RuntimeChecks,
     ) -> None:
+        self._here = here
+        self._store = store
         self._runtimes = runtimes
-        self._state_dir = state_dir
-        self._log_dir = log_dir
-        self._ssh_version = ssh_version
+        self._runtime_checks = runtime_checks
 
     def examine(self) -> Sequence[Check]:
         """Every check, the good ones too."""
-        return [self._check_ssh(), *self._check_runtimes()]
-
-    def _check_ssh(self) -> Check:
-        version = self._ssh_version()
-        if version is None:
-            return Check(
-                "ssh", False, "no ssh on the PATH", "install OpenSSH's client (openssh-client)"
-            )
-        return Check("ssh", True, version)
-
-    def _check_runtimes(self) -> list[Check]:
-        listing = self._runtimes.survey()
-        broken = [Check("state", False, error.message, error.hint) for error in listing.unreadable]
-        if not broken:
-            broken = [
-                Check(
-                    "state",
-                    True,
-                    f"{len(listing.runtimes)} state files, all readable, in {self._state_dir}",
-                )
+        records, unreadable = self._records()
+        return examine(
+            [
+                *self._computer_looks(records),
+                Look("state", lambda: self._check_state(len(records), unreadable)),
+                Look("strays", self._check_strays),
+                *self._runtime_looks(records),
             ]
-        strays = [
-            Check(
+        )
+
+    def _computer_looks(self, records: Sequence[RuntimeRecord]) -> Iterator[Look]:
+        here = self._here
+        computer, entries, state_dir = here.computer, here.entries, here.state_dir
+        beside_windows = here.windows is not None
+        with_entry = [record for record in records if record.machine is not None]
+        yield Look("ssh", lambda: computer_checks.check_ssh(computer))
+        yield Look("ssh config", lambda: computer_checks.check_include(entries, with_entry))
+        yield Look("permissions", lambda: computer_checks.check_permissions(computer, entries))
+        yield Look("secrets", lambda: computer_checks.check_secrets(here.config_dir))
+        yield Look("disk", lambda: computer_checks.check_disk(computer, state_dir))
+        yield Look("ports", lambda: computer_checks.check_loopback(computer))
+        yield Look(
+            "editor",
+            lambda: computer_checks.check_editors(computer, beside_windows=beside_windows),
+            _EDITOR_TIMEOUT_S,
+        )
+        find_windows = here.windows
+        if find_windows is not None:
+            yield Look("windows", lambda: computer_checks.check_windows(find_windows, with_entry))
+        if state_dir.is_dir():
+            yield Look("clock", lambda: computer_checks.check_clock(computer, state_dir))
+
+    def _runtime_looks(self, records: Sequence[RuntimeRecord]) -> Iterator[Look]:
+        for record in records:
+            yield Look(
+                f"runtime {record.name}",
+                partial(self._runtime_checks.check_runtime, record),
+                _RUNTIME_TIMEOUT_S,
+            )
+            if record.machine is not None:
+                yield Look(f"port {record.name}", partial(self._runtime_checks.check_port, record))
+
+    def _records(self) -> tuple[list[RuntimeRecord], list[StateUnreadable]]:
+        try:
+            return self._runtimes.records()
+        except StateUnreadable as exc:
+            return [], [exc]
+
+    def _check_state(self, readable: int, unreadable: Sequence[StateUnreadable]) -> Iterator[Check]:
+        for error in unreadable:
+            yield bad("state", error.message, error.hint)
+        state_dir = self._here.state_dir
+        if not unreadable:
+            yield well("state", f"readable, all {readable} of them, in {state_dir}")
+        for path in self._store.leftovers():
+            saw = f"a command that was killed left {path}"
+            yield warning("state", saw, f"rm {shlex.quote(str(path))}")
+
+    def _check_strays(self) -> Iterator[Check]:
+        for name in self._runtimes.strays():
+            yield bad(
                 f"runtime {name}",
-                False,
                 "runs, but has no state file here",
                 f"colabdev doctor --repair {name}, or colabdev down {name}",
             )
-            for name in self._runtimes.strays()
-        ]
-        return (
-            broken
-            + strays
-            + [
-                Check(
-                    f"runtime {status.record.name}",
-                    status.state is RuntimeState.READY,
-                    status.state.value + (f": {status.detail}" if status.detail else ""),
-                    f"its keeper's log: {self._log_dir / f'keeper-{status.record.name}.log'}",
-                )
-                for status in listing.runtimes
-            ]
-        )

@@ -111,8 +111,8 @@ class Runtimes:
 
     def survey(self) -> Listing:
         """How each runtime stands now; a keeper that had ended is started again."""
-        records, unreadable = self._records()
-        return Listing(tuple(self._status(record) for record in records), tuple(unreadable))
+        records, unreadable = self.records()
+        return Listing(tuple(self.state_of(record) for record in records), tuple(unreadable))
 
     def choose(self, named: str | None, project_path: str | None) -> RuntimeRecord:
         """The runtime that a command without one of its own means; see `core.choose`."""
@@ -121,14 +121,14 @@ class Runtimes:
             record = self._store.load(check_runtime_name(named))
             if record is not None:
                 return record
-        readable, unreadable = self._records()
+        readable, unreadable = self.records()
         if unreadable and named is None:
             raise unreadable[0]
         return choose_runtime(readable, named=named, project_path=project_path)
 
     def last_of_project(self, project_path: str | None) -> RuntimeRecord | None:
         """The runtime that the project connected to last, if it is known still."""
-        return last_of_project(self._records()[0], project_path)
+        return last_of_project(self.records()[0], project_path)
 
     def shell(
         self, named: str | None, project_path: str | None, arguments: Sequence[str]
@@ -219,6 +219,8 @@ class Runtimes:
             except StateUnreadable:
                 self._check_can_ask(self._store.salvage(name).get("provider"))
                 rebuilt = self._rebuilt(name)
+                if rebuilt is None:
+                    self._host_entries.remove(name)  # No record will be there for `down` to do it.
                 return Repair(rebuilt, self._store.replace_unreadable(name, rebuilt))
             if record is not None:
                 return Repair(record, needed=False)
@@ -338,7 +340,8 @@ class Runtimes:
             )
         return record
 
-    def _status(self, record: RuntimeRecord) -> RuntimeStatus:
+    def state_of(self, record: RuntimeRecord) -> RuntimeStatus:
+        """How this runtime stands now; as in `survey`."""
         if record.phase is Phase.LOST:
             return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
         if record.phase is Phase.RELEASING:
@@ -409,7 +412,8 @@ class Runtimes:
                 )
         return None
 
-    def _records(self) -> tuple[list[RuntimeRecord], list[StateUnreadable]]:
+    def records(self) -> tuple[list[RuntimeRecord], list[StateUnreadable]]:
+        """What the state files say, and those that say nothing."""
         readable: list[RuntimeRecord] = []
         unreadable: list[StateUnreadable] = []
         for name in self._store.names():

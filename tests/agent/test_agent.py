@@ -223,6 +223,28 @@ def test_probe_says_what_the_machine_is(versioned: tuple[str, Machine], agent: A
     assert facts["disk_free_bytes"] > 0
 
 
+def test_checkup_says_how_places_are_and_changes_nothing(
+    versioned: tuple[str, Machine], agent: Agent
+) -> None:
+    home = versioned[1].home
+    before = sorted(os.listdir(home))
+    seen, _ = agent.request("checkup", {"places": {"content": str(home), "drive": "/nowhere"}})
+    assert abs(float(str(seen["time"])) - time.time()) < 60
+    places = seen["places"]
+    assert isinstance(places, dict)
+    assert set(places) == {"home", "jobs", "content", "drive"}
+    assert (places["content"]["exists"], places["content"]["writable"]) == (True, True)
+    assert places["content"]["free_bytes"] > 0
+    assert places["drive"] == {
+        "path": "/nowhere",
+        "exists": False,
+        "writable": False,
+        "free_bytes": None,
+    }
+    assert places["jobs"]["path"] == str(home / ".colabdev" / "jobs")
+    assert sorted(os.listdir(home)) == before
+
+
 @pytest.mark.parametrize("name", ["plain", "with space", "schön\n'$x", "\udcff\udcfe"], ids=ascii)
 def test_prepare_makes_the_work_dir_and_may_be_repeated(
     versioned: tuple[str, Machine], agent: Agent, name: str

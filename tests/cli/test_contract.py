@@ -69,6 +69,7 @@ COMMANDS = [
     "doctor",
     "down",
     "init",
+    "local kill",
     "logs",
     "ps",
     "run",

@@ -19,9 +19,9 @@ import pytest
 
 from colabdev.errors import ColabdevError, ReleaseUnproven, RuntimeUnreachable
 from colabdev.models import Machine, StartRequest
-from colabdev.providers import local
+from colabdev.providers import local, sandbox_end
 from colabdev.providers.local import LocalLogin, LocalProvider, find_login
-from colabdev.providers.processes import find_family, list_processes
+from colabdev.providers.processes import find_family, list_processes, living
 from colabdev.providers.sandbox_files import (
     SandboxFiles,
     SandboxRecord,
@@ -76,7 +76,7 @@ class Place:
         return parse_sandbox(self.files(name).record.read_bytes())
 
     def family(self, name: str = "box") -> set[int]:
-        return find_family(self.files(name).marker, set(), spare=set())
+        return living(find_family(self.files(name).marker, set(), spare=set()))
 
     def start_daemon(self, machine: Machine, *, environment: str = "") -> int:
         """A process that has left its parents; `environment` is what to start it through."""
@@ -313,7 +313,7 @@ def test_stopped_guardian_is_ended_from_outside(
 ) -> None:
     daemon = place.start_daemon(place.start(), environment=WITHOUT_MARKER)
     os.kill(place.record().guardian_pid, signal.SIGSTOP)
-    monkeypatch.setattr(local, "_RELEASE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(sandbox_end, "_RELEASE_TIMEOUT_S", 0.3)
     place.provider.release("box")
     assert not alive(daemon)
     assert not place.files().directory.exists()
@@ -365,7 +365,7 @@ def test_unreadable_record_of_a_running_sandbox_is_an_error(place: Place) -> Non
 def test_release_that_cannot_be_proved_says_so(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(sandbox_end, "_LOCK_TIMEOUT_S", 0.2)
     with held_lock(place.files()), pytest.raises(ReleaseUnproven, match="another process holds"):
         place.provider.release("box")
 

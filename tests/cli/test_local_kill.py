@@ -1,0 +1,65 @@
+"""`colabdev local kill`: afterwards the runtime is lost, and everything says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.house import House
+from tests.support.records import make_record
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with House(tmp_path) as house:
+        yield house
+
+
+def test_killed_runtime_is_lost_and_so_are_its_jobs(house: House) -> None:
+    house.connect()
+    (house.project / "code.py").write_text("print(1)\n")
+    started = house.colabdev("run", "--detach", "sleep", "1000")
+    assert started.returncode == 0, started.stderr
+    done = house.colabdev("local", "kill", "local", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (
+        0,
+        {"schema": 1, "name": "local", "killed": True},
+    )
+    assert [runtime["state"] for runtime in house.status()] == ["lost"]
+    [job] = json.loads(house.colabdev("ps", "--json").stdout)["jobs"]
+    assert (job["state"], job["exit_code"]) == ("lost", None)
+    assert house.colabdev("sync").returncode == 12
+    ran = house.colabdev("run", "true")
+    assert (ran.returncode, "is gone" in ran.stderr) == (125, True)
+
+
+def test_kill_again_is_harmless_and_connect_starts_a_new_machine(house: House) -> None:
+    before = house.connect()
+    house.colabdev("local", "kill", "local")
+    again = house.colabdev("local", "kill", "local")
+    assert (again.returncode, "dead already" in again.stdout) == (0, True)
+    assert house.connect().request_id != before.request_id
+    assert house.colabdev("local", "kill", "local").returncode == 0
+    assert house.colabdev("down", "local").returncode == 0
+    assert house.status() == []
+
+
+def test_runtime_that_runs_without_a_record_can_be_killed(house: House) -> None:
+    house.connect()
+    house.end_keeper()
+    house.store.delete("local")
+    assert house.colabdev("local", "kill", "local").returncode == 0
+    assert house.provider.names() == ()
+
+
+def test_what_cannot_be_killed_is_said(house: House) -> None:
+    unknown = house.colabdev("local", "kill", "nobody")
+    assert (unknown.returncode, "no runtime is called" in unknown.stderr) == (1, True)
+    house.store.save(replace(make_record("cloud", provider="colab"), keeper=None))
+    other = house.colabdev("local", "kill", "cloud")
+    assert (other.returncode, "provider 'colab'" in other.stderr) == (2, True)
+    assert house.store.names() == ["cloud"]
