@@ -6,7 +6,7 @@ Imports stand inside functions here so that `--help` and `status` load nothing t
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +139,9 @@ class Wiring:
         env: Sequence[str],
         in_place: bool,
         sync: bool,
+        window: tuple[int, int] | None,
+        stdin: str,
+        terminal: Mapping[str, str],
     ) -> RunRequest:
         from colabdev.config.scripts import Standpoint, find_program, parse_variables
         from colabdev.services.jobs import RunRequest
@@ -146,14 +149,15 @@ class Wiring:
         project = self._project()
         standpoint = Standpoint(_working_directory(), project.path if project else None, here=sync)
         program = find_program(words, standpoint, module=module, name=name)
-        variables = parse_variables(env)
+        typed = parse_variables(env)
+        variables = {**terminal, **typed}
         project_name = None
         if project is not None:
             project_name = project.path.name
             settings = _settings(project)
             if settings is not None:
                 project_name = settings.project.name or project_name
-                variables = {**settings.job.env, **variables}
+                variables = {**terminal, **settings.job.env, **typed}
         return RunRequest(
             program=program,
             runtime=self.named(runtime),
@@ -162,6 +166,8 @@ class Wiring:
             env=variables,
             in_place=in_place,
             sync=sync,
+            window=window,
+            stdin=stdin,
         )
 
     def job_store(self) -> FileJobStore:
