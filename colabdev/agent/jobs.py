@@ -99,8 +99,11 @@ def _connection(files: JobFiles) -> Optional[socket.socket]:
         connection = inlet.connect(files)
         if connection is not None:
             return connection
-        if describe(files)["state"] in jobdir.ENDED_STATES:
+        told = describe(files)
+        if told["state"] in jobdir.ENDED_STATES:
             return None
+        if not told["pty"] and told["stdin"] == jobdir.NO_INPUT:
+            raise Refusal("cannot type into {!r}: it has no terminal and no stdin".format(files.id))
         if time.monotonic() >= deadline:
             raise Refusal("cannot type into {!r}: nobody takes it there".format(files.id))
         time.sleep(_POLL_S)

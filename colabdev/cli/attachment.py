@@ -16,6 +16,9 @@ from colabdev.cli import terminal
 from colabdev.core.escapes import Escapes
 from colabdev.errors import ColabdevError, UsageError
 
+if sys.platform != "win32":
+    from colabdev.cli.raw_keyboard import interrupt_main_thread, raw_keyboard
+
 if TYPE_CHECKING:
     from colabdev.cli.streams import Screen
     from colabdev.services.job_input import JobInput
@@ -84,10 +87,10 @@ class Attachment:
             look_again = self._stack.enter_context(terminal.watching_window(self._way_in.resize))
             if redraw:
                 look_again()
-        if self._is_raw:
+        if self._is_raw and sys.platform != "win32":
             self._screen.progress("~. on a line of its own detaches, ~~ types a tilde")
             self._stack.enter_context(self._screen.raw())
-            self._stack.enter_context(terminal.raw_keyboard(look_again))
+            self._stack.enter_context(raw_keyboard(look_again))
         # Closed first of all: whoever is stuck in sending is let go.
         self._stack.callback(self._way_in.close)
         if self._types:
@@ -101,8 +104,8 @@ class Attachment:
                 passed = escapes.take(typed) if escapes else typed
                 if passed and not self._way_in.write(passed):
                     return
-                if escapes and escapes.detached:
-                    terminal.interrupt_main_thread()
+                if escapes and escapes.detached and sys.platform != "win32":
+                    interrupt_main_thread()
                     return
         except OSError as exc:
             if self._is_raw:
