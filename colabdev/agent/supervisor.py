@@ -254,8 +254,6 @@ class Supervisor:
     def _end(self, log: int, begun: float) -> None:
         """What the job leaves behind, then its status, which is the last thing written."""
         ended = time.time()
-        if self._inlet:
-            self._inlet.close()
         if self._terminal:
             self._terminal.finish()
             self._terminal.close()
@@ -278,6 +276,8 @@ class Supervisor:
             "lost_bytes": self._terminal.lost_bytes if self._terminal else 0,
         }
         self._write_status(status)
+        if self._inlet:
+            self._inlet.close()  # Whoever hears of it can see how the job ended.
 
     def _bring_back(self) -> List[str]:
         """Move home what the job wrote beside its code; what could not be moved stays, and is named."""

@@ -20,6 +20,7 @@ from colabdev.agent import inlet, jobdir, wire
 from colabdev.errors import ColabdevError
 from tests.agent.test_jobs import PYTHONS, Bench, Talk, is_running, make_bench
 from tests.support.disks import tiny_disk
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(params=sorted(PYTHONS))
@@ -242,7 +243,7 @@ def test_only_its_owner_reaches_a_job(bench: Bench) -> None:
     path = bench.jobs / str(spec["id"]) / "input"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     bench.talk().request("job.stop", id=spec["id"], grace_s=0)
-    assert not path.exists()
+    wait_until(lambda: not path.exists(), message="nobody can come any more")
 
 
 def test_job_without_a_terminal_is_told_to_nobody_and_stays_as_it_was(bench: Bench) -> None:
