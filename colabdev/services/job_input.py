@@ -111,7 +111,7 @@ class JobInput:
                 agent = None if self._closed else self._logs.reconnected(self._job)
         except ColabdevError as exc:
             if not self._closed:
-                self._problem(exc.message)
+                self._problem(f"what is typed here does not reach {self._job.id}: {exc.message}")
         finally:
             with self._changed:
                 self._agent = None

@@ -12,6 +12,7 @@ from colabdev.core.job_records import is_machine_gone, parse_job_list, told_by_r
 from colabdev.core.sizes import format_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
+    AgentUnusable,
     ColabdevError,
     ProtocolError,
     RuntimeLost,
@@ -29,6 +30,7 @@ HOME_GRACE_S = 5.0
 _RECONNECT_TIMEOUT_S = 60.0
 _FIRST_TIMEOUT_S = 10.0
 _RETRY_S = 0.5
+_AGENT_TRIES = 3
 
 
 @dataclass(slots=True)
@@ -271,12 +273,19 @@ class JobLogs:
 
     def reconnected(self, job: JobRecord) -> AgentStream | None:
         """An agent on the same machine, however long that takes; None when that is gone."""
+        unusable = 0
         while not self._is_gone(job):
             try:
                 keeper = self._keepers.ensure(job.runtime)
                 keeper.wait_ready(_RECONNECT_TIMEOUT_S)
                 agent = keeper.agent()
             except RuntimeUnreachable:
+                time.sleep(_RETRY_S)
+            except AgentUnusable:
+                # It ran there before; one that was killed as it started says nothing of the next.
+                unusable += 1
+                if unusable >= _AGENT_TRIES:
+                    raise
                 time.sleep(_RETRY_S)
             except ColabdevError:
                 if not self._is_gone(job):
