@@ -5,7 +5,7 @@
         code/<tree hash>/, code.json   the frozen code of a Python job, and what it was at the start
         lock           held by the supervisor for its whole life
         pid            supervisor and command with their start times, and the boot id
-        log            what the command wrote, raw; it appends to it itself, or its terminal is copied there
+        log            what the command wrote, raw; by itself, or copied from its terminal
         events.jsonl   what happened, each with the time and the log's size then
         reserve        room on the disk for status.json, given up when that is written
         input          the socket through which input and window sizes come, while it runs and takes any

@@ -92,9 +92,10 @@ class JobInput:
 
     def _send(self, header: Mapping[str, object], body: bytes = b"") -> None:
         """Now, if there is a connection; else, or when that breaks, the next one begins with it."""
-        if self._agent is not None:
+        agent = self._agent
+        if agent is not None:
             with suppress(RuntimeUnreachable):
-                self._agent.send(header, body)
+                agent.send(header, body)
 
     def _attend(self) -> None:
         """Hold a connection, and hear what was taken, until the job or we end."""

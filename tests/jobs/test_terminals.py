@@ -339,6 +339,52 @@ def test_job_that_reads_only_a_little_ends_with_a_writer_that_has_more(house: Ho
     assert (done.returncode, done.stdout) == (0, b"abc"), done.stderr
 
 
+def test_writer_that_is_held_back_can_be_left_at_once(house: House) -> None:
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "colabdev",
+            "run",
+            "-i",
+            "--name",
+            "deaf",
+            "sh",
+            "-c",
+            "echo on; sleep 60",
+        ],
+        cwd=house.project,
+        env=house.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        os.set_blocking(running.stdin.fileno(), False)
+        assert running.stdout.read(3) == b"on\n"
+        sent = 0
+
+        def stuffed() -> bool:
+            nonlocal sent
+            before = sent
+            try:
+                while True:
+                    sent += os.write(running.stdin.fileno(), bytes(65536))  # type: ignore[union-attr]
+            except BlockingIOError:
+                return sent == before and sent > 1_000_000
+
+        wait_until(stuffed, message="no more is taken")
+        assert sent < 8_000_000
+        running.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        assert running.wait(10) == 130
+        assert time.monotonic() - begun < 5
+        assert running.stderr is not None
+        job_id = running.stderr.read().split()[1].decode()
+    assert house.colabdev("stop", job_id, "--grace", "0").returncode == 0
+
+
 def test_loop_around_run_keeps_its_own_stdin(house: House) -> None:
     loop = (
         f"while read -r line; do echo got $line; {sys.executable} -m colabdev run sh -c 'cat; "
