@@ -31,28 +31,24 @@ class Terminal:
 
     def __init__(self, log: int, size: List[int], lost: Callable[[], None]) -> None:
         """`lost` is told when the first byte could not be kept."""
-        self.master, slave = os.openpty()
-        self._slave: Optional[int] = slave
+        self.master, self.slave = os.openpty()
         self._log = log
         self._say_lost = lost
         self.lost_bytes = 0
         self.is_open = True
         """False while nobody has the slave; a command may close it and open it again by its name."""
         os.set_blocking(self.master, False)
-        _take_utf8(slave)
+        _take_utf8(self.slave)
         self._set_size(size)
 
     def become_controlling(self) -> int:
         """In the command, which leads a session: make this its terminal; the descriptor to write to."""
-        assert self._slave is not None, "only before `hand_over`"
-        fcntl.ioctl(self._slave, termios.TIOCSCTTY, 0)
-        return self._slave
+        fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
+        return self.slave
 
     def hand_over(self) -> None:
-        """The command has it now."""
-        if self._slave is not None:
-            os.close(self._slave)
-            self._slave = None
+        """The command has it now; once."""
+        os.close(self.slave)
 
     def copy(self, limit: int = _TURN_BYTES) -> None:
         """Move what was written to the log, at most about `limit` bytes of it; never waits."""
