@@ -44,7 +44,7 @@ class AtTerminal:
         stdout: int | None = None,
     ) -> None:
         self._master, self._slave = os.openpty()
-        self.output = b""
+        self._taken = bytearray()
         self.resize(*size)
         self.modes_before = self.modes()
         slave = self._slave
@@ -74,6 +74,11 @@ class AtTerminal:
         os.close(self._slave)
         self._reader.join(5)
         os.close(self._master)
+
+    @property
+    def output(self) -> bytes:
+        """All that was written to the terminal so far."""
+        return bytes(self._taken)
 
     def type(self, keys: bytes) -> None:
         """Press the keys."""
@@ -109,7 +114,7 @@ class AtTerminal:
         # What it wrote last is on its way to us; a mark of ours comes behind it.
         os.write(self._slave, b"\0end\0")
         wait_until(lambda: b"\0end\0" in self.output, message="the last of it has come")
-        self.output = self.output.replace(b"\0end\0", b"")
+        del self._taken[self._taken.index(b"\0end\0") :]
         return status
 
     def screen(self) -> list[str]:
@@ -124,7 +129,7 @@ class AtTerminal:
                 return
             if not data:
                 return
-            self.output += data
+            self._taken += data
 
 
 def render(output: bytes, size: tuple[int, int] = (COLUMNS, ROWS)) -> list[str]:
