@@ -107,8 +107,9 @@ def run(
 ) -> int:
     """Run a program on the runtime, detached, and stream its log here.
 
-    The exit status is the job's own; 125 is ours. Ctrl-C detaches: the job runs on. From a terminal it
-    has a terminal of that size, and with -i the keyboard: Ctrl-C is the job's then, ~. detaches.
+    The exit status is the job's own; 125 is ours. Ctrl-C detaches: the job runs on.
+
+    Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
 
     Example: colabdev run train.py --epochs 10
     """
@@ -177,11 +178,7 @@ def attach(
     )
     output.progress(f"job {found.id} on {found.runtime}")
     log = jobs.attach(standing, screen.progress)
-
-    def left() -> None:
-        render.left_running(found)
-
-    stopped_by = _stream(log, left, screen, attachment, begins=True)
+    stopped_by = _stream(log, lambda: render.left_running(found), screen, attachment, begins=True)
     return _status(wiring, found.id, stopped_by, screen)
 
 
