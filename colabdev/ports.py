@@ -146,6 +146,9 @@ class AgentStream(Protocol):
         """Ask, and give each frame of the answer as it comes. The frames say which is the last; a
         reader that has enough before that closes the stream."""
 
+    def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
+        """Add a frame to a request whose answer is being streamed; from another thread, too."""
+
     def upload(
         self, kind: str, arguments: Mapping[str, object], frames: Iterable[Frame]
     ) -> tuple[Mapping[str, object], bytes]:

@@ -192,6 +192,12 @@ class KeeperAgent:
         except OSError as exc:
             raise cut_off(self._name) from exc
 
+    def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
+        try:
+            self._send(wire.encode(dict(header), body))
+        except OSError as exc:
+            raise cut_off(self._name) from exc
+
     def upload(
         self, kind: str, arguments: Mapping[str, object], frames: Iterable[wire.Frame]
     ) -> tuple[Mapping[str, object], bytes]:

@@ -17,6 +17,7 @@ from .refusal import Refusal, Stale
 Answer = Tuple[Dict[str, Any], bytes]
 Handler = Callable[[Dict[str, Any], bytes], Answer]
 Stream = Callable[[Dict[str, Any], bytes], Iterator[Answer]]
+Conversation = Callable[[Dict[str, Any], sync.Upload, Callable[[Answer], None]], None]
 
 
 def answer_ping(arguments: Dict[str, Any], body: bytes) -> Answer:
@@ -65,13 +66,22 @@ UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
 }
 """The requests that are followed by any number of frames."""
 
+CONVERSATIONS: Dict[str, Conversation] = {
+    "job.input": jobs.carry_input,
+}
+"""The requests that are followed and answered by any number of frames, until the client goes."""
 
-def answers(header: Dict[str, Any], body: bytes, upload: sync.Upload) -> Iterator[Answer]:
+
+def answers(
+    header: Dict[str, Any], body: bytes, upload: sync.Upload, send: Callable[[Answer], None]
+) -> Iterator[Answer]:
     """The answer to one request; a failure is an answer too, so that the loop goes on."""
     kind = str(header.get("request"))
     arguments = dict(header.get("arguments") or {})
     try:
-        if kind in STREAMS:
+        if kind in CONVERSATIONS:
+            CONVERSATIONS[kind](arguments, upload, send)
+        elif kind in STREAMS:
             yield from STREAMS[kind](arguments, body)
         elif kind in UPLOADS:
             yield UPLOADS[kind](arguments, upload)
@@ -109,7 +119,7 @@ def serve(requests: BinaryIO, outlet: BinaryIO) -> None:
         if frame is None:
             return
         upload = sync.Upload(requests.read)
-        for answer in answers(*frame, upload):
+        for answer in answers(*frame, upload, lambda answer: _send(outlet, *answer)):
             _send(outlet, *answer)
         if frame[0].get("request") in UPLOADS:
             upload.skip_rest()

@@ -5,9 +5,10 @@
         code/<tree hash>/, code.json   the frozen code of a Python job, and what it was at the start
         lock           held by the supervisor for its whole life
         pid            supervisor and command with their start times, and the boot id
-        log            what the command wrote, raw; the command itself appends to it
+        log            what the command wrote, raw; by itself, or copied from its terminal
         events.jsonl   what happened, each with the time and the log's size then
         reserve        room on the disk for status.json, given up when that is written
+        input          the socket through which input and window sizes come, while it runs and takes any
         stop.json      that somebody asked for the end, and the grace
         status.json    how the job ended; written last, never changed
 
@@ -41,6 +42,12 @@ PYTHON = "python"
 MODULE = "module"
 SHELL = "shell"
 COMMAND = "command"
+
+NO_INPUT = "none"
+TERMINAL = "terminal"
+PIPE = "pipe"
+STDINS = (NO_INPUT, TERMINAL, PIPE)
+"""What a job's stdin is: /dev/null, its terminal, or a pipe that we close when the input ends."""
 
 DEFAULT_GRACE_S = 10.0
 
@@ -101,6 +108,8 @@ class JobFiles:
         self.log = os.path.join(directory, "log")
         self.events = os.path.join(directory, "events.jsonl")
         self.reserve = os.path.join(directory, "reserve")
+        self.input_name = "input"
+        self.input = os.path.join(directory, self.input_name)
         self.stop = os.path.join(directory, "stop.json")
         self.status = os.path.join(directory, "status.json")
         self.complaints = os.path.join(directory, "supervisor.log")

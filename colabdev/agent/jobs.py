@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
+import threading
 import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import follow, frozen, jobdir, processes
+from . import follow, frozen, inlet, jobdir, processes, wire
 from .jobdir import JobFiles
 from .launch import launch
 from .refusal import Refusal
+from .sync import Upload
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -20,6 +23,7 @@ _START_TIMEOUT_S = 30.0
 _STOP_MARGIN_S = 10.0
 _POLL_S = 0.02
 _NEVER_STARTED_S = 60.0
+_INLET_TIMEOUT_S = 5.0
 
 
 def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
@@ -43,6 +47,66 @@ def follow_log(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
         raise Refusal("the job {!r} has no such attempt here".format(files.id))
     offset = int(arguments.get("offset", 0))
     yield from follow.frames(files, offset, describe, wait=bool(arguments.get("wait", True)))
+
+
+def carry_input(arguments: Dict[str, Any], upload: Upload, send: Callable[[Answer], None]) -> None:
+    """Join a client and its job's inlet (see there), frame by frame, until the client goes.
+
+    What the inlet says is passed on; `{"closed": true}` is the last of it, because the job has ended
+    (`ended` says whether) or because its supervisor was killed.
+    """
+    files = _existing(arguments["id"])
+    connection = _connection(files)
+    if connection is None:
+        send(({"closed": True, "ended": True}, b""))
+        return
+    with connection:
+        connection.sendall(wire.encode({"client": str(arguments["client"])}))
+        listener = threading.Thread(target=_pass_answers_on, args=(files, connection, send))
+        listener.start()
+        try:
+            while True:
+                frame = upload.next_frame()
+                with suppress(OSError):  # The listener says that the inlet has gone.
+                    connection.sendall(wire.encode(*frame))
+        except wire.Truncated:
+            return  # The client has gone.
+        finally:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            listener.join()
+
+
+def _pass_answers_on(
+    files: JobFiles, connection: socket.socket, send: Callable[[Answer], None]
+) -> None:
+    try:
+        with suppress(OSError, wire.WireError), connection.makefile("rb") as answers:
+            while True:
+                frame = wire.read_frame(answers.read)
+                if frame is None:
+                    break
+                send(frame)
+        send(({"closed": True, "ended": describe(files)["state"] in jobdir.ENDED_STATES}, b""))
+    except (OSError, jobdir.Unreadable):
+        return  # The client has gone, or will ask how the job stands and hear it.
+
+
+def _connection(files: JobFiles) -> Optional[socket.socket]:
+    """To the job's inlet; None when the job has ended. A Refusal when it has none."""
+    deadline = time.monotonic() + _INLET_TIMEOUT_S
+    while True:
+        connection = inlet.connect(files)
+        if connection is not None:
+            return connection
+        told = describe(files)
+        if told["state"] in jobdir.ENDED_STATES:
+            return None
+        if not told["pty"] and told["stdin"] == jobdir.NO_INPUT:
+            raise Refusal("cannot type into {!r}: it has no terminal and no stdin".format(files.id))
+        if time.monotonic() >= deadline:
+            raise Refusal("cannot type into {!r}: nobody takes it there".format(files.id))
+        time.sleep(_POLL_S)
 
 
 def answer_list(arguments: Dict[str, Any], body: bytes) -> Answer:
@@ -95,6 +159,8 @@ def describe(files: JobFiles) -> Dict[str, Any]:
         "started": pid["started"] if pid else None,
         "ended": None,
         "log_bytes": jobdir.size_of(files.log),
+        "pty": bool(spec.get("pty")),
+        "stdin": spec.get("stdin", jobdir.NO_INPUT),
     }
     told.update(status or {})
     return told

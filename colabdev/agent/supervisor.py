@@ -2,9 +2,9 @@
 
 `python3 -I -S <agent archive> supervise <job directory>` with the job's environment. It leaves the agent
 (two forks, a session of its own), ignores SIGHUP, and adopts what its descendants leave behind. The
-command leads a session and a group of its own and writes to `log` itself. The command is only let go
-once `pid` is on the disk: a command that runs is always written down. `lock` is held meanwhile, so that
-a job that was started twice runs once.
+command leads a session and a group of its own and writes to `log` itself, or to a terminal that is
+copied there. It is only let go once `pid` is on the disk: a command that runs is always written down.
+`lock` is held meanwhile, so that a job that was started twice runs once.
 
 SIGTERM asks it to stop the job: TERM to the command's group, and after the grace (stop.json) KILL to
 everything below us, daemons included.
@@ -25,7 +25,9 @@ from typing import Any, Dict, List, Optional
 
 from . import frozen, jobdir, processes
 from .crash_points import crash_point
+from .inlet import Inlet
 from .jobdir import JobFiles
+from .terminal import DEFAULT_SIZE, Terminal
 
 STARTED = b"started\n"
 
@@ -88,6 +90,8 @@ class Supervisor:
         self._wakeup = _wakeups()
         self._begun = time.time()
         self._log = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._terminal: Optional[Terminal] = None
+        self._inlet: Optional[Inlet] = None
 
     def prepare(self) -> int:
         """Fork the command and write it down; returns where a byte lets it go. OSError when the disk
@@ -125,17 +129,26 @@ class Supervisor:
 
     def _fork(self, log: int) -> int:
         """The command as a process that waits for a byte; returns the end where to write it."""
+        if self._spec.get("pty"):
+            size = self._spec.get("window") or DEFAULT_SIZE
+            self._terminal = Terminal(log, size, lambda: self._note("lost"))
+        stdin = self._open_stdin()
         reading, writing = os.pipe()
         self._command = os.fork()
         if self._command:
             os.close(reading)
+            os.close(stdin)
+            if self._terminal:
+                self._terminal.hand_over()
             return writing
         try:
             signal.set_wakeup_fd(-1)
             os.close(writing)
             os.setsid()
-            null = os.open(os.devnull, os.O_RDONLY)
-            for source, target in ((null, 0), (log, 1), (log, 2)):
+            output = self._terminal.become_controlling() if self._terminal else log
+            if self._spec.get("stdin") == jobdir.TERMINAL:
+                stdin = output
+            for source, target in ((stdin, 0), (output, 1), (output, 2)):
                 os.dup2(source, target)
             for number in signal.valid_signals():  # Python's own habits are not the job's.
                 if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -145,6 +158,28 @@ class Supervisor:
         finally:
             os._exit(125)  # The supervisor died before it let us go: nothing has run.
 
+    def _open_stdin(self) -> int:
+        """What the command reads, unless that is its terminal; and the way in for what is typed."""
+        kind = self._spec.get("stdin", jobdir.NO_INPUT)
+        stdin, sink = os.open(os.devnull, os.O_RDONLY), None
+        if kind == jobdir.PIPE:
+            os.close(stdin)
+            stdin, sink = os.pipe()
+            os.set_blocking(sink, False)
+        elif kind == jobdir.TERMINAL and self._terminal:
+            sink = self._terminal.master
+        if self._terminal or sink is not None:
+            try:
+                self._inlet = Inlet(self._files, sink, self._resize, is_pipe=kind == jobdir.PIPE)
+            except OSError:  # Some file systems have no sockets.
+                if sink is not None:
+                    raise
+        return stdin
+
+    def _resize(self, size: List[int]) -> None:
+        if self._terminal:
+            self._terminal.resize(size, self._command)
+
     def _wait(self, wakeup: int) -> None:
         """Until the command has ended and, after a stop, nothing is left below us."""
         next_mark = time.monotonic() + _MARK_INTERVAL_S
@@ -152,9 +187,15 @@ class Supervisor:
             due = next_mark if self._kill_at is None else min(next_mark, self._kill_at)
             if self._wait_status is not None:
                 due = min(due, time.monotonic() + _POLL_S)  # Orphans of orphans end unheard.
-            ready, _, _ = select.select([wakeup], [], [], max(due - time.monotonic(), 0))
-            if ready and signal.SIGTERM in os.read(wakeup, 4096):
+            if self._terminal and not self._terminal.is_open:
+                due = min(due, time.monotonic() + _POLL_S)  # Somebody may open it again, unheard.
+            ready = self._ready(wakeup, max(due - time.monotonic(), 0))
+            if wakeup in ready and signal.SIGTERM in os.read(wakeup, 4096):
                 self._stop()
+            if self._terminal:
+                self._terminal.copy()
+            if self._inlet:
+                self._inlet.serve(ready)
             self._reap()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill()
@@ -162,6 +203,18 @@ class Supervisor:
             if time.monotonic() >= next_mark:
                 self._mark()
                 next_mark = time.monotonic() + _MARK_INTERVAL_S
+
+    def _ready(self, wakeup: int, timeout_s: float) -> List[Any]:
+        """What can be read or written, once anything can."""
+        reading: List[Any] = [wakeup]
+        writing: List[Any] = []
+        if self._terminal and self._terminal.is_open:
+            reading.append(self._terminal.master)
+        if self._inlet:
+            reading.extend(self._inlet.readers())
+            writing.extend(self._inlet.writers())
+        readable, writable, _ = select.select(reading, writing, [], timeout_s)
+        return readable + writable
 
     def _stop(self) -> None:
         """TERM now, KILL when the grace is over; asked again, the earlier end counts."""
@@ -217,6 +270,9 @@ class Supervisor:
     def _end(self, log: int, begun: float) -> None:
         """What the job leaves behind, then its status, which is the last thing written."""
         ended = time.time()
+        if self._terminal:
+            self._terminal.finish()
+            self._terminal.close()
         kept = self._bring_back()
         with suppress(OSError):
             os.fsync(log)
@@ -233,9 +289,12 @@ class Supervisor:
             "ended": ended,
             "log_bytes": os.fstat(log).st_size,
             "kept": kept[:_NAMED],
+            "lost_bytes": self._terminal.lost_bytes if self._terminal else 0,
         }
         crash_point("supervisor.unsettled")
         self._write_status(status)
+        if self._inlet:
+            self._inlet.close()  # Whoever hears of it can see how the job ended.
 
     def _bring_back(self) -> List[str]:
         """Move home what the job wrote beside its code; what could not be moved stays, and is named."""

@@ -26,7 +26,7 @@ from colabdev.cli.wiring import Wiring, log_to_stderr
 from colabdev.errors import EXIT_CODE_MEANINGS
 from colabdev.version import VERSION
 
-_WITH_A_JOBS_STATUS = ("run",)
+_WITH_A_JOBS_STATUS = ("run", "attach")
 
 
 def build_app() -> typer.Typer:
@@ -44,6 +44,7 @@ def build_app() -> typer.Typer:
     app.command()(runtimes.status)
     app.command()(sync.sync)
     app.command(cls=jobs.RunCommand)(jobs.run)
+    app.command()(jobs.attach)
     app.command()(jobs.ps)
     app.command()(jobs.logs)
     app.command()(jobs.stop)

@@ -1,17 +1,19 @@
-"""`run`, `ps`, `logs`, `stop`."""
+"""`run`, `attach`, `ps`, `logs`, `stop`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperCommand
 
 from colabdev.cli import output, render
+from colabdev.cli.attachment import Attachment, check_types, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
-from colabdev.cli.streams import ReaderGone, noticing_readers, write
+from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.errors import ColabdevError, ExitCode
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ JobArgument = Annotated[
     ),
 ]
 
+InteractiveOption = Annotated[
+    bool, typer.Option("-i", help="What is typed or piped here is the job's stdin.")
+]
+
 
 def run(
     ctx: typer.Context,
@@ -81,6 +87,7 @@ def run(
         str | None, typer.Option(_MODULE, metavar="MODULE", help="Run a module, as `python -m`.")
     ] = None,
     runtime: RuntimeOption = None,
+    interactive: InteractiveOption = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Start it, print the job's id, and leave it alone.")
     ] = False,
@@ -102,9 +109,12 @@ def run(
 
     The exit status is the job's own; 125 is ours. Ctrl-C detaches: the job runs on.
 
+    Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
+
     Example: colabdev run train.py --epochs 10
     """
     wiring: Wiring = ctx.obj
+    wanted = wishes(interactive=interactive, detach=detach)
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = wiring.run_request(
         words,
@@ -114,6 +124,9 @@ def run(
         env=env or (),
         in_place=in_place,
         sync=not no_sync,
+        window=wanted.window,
+        stdin=wanted.stdin,
+        terminal=wanted.variables,
     )
     jobs = wiring.jobs()
     start = jobs.prepare(request, output.progress)
@@ -126,10 +139,48 @@ def run(
         render.detached(start.job)
         return JobStatus(ExitCode.OK)
     output.progress(f"job {start.job.id} on {start.job.runtime}")
-    stopped_by = _stream(jobs.run(start, output.progress), lambda: render.left(start))
-    if stopped_by is not None:
-        return JobStatus(stopped_by)
-    return JobStatus(_own_status(start.starting.told or wiring.job_store().load(start.job.id)))
+    screen = Screen()
+    attachment = Attachment(
+        jobs.input(start.job, screen.progress),
+        screen,
+        stdin=wanted.stdin,
+        types=interactive,
+        pty=wanted.window is not None,
+    )
+    start.starting.when_started = attachment.begin
+    log = jobs.run(start, screen.progress)
+    stopped_by = _stream(log, lambda: render.left(start), screen, attachment)
+    ended = start.starting.told or wiring.job_store().load(start.job.id)
+    return _status(ended, stopped_by, screen)
+
+
+def attach(
+    ctx: typer.Context, job: JobArgument = None, interactive: InteractiveOption = False
+) -> int:
+    """Go on with a job as if this terminal had started it: its log, its window, its status.
+
+    It begins with the last lines of the log. Ctrl-C detaches, and with -i ~. does.
+
+    Example: colabdev attach train
+    """
+    wiring: Wiring = ctx.obj
+    jobs = wiring.jobs()
+    standing = jobs.standing(jobs.find(job, output.progress))
+    found = standing.job
+    if interactive and not standing.is_end:
+        check_types(found.id, standing.stdin)
+    screen = Screen()
+    attachment = Attachment(
+        jobs.input(found, screen.progress),
+        screen,
+        stdin=standing.stdin,
+        types=interactive and not standing.is_end,
+        pty=standing.pty,
+    )
+    output.progress(f"job {found.id} on {found.runtime}")
+    log = jobs.attach(standing, screen.progress)
+    stopped_by = _stream(log, lambda: render.left_running(found), screen, attachment, begins=True)
+    return _status(wiring.job_store().load(found.id), stopped_by, screen)
 
 
 def ps(
@@ -167,7 +218,7 @@ def logs(
     pieces = jobs.follow(found, output.progress, wait=follow)
     if as_json:
         pieces = render.log_lines(found, pieces)
-    stopped_by = _stream(pieces, lambda: render.left_running(found))
+    stopped_by = _stream(pieces, lambda: render.left_running(found), Screen())
     return JobStatus(ExitCode.OK if stopped_by is None else stopped_by)
 
 
@@ -195,17 +246,42 @@ def stop(
     return ExitCode.OK
 
 
-def _stream(pieces: Iterator[bytes], left: Callable[[], None]) -> int | None:
-    """Write the pieces to stdout as they come; what ended that before the log did, if anything did."""
+def _stream(
+    pieces: Iterator[bytes],
+    left: Callable[[], None],
+    screen: Screen,
+    attachment: Attachment | None = None,
+    *,
+    begins: bool = False,
+) -> int | None:
+    """Write the pieces to stdout as they come; what ended that before the log did, if anything did.
+
+    `begins`: the job runs already, so the attachment does not wait for its start.
+    """
     try:
-        with noticing_readers():
-            write(pieces)
+        with noticing_readers(), attachment or nullcontext():
+            if attachment and begins:
+                attachment.begin(redraw=True)
+            screen.write(pieces)
     except ReaderGone:
         return READER_GONE
     except KeyboardInterrupt:
         left()
         return int(ExitCode.INTERRUPTED)
+    except ColabdevError:
+        screen.begin_line()
+        raise
     return None
+
+
+def _status(ended: JobRecord | None, stopped_by: int | None, screen: Screen) -> int:
+    if stopped_by is not None:
+        return JobStatus(stopped_by)
+    try:
+        return JobStatus(_own_status(ended))
+    except ColabdevError:
+        screen.begin_line()
+        raise
 
 
 def _own_status(job: JobRecord | None) -> int:

@@ -1,4 +1,5 @@
-"""A job's bytes on stdout: exactly those, as they come, until nobody reads them any more."""
+"""A job's bytes on stdout: exactly those, as they come, until nobody reads them any more; and our own
+sentences beside them on stderr."""
 
 from __future__ import annotations
 
@@ -10,28 +11,60 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from colabdev.cli.output import OutputLost, drop
+from colabdev.cli.output import OutputLost, drop, progress, say
 
 
 class ReaderGone(KeyboardInterrupt):
     """Whoever read our stdout has closed it. Like Ctrl-C it may come at any moment."""
 
 
-def write(pieces: Iterable[bytes]) -> None:
-    """Each piece at once; ReaderGone when nobody takes it."""
-    stdout = sys.stdout.buffer
-    try:
-        for piece in pieces:
-            stdout.write(piece)
-            stdout.flush()
-    except BrokenPipeError as exc:
-        raise ReaderGone from exc
-    except OSError as exc:
-        drop(sys.stdout)
-        raise OutputLost(
-            f"cannot write the log here: {exc.strerror}; the job runs on",
-            hint="make room, then colabdev logs -f goes on with it",
-        ) from exc
+class Screen:
+    """Stdout and stderr while a job writes; often they are the same terminal."""
+
+    def __init__(self) -> None:
+        self._is_raw = False
+        self._in_line = False
+        self._is_shared = sys.stdout.isatty() and sys.stderr.isatty()
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Each piece at once; ReaderGone when nobody takes it."""
+        stdout = sys.stdout.buffer
+        try:
+            for piece in pieces:
+                stdout.write(piece)
+                stdout.flush()
+                self._in_line = not piece.endswith(b"\n")
+        except BrokenPipeError as exc:
+            raise ReaderGone from exc
+        except OSError as exc:
+            drop(sys.stdout)
+            raise OutputLost(
+                f"cannot write the log here: {exc.strerror}; the job runs on",
+                hint="make room, then colabdev logs -f goes on with it",
+            ) from exc
+
+    def progress(self, step: str) -> None:
+        """A step that begins, on a line of its own, also behind a bar."""
+        self.begin_line()
+        progress(step + self._return())
+
+    def begin_line(self) -> None:
+        """Whatever the job wrote last, go on at the start of a line."""
+        if self._in_line and self._is_shared:
+            say(self._return())
+        self._in_line = False
+
+    @contextmanager
+    def raw(self) -> Iterator[None]:
+        """Inside, the terminal does not return its carriage by itself."""
+        self._is_raw = True
+        try:
+            yield
+        finally:
+            self._is_raw = False
+
+    def _return(self) -> str:
+        return "\r" if self._is_raw and self._is_shared else ""
 
 
 @contextmanager

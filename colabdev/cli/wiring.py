@@ -6,7 +6,7 @@ Imports stand inside functions here so that `--help` and `status` load nothing t
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,6 +178,9 @@ class Wiring:
         env: Sequence[str],
         in_place: bool,
         sync: bool,
+        window: tuple[int, int] | None,
+        stdin: str,
+        terminal: Mapping[str, str],
     ) -> RunRequest:
         from colabdev.config.scripts import (
             Standpoint,
@@ -190,7 +193,8 @@ class Wiring:
         project = self._project()
         standpoint = Standpoint(_working_directory(), project.path if project else None, here=sync)
         program = find_program(words, standpoint, module=module, name=name)
-        variables = parse_variables(env)
+        typed = parse_variables(env)
+        variables = {**terminal, **typed}
         project_name = None
         if project is not None:
             project_name = project.path.name
@@ -202,7 +206,7 @@ class Wiring:
                     takes="[job] env of colabdev.toml takes NAME and a text",
                     hint='mend it: env = { SEED = "1" }',
                 )
-                variables = {**listed, **variables}
+                variables = {**terminal, **listed, **typed}
         return RunRequest(
             program=program,
             runtime=self.named(runtime),
@@ -211,6 +215,8 @@ class Wiring:
             env=variables,
             in_place=in_place,
             sync=sync,
+            window=window,
+            stdin=stdin,
         )
 
     def job_store(self) -> FileJobStore:

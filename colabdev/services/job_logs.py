@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from colabdev.core.job_records import is_machine_gone, parse_job_list, told_by_runtime
+from colabdev.core.sizes import format_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
+    AgentUnusable,
     ColabdevError,
     ProtocolError,
     RuntimeLost,
@@ -28,6 +30,7 @@ HOME_GRACE_S = 5.0
 _RECONNECT_TIMEOUT_S = 60.0
 _FIRST_TIMEOUT_S = 10.0
 _RETRY_S = 0.5
+_AGENT_TRIES = 3
 
 
 @dataclass(slots=True)
@@ -48,6 +51,8 @@ class Starting:
     """The `job.start`s of one job, and what is known of what came of them."""
 
     arguments: Mapping[str, object] = field(repr=False)
+    when_started: Callable[[], None] = lambda: None
+    """Told once, as soon as the runtime says that it has the job."""
     unanswered: int = 0
     """Those of which nobody knows what became; the agent may still be at them."""
     started: bool = False
@@ -99,7 +104,7 @@ class JobLogs:
                             return
             except RuntimeUnreachable:
                 progress(f"the connection to {job.runtime} was cut; reconnecting")
-                again = self._reconnected(job)
+                again = self.reconnected(job)
                 if again is None:
                     yield from self._without_machine(reading)
                     return
@@ -115,7 +120,7 @@ class JobLogs:
                         return
             except RuntimeUnreachable:
                 progress(f"the connection to {job.runtime} was cut; reconnecting")
-                again = self._reconnected(job)
+                again = self.reconnected(job)
                 if again is None:
                     raise _lost(_Reading(job, progress)) from None
                 agent = again
@@ -230,6 +235,7 @@ class JobLogs:
                 if "id" in header:
                     start.started = True
                     crash_point("run.started")
+                    start.when_started()
                 elif not start.started:
                     raise ProtocolError("cannot understand how the runtime starts a job: no id")
                 yield header, body
@@ -257,6 +263,7 @@ class JobLogs:
             if start is not None:
                 start.told = reading.job
             _say_what_was_kept(reading, header["status"].get("kept"))
+            _say_what_was_lost(reading, header["status"].get("lost_bytes"))
             self._copy(reading, lambda: self._jobs.save(reading.job))
         elif body:
             if header.get("offset") != reading.offset:
@@ -281,14 +288,21 @@ class JobLogs:
                 reading.progress(f"{exc.message}; {reading.uncopied}")
             reading.copying = False
 
-    def _reconnected(self, job: JobRecord) -> AgentStream | None:
+    def reconnected(self, job: JobRecord) -> AgentStream | None:
         """An agent on the same machine, however long that takes; None when that is gone."""
+        unusable = 0
         while not self._is_gone(job):
             try:
                 keeper = self._keepers.ensure(job.runtime)
                 keeper.wait_ready(_RECONNECT_TIMEOUT_S)
                 agent = keeper.agent()
             except RuntimeUnreachable:
+                time.sleep(_RETRY_S)
+            except AgentUnusable:
+                # It ran there before; one that was killed as it started says nothing of the next.
+                unusable += 1
+                if unusable >= _AGENT_TRIES:
+                    raise
                 time.sleep(_RETRY_S)
             except ColabdevError:
                 if not self._is_gone(job):
@@ -329,4 +343,12 @@ def _say_what_was_kept(reading: _Reading, kept: object) -> None:
         reading.progress(
             f"{names}: written beside the job's code and not moved, as newer ones are in the work dir; "
             f"they stay on {reading.job.runtime} in ~/.colabdev/jobs/{reading.job.id}/code until `down`"
+        )
+
+
+def _say_what_was_lost(reading: _Reading, lost: object) -> None:
+    if isinstance(lost, int) and lost:
+        reading.progress(
+            f"the log lacks {format_size(lost)} that {reading.job.id} wrote to its terminal: "
+            "the runtime's disk was full"
         )

@@ -21,6 +21,7 @@ from colabdev.core.job_records import (
     parse_job_list,
     told_by_runtime,
 )
+from colabdev.core.last_lines import last_lines
 from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
@@ -32,6 +33,7 @@ from colabdev.errors import (
 )
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
+from colabdev.services.job_input import JobInput
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.sync import Expected, SyncReport
 
@@ -52,6 +54,10 @@ class RunRequest:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     in_place: bool = False
     sync: bool = True
+    window: tuple[int, int] | None = None
+    """Columns and rows of the terminal that the job gets; None for none."""
+    stdin: str = jobdir.NO_INPUT
+    """One of `jobdir.STDINS`."""
 
 
 class Code(Protocol):
@@ -74,6 +80,19 @@ class Start:
     job: JobRecord
     runtime: RuntimeRecord
     starting: Starting
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A job now, and what a client may do with it while it runs."""
+
+    job: JobRecord
+    log_bytes: int
+    """How long its log is so far."""
+    is_end: bool
+    """The record may not know it yet: it says so when the log was read to its end."""
+    pty: bool = False
+    stdin: str = jobdir.NO_INPUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +142,9 @@ class Jobs:
             "runtime": runtime.request_id,
             "workdir": workdir_of(runtime, request.project_path, request.project_name),
             "in_place": request.in_place,
+            "pty": request.window is not None,
+            "window": list(request.window or ()),
+            "stdin": request.stdin,
             "created": job.created.timestamp(),
         }
         arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
@@ -165,6 +187,25 @@ class Jobs:
     def follow(self, job: JobRecord, progress: Progress, *, wait: bool) -> Iterator[bytes]:
         """The job's log from its first byte, from here and from its runtime."""
         return self.logs.read(job, progress, wait=wait)
+
+    def standing(self, job: JobRecord) -> Standing:
+        """The job as its runtime has it; of one that ended, or whose machine is gone, as we do."""
+        if job.state.is_end:
+            size = job.log_bytes
+            here = self.jobs.log_size(job.id, job.attempt)
+            return Standing(job, here if size is None else size, is_end=True)
+        with closing(self.logs.agent(job.runtime)) as agent:
+            answer, _ = agent.request("job.status", {"id": job.id})
+        return _standing(job, answer.get("status"))
+
+    def attach(self, standing: Standing, progress: Progress) -> Iterator[bytes]:
+        """The last lines of the log, then what comes, to the end; the record says then how it ended."""
+        log = self.logs.read(standing.job, progress, wait=True)
+        return last_lines(log, standing.log_bytes)
+
+    def input(self, job: JobRecord, progress: Progress) -> JobInput:
+        """A way for what is typed here to the job."""
+        return JobInput(self.logs, job, progress)
 
     def find(self, word: str | None, progress: Progress) -> JobRecord:
         """The job that `word` means, by default the newest. Runtimes are only asked for a job that
@@ -300,6 +341,19 @@ class Jobs:
                 unreadable[job_id] = exc
         jobs.sort(key=lambda job: (job.created, job.id), reverse=True)
         return JobListing(tuple(jobs), unreadable)
+
+
+def _standing(job: JobRecord, status: object) -> Standing:
+    told = told_by_runtime(job, status)
+    assert isinstance(status, dict), "it was understood"
+    size = status.get("log_bytes")
+    return Standing(
+        job,
+        size if isinstance(size, int) else 0,
+        is_end=told.state.is_end,
+        pty=bool(status.get("pty")) and not told.state.is_end,
+        stdin=str(status.get("stdin", jobdir.NO_INPUT)),
+    )
 
 
 def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:

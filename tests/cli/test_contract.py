@@ -64,6 +64,7 @@ ERROR_EXIT_CODES = {
 }
 
 COMMANDS = [
+    "attach",
     "config schema",
     "connect",
     "doctor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 
 import pytest
@@ -167,7 +168,7 @@ def test_stanza_names_files_as_windows_does() -> None:
     assert machine is not None
     stanza = render_stanza(
         "box",
-        machine.ssh,
+        replace(machine.ssh, login=None),
         key_file=PureWindowsPath(r"C:\Users\a b\.ssh\colabdev\id"),
         known_hosts=PureWindowsPath(r"C:\Users\a b\.ssh\colabdev\known_hosts"),
     )

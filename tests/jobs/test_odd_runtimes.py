@@ -72,6 +72,9 @@ class OddRuntime:
         self.asked.append((kind, arguments or {}))
         yield from self.answers[kind](arguments or {})
 
+    def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
+        raise AssertionError("nothing is sent")
+
     def upload(self, kind: str, arguments: Mapping[str, object], frames: object) -> Answer:
         raise AssertionError("nothing is sent")
 
