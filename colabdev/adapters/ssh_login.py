@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -173,7 +174,9 @@ class UserKeys:
             return None
         if file.is_encrypted:
             self._obstacles.append(
-                _Obstacle(f"{path} has a passphrase, and no agent has it", f"ssh-add {path}")
+                _Obstacle(
+                    f"{path} has a passphrase, and no agent has it", f"ssh-add {shlex.quote(path)}"
+                )
             )
             return None
         for kind in _KINDS:
@@ -182,7 +185,9 @@ class UserKeys:
             except (OSError, ValueError, paramiko.SSHException):
                 continue  # Of another kind, most likely.
         self._obstacles.append(
-            _Obstacle(f"{path} cannot be read as a key", f"ssh-keygen -y -f {path} says why")
+            _Obstacle(
+                f"{path} cannot be read as a key", f"ssh-keygen -y -f {shlex.quote(path)} says why"
+            )
         )
         return None
 
@@ -227,7 +232,7 @@ class UserKeys:
         why = "".join(f"; {obstacle.what}" for obstacle in self._obstacles)
         hint = self._obstacles[0].hint if self._obstacles else _ADD_A_KEY
         return AuthNeeded(
-            f"cannot log in to {where}: {tried}{why}", hint=hint.format(host=self._login.host)
+            f"cannot log in to {where}: {tried}{why}", hint=hint.replace("{host}", self._login.host)
         )
 
 

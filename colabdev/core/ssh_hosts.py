@@ -97,32 +97,9 @@ def parse_destination(text: str) -> Destination:
 def parse_own_host(text: str, output: str, ssh: LocalSsh) -> OwnHost:
     """What `ssh -G` says of `text`, with nothing left to expand; `ColabdevError` for what only OpenSSH
     itself can do."""
-    destination = parse_destination(text)
     options = parse_options(output)
-    hostname, port, login_name = options["hostname"], int(options["port"]), options["user"]
-    alias = options.get("hostkeyalias", "")
-    tokens = {
-        "%": "%",
-        "h": hostname,
-        "n": destination.host,
-        "p": str(port),
-        "r": login_name,
-        "k": alias or destination.host,
-        "d": ssh.home,
-        "u": ssh.user,
-        "i": ssh.uid,
-        "L": ssh.hostname.partition(".")[0],
-        "l": ssh.hostname,
-    }
-    for keyword, no in _OPENSSH_ALONE.items():
-        if options.get(keyword.lower(), no) != no:
-            raise ColabdevError(
-                f"cannot use {text!r}: your SSH configuration sets {keyword} for it, which only OpenSSH "
-                "itself understands",
-                hint=f"give it a Host of its own with {keyword} {no}",
-            )
-    if not _USER.fullmatch(login_name):
-        raise _no_host(f"{login_name}@{hostname}")
+    _check_understood(text, options)
+    tokens = _tokens(parse_destination(text), options, ssh)
     login = UserLogin(
         host=text,
         identity_files=tuple(
@@ -145,8 +122,10 @@ def parse_own_host(text: str, output: str, ssh: LocalSsh) -> OwnHost:
         for path in _split_paths(options.get(keyword, ""))
         if path != "none"
     ]
+    hostname, port = options["hostname"], int(options["port"])
+    alias = options.get("hostkeyalias")
     known_as = [alias] if alias else _names_in_known_hosts(hostname, port)
-    return OwnHost(hostname, port, login_name, login, known_as, files)
+    return OwnHost(hostname, port, options["user"], login, known_as, files)
 
 
 def parse_known_keys(output: str) -> KnownKeys:
@@ -174,6 +153,37 @@ def join_known_keys(found: Sequence[KnownKeys]) -> KnownKeys:
     revoked = frozenset[str]().union(*(keys.revoked for keys in found))
     trusted = dict.fromkeys(key for keys in found for key in keys.trusted if key not in revoked)
     return KnownKeys(tuple(trusted), revoked, any(keys.has_authority for keys in found))
+
+
+def _check_understood(text: str, options: Mapping[str, str]) -> None:
+    for keyword, no in _OPENSSH_ALONE.items():
+        if options.get(keyword.lower(), no) != no:
+            raise ColabdevError(
+                f"cannot use {text!r}: your SSH configuration sets {keyword} for it, which only OpenSSH "
+                "itself understands",
+                hint=f"give it a Host of its own with {keyword} {no}",
+            )
+    if not _USER.fullmatch(options["user"]):
+        raise _no_host(f"{options['user']}@{options['hostname']}")
+
+
+def _tokens(
+    destination: Destination, options: Mapping[str, str], ssh: LocalSsh
+) -> Mapping[str, str]:
+    """What ssh puts in the place of `%h` and the like."""
+    return {
+        "%": "%",
+        "h": options["hostname"],
+        "n": destination.host,
+        "p": options["port"],
+        "r": options["user"],
+        "k": options.get("hostkeyalias", destination.host),
+        "d": ssh.home,
+        "u": ssh.user,
+        "i": ssh.uid,
+        "L": ssh.hostname.partition(".")[0],
+        "l": ssh.hostname,
+    }
 
 
 def _split_port(place: str) -> tuple[str, str | None]:

@@ -30,7 +30,7 @@ def keys(directory: Path) -> dict[str, Keypair]:
     """A key of each kind that may log in, one with a passphrase, and one that may not."""
     made = {kind: keygen(directory / kind, kind) for kind in ("ed25519", "rsa", "ecdsa")}
     made["rsa-pem"] = keygen(directory / "rsa-pem", "rsa", "-m", "PEM")
-    made["locked"] = keygen(directory / "locked", "ed25519", passphrase="a passphrase")
+    made["locked"] = keygen(directory / "lo{ck}ed", "ed25519", passphrase="a passphrase")
     made["stranger"] = make_keypair(directory, "stranger")
     return made
 
@@ -117,7 +117,7 @@ def test_key_with_a_passphrase_needs_the_agent_and_says_so(
     locked = keys["locked"].private
     told = refusal(server, with_files(locked))
     assert f"no key of yours can be tried; {locked} has a passphrase, and no agent has it" in told
-    assert told.endswith(f"ssh-add {locked}")
+    assert told.endswith(f"ssh-add '{locked}'")
     answer = tmp_path / "askpass"
     answer.write_text("#!/bin/sh\necho a passphrase\n")
     answer.chmod(0o700)

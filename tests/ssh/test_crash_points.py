@@ -32,6 +32,7 @@ def test_connect_killed_goes_on_when_typed_again(known: House, point: str) -> No
     assert_all_is_forgotten(known)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", ["connect.recorded", "connect.started"])
 def test_connect_killed_can_be_given_back(known: House, point: str) -> None:
     crash(known, point, *TYPED)
@@ -39,6 +40,7 @@ def test_connect_killed_can_be_given_back(known: House, point: str) -> None:
     assert_all_is_forgotten(known)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", DOWN)
 def test_down_killed_goes_on_when_typed_again(known: House, remote_home: Path, point: str) -> None:
     assert known.colabdev(*TYPED).returncode == 0
@@ -49,6 +51,7 @@ def test_down_killed_goes_on_when_typed_again(known: House, remote_home: Path, p
     assert (remote_home / "colabdev" / "project").is_dir()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", ["down.marked", "down.released"])
 def test_connect_after_down_was_killed_is_right(known: House, point: str) -> None:
     assert known.colabdev(*TYPED).returncode == 0
