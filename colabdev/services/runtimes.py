@@ -366,11 +366,11 @@ class Runtimes:
         detail = str(reason["message"]) if isinstance(reason, Mapping) else ""
         if link["state"] == "ready":
             return RuntimeStatus(record, RuntimeState.READY)
-        lost = link["state"] == "lost"
-        with suppress(
-            ColabdevError
-        ):  # Nobody to ask: then it is unreachable, and no more is known.
-            lost = lost or self._is_lost(record)
+        try:
+            lost = link["state"] == "lost" or self._is_lost(record)
+        except ColabdevError as exc:
+            # The others are to be seen all the same.
+            return RuntimeStatus(record, RuntimeState.UNREACHABLE, f"{exc.message}; {exc.hint}")
         if lost:
             self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
             return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))

@@ -164,6 +164,7 @@ def test_lost_runtime_is_bad_and_its_port_too(house: House) -> None:
     assert "colabdev connect local" in checks["port local"]["advice"]
 
 
+@pytest.mark.long
 def test_keeper_that_hangs_hides_nothing(house: House) -> None:
     house.connect()
     keeper = house.keeper_pid()

@@ -56,6 +56,18 @@ def test_runtime_that_runs_without_a_record_can_be_killed(house: House) -> None:
     assert house.provider.names() == ()
 
 
+@pytest.mark.long
+def test_status_shows_a_half_killed_runtime_and_the_others(house: House) -> None:
+    house.connect()
+    house.connect("other")
+    done = house.colabdev("local", "kill", "local", env={"COLABDEV_CRASH_AT": "kill.frozen"})
+    assert done.returncode == 137
+    house.end_keeper()  # The next one cannot connect, and has to ask.
+    states = {runtime["name"]: runtime["state"] for runtime in house.status()}
+    assert states == {"local": "unreachable", "other": "ready"}
+    assert house.colabdev("local", "kill", "local").returncode == 0
+
+
 def test_what_cannot_be_killed_is_said(house: House) -> None:
     unknown = house.colabdev("local", "kill", "nobody")
     assert (unknown.returncode, "no runtime is called" in unknown.stderr) == (1, True)
