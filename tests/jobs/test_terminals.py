@@ -132,7 +132,13 @@ def test_window_that_changes_is_heard_of_while_the_job_runs(house: House) -> Non
 # --- what the user sees --------------------------------------------------------------------------
 
 BARS = {
-    "tqdm": "from tqdm import tqdm\nfor n in tqdm(range(300), desc='epoch'): pass\nprint('done')",
+    "tqdm": (
+        "from tqdm import tqdm\n"
+        # Without its speed, whose width the bar's own depends on.
+        "form = '{l_bar}{bar}| {n_fmt}/{total_fmt}'\n"
+        "for n in tqdm(range(300), desc='epoch', bar_format=form): pass\n"
+        "print('done')"
+    ),
     "rich": (
         "from rich.console import Console\nfrom rich.progress import track\n"
         "from rich.table import Table\nconsole = Console()\n"
@@ -154,8 +160,8 @@ def test_bars_and_colours_look_as_they_do_here(house: House, name: str) -> None:
         assert there.finish() == 0
         job_id = job_of(there)
     shown, expected = job_lines(there), here.screen()
-    # The times differ that a bar took, and its speed; the rest is the same to the letter.
-    times = re.compile(r"\d+:\d\d(:\d\d)?|[\d.]+it/s|\?it/s")
+    # The times differ that a bar took; the rest is the same to the letter.
+    times = re.compile(r"\d+:\d\d(:\d\d)?")
     assert [times.sub("#", line) for line in shown] == [times.sub("#", line) for line in expected]
     assert len(shown) > 0
     log = (job_directory(house, job_id) / "log").read_bytes()
