@@ -181,7 +181,7 @@ def test_schema_lists_every_section_and_key() -> None:
         keys[section] = sorted(definition["properties"])
     assert keys == {
         "project": ["name"],
-        "runtime": ["gpu", "max_units", "provider", "ttl", "tunnel"],
+        "runtime": ["gpu", "host", "max_units", "provider", "ttl", "tunnel"],
         "sync": ["exclude", "outputs"],
         "job": ["env", "requirements"],
         "checkpoints": ["accept", "dir", "keep", "resume", "stores"],
