@@ -29,8 +29,9 @@ CRASH_POINTS = agent.AGENT_CRASH_POINTS | {
     "run.started",
     "state.staged",
     "state.replaced",
-    "sync.compared",
     "sync.applied",
+    "sync.received",
+    "sync.writing",
 }
 
 

@@ -52,12 +52,15 @@ HANDLERS: Dict[str, Handler] = {
     "prepare": answer_prepare,
     "probe": answer_probe,
     "sync.compare": sync.compare,
+    "sync.find": sync.find,
+    "sync.push": sync.push,
 }
 
 
 STREAMS: Dict[str, Stream] = {
     "job.follow": jobs.follow_log,
     "job.start": jobs.start,
+    "sync.fetch": sync.fetch,
 }
 """The requests that are answered by any number of frames."""
 

@@ -35,7 +35,8 @@ from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
 from colabdev.services.job_input import JobInput
 from colabdev.services.job_logs import JobLogs, Starting
-from colabdev.services.sync import Expected, SyncReport
+from colabdev.services.sync import Expected
+from colabdev.services.sync_report import SyncReport
 
 LIST_TIMEOUT_S = 3.0
 MAX_SYNCS = 3
@@ -63,7 +64,7 @@ class RunRequest:
 class Code(Protocol):
     """The project's files, which a job is started from."""
 
-    def expected(self) -> Expected:
+    def expected(self, runtime: RuntimeRecord) -> Expected:
         """What the work dir holds when nothing has to be synced."""
 
     def marker(self) -> Mapping[str, str]:
@@ -129,7 +130,7 @@ class Jobs:
         """Choose the runtime and write the job down. Nothing is sent or started yet."""
         runtime = self.choose(request.runtime, request.project_path)
         usable_machine(runtime)
-        expect = self._expect(request, progress)
+        expect = self._expect(request, runtime, progress)
         job = self._write_down(request, runtime)
         spec = {
             "schema": jobdir.SCHEMA,
@@ -150,19 +151,21 @@ class Jobs:
         arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
         return Start(job, runtime, Starting(arguments))
 
-    def _expect(self, request: RunRequest, progress: Progress) -> Mapping[str, object]:
+    def _expect(
+        self, request: RunRequest, runtime: RuntimeRecord, progress: Progress
+    ) -> Mapping[str, object]:
         """What the work dir must be for the job to be started in it."""
         if request.project_path is None:
             return {}
         if not request.sync:
             return {"marker": dict(self.code.marker())}
-        expected = self.code.expected()
+        expected = self.code.expected(runtime)
         _check_is_sent(request.program, expected)
         if expected.problems:
             count = len(expected.problems)
             files = "1 file is" if count == 1 else f"{count} files are"
             progress(f"{files} not sent; colabdev sync names them")
-        return {"marker": dict(expected.marker), "tree": expected.tree}
+        return expected.arguments
 
     def start(self, start: Start, progress: Progress) -> None:
         """Start the job and leave it alone."""
@@ -262,11 +265,13 @@ class Jobs:
                 named = ", ".join(conflict.path for conflict in synced.conflicts[:3])
                 more = ", …" if len(synced.conflicts) > 3 else ""
                 raise ColabdevError(
-                    f"cannot run it: files of the project were edited on the runtime: {named}{more}",
-                    hint="colabdev sync --prefer local takes yours; --no-sync runs what is there",
+                    f"cannot run it: files were edited here and on the runtime: {named}{more}",
+                    hint="colabdev sync --prefer local takes yours, --prefer remote the others; "
+                    "--no-sync runs what is there",
                 )
-            marker = dict(self.code.marker())
-            expect = {"marker": marker, "tree": synced.sent_tree}
+            if synced.received:
+                progress(_brought_home(synced))
+            expect = self.code.expected(start.runtime).with_tree(synced.sent_tree).arguments
             starting.arguments = {**starting.arguments, "expect": expect}
             yield starting
         raise _other_files(synced)
@@ -373,6 +378,12 @@ def _check_is_sent(program: Program, expected: Expected) -> None:
             hint="mend that, .gitignore, .colabdevignore or [sync] in colabdev.toml; "
             "--no-sync runs what the runtime has",
         )
+
+
+def _brought_home(synced: SyncReport) -> str:
+    names = ", ".join(action.path for action in synced.received[:_NAMED_FILES])
+    more = ", …" if len(synced.received) > _NAMED_FILES else ""
+    return f"brought home what was edited on the runtime: {names}{more}"
 
 
 def _other_files(synced: SyncReport) -> ColabdevError:

@@ -24,7 +24,7 @@ def points(*prefixes: str) -> list[str]:
     return sorted(point for point in CRASH_POINTS if point.startswith(prefixes))
 
 
-SYNC = points("sync.")
+SYNC = ["sync.applied"]
 KEEPER = points("keeper.")
 STARTING = points("agent.job_", "supervisor.")
 ENDS = ("succeeded", "unknown", "lost")
