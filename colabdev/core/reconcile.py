@@ -43,11 +43,14 @@ class Mode:
 TWO_WAY = Mode()
 
 
+_CHOICES = {choice.value: choice for choice in (Prefer.LOCAL, Prefer.REMOTE)}
+
+
 def choose_mode(prefer: str | None, *, one_way: bool, mirror: bool) -> Mode:
     """The mode that was typed; `UsageError` when its words do not go together."""
     try:
-        chosen = Prefer(prefer) if prefer is not None else Prefer.NEITHER
-    except ValueError:
+        chosen = Prefer.NEITHER if prefer is None else _CHOICES[prefer]
+    except KeyError:
         raise UsageError(
             f"--prefer takes local or remote, not {prefer!r}", hint="colabdev sync --prefer local"
         ) from None

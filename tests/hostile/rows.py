@@ -91,8 +91,10 @@ COMMAND_LINES = [
     row("--status", 2, "No such option: --status"),
     row("-v", 2, "No such option: -v"),
     # Values of options.
-    row("sync --prefer remote", 2, "--prefer takes local; 'remote' is not in this version"),
-    row(("sync", "--prefer", ""), 2, "--prefer takes local; ''"),
+    row("sync --prefer both", 2, "--prefer takes local or remote, not 'both'"),
+    row(("sync", "--prefer", ""), 2, "--prefer takes local or remote, not ''"),
+    row("sync --delete", 2, "--delete makes the runtime a mirror of this folder"),
+    row("sync --one-way --prefer remote", 2, "--one-way takes nothing from the runtime"),
     row("sync --max-size huge", 2, "'huge' is no size"),
     row("sync --max-size -5", 2, "'-5' is no size"),
     row("sync --max-size 1.5G", 2, "'1.5G' is no size"),

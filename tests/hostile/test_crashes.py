@@ -113,7 +113,7 @@ def test_sync_that_was_killed_is_finished_by_the_next(
     project.assert_equal()
     assert project.sync()["unchanged"] == 4
     left = sorted(path.name for path in (project.remote / ".colabdev").iterdir())
-    assert left == ["lock", "marker.json", "owned.json"]
+    assert left == ["lock", "marker.json", "owned.json", "rules.json"]
 
 
 @pytest.mark.parametrize("point", STARTING)
