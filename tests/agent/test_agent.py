@@ -266,7 +266,7 @@ def test_unknown_request_is_refused_by_name_and_the_loop_goes_on(agent: Agent) -
 
 def test_os_error_is_an_answer(versioned: tuple[str, Machine], agent: Agent) -> None:
     file = versioned[1].root / "bin" / "python3"
-    with pytest.raises(ColabdevError, match="the runtime cannot prepare: ") as it:
+    with pytest.raises(ColabdevError, match="the runtime cannot make the work dir: ") as it:
         agent.request("prepare", {"workdir": str(file)})
     assert not isinstance(it.value, ProtocolError)
     assert agent.request("ping", {"x": 1}) == ({"x": 1}, b"")
