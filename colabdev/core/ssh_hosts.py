@@ -152,7 +152,7 @@ def parse_known_keys(output: str) -> KnownKeys:
 def _is_whole(key: str) -> bool:
     """A line that was cut or mangled names a key that nobody can show; ssh passes over it, too."""
     blob = parse_public_line(key)
-    return blob is not None and key_kind(blob) == key.split()[0]
+    return blob is not None and key_kind(blob) == key.split(maxsplit=1)[0]
 
 
 def join_known_keys(found: Sequence[KnownKeys]) -> KnownKeys:
