@@ -65,6 +65,11 @@ class SshAddress:
     login: UserLogin | None = None
     """None: it is dialled, and colabdev's own key opens it."""
 
+    @property
+    def proxy_command(self) -> str | None:
+        """What leads there instead of dialling; see `UserLogin`."""
+        return self.login.proxy_command if self.login is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:

@@ -17,11 +17,15 @@ from colabdev.ports import RemoteProcess
 log = logging.getLogger(__name__)
 
 _WORK = {
+    "checkup": "say how it stands",
+    "job.input": "take input for the job",
     "job.follow": "read the job's log",
     "job.list": "list its jobs",
     "job.start": "start the job",
+    "job.status": "say how the job stands",
     "job.stop": "stop the job",
     "prepare": "make the work dir",
+    "probe": "say what it has",
     "sync.apply": "change the work dir",
     "sync.compare": "look at the work dir",
 }

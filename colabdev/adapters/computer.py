@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from colabdev.adapters.dial import dial
-from colabdev.adapters.processes import ssh_version
+from colabdev.adapters.processes import ask, ssh_version
 from colabdev.models import Editor
 
 EDITORS = ("code", "code-insiders", "cursor", "codium", "windsurf")
-_EDITOR_TIMEOUT_S = 10.0
 _REACH_TIMEOUT_S = 5.0
 
 
@@ -78,15 +76,5 @@ def _editor(command: str) -> Editor:
 def _ask(command: str, question: str) -> str | None:
     """What the editor answers; None without an answer in time."""
     program = shutil.which(command)  # With its suffix: on Windows they are .cmd files.
-    try:
-        done = subprocess.run(
-            [program or command, question],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_EDITOR_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+    done = ask([program or command, question])
+    return done.stdout.decode("utf-8", "replace") if done and done.returncode == 0 else None

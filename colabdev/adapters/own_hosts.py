@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from colabdev.adapters.processes import ask_ssh
+from colabdev.adapters.processes import ask, ask_ssh
 from colabdev.adapters.user_ssh_config import UserSshConfig, ssh_home
 from colabdev.core.ssh_hosts import (
     KnownKeys,
@@ -99,25 +99,17 @@ def _ask_keygen(name: str, file: str) -> KnownKeys:
         # ssh-keygen says of a file that it cannot read what it says of one without the name.
         with open(file, "rb") as known_hosts:
             known_hosts.read(1)
-        done = subprocess.run(
-            ["ssh-keygen", "-F", name, "-f", file],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=10,
-            check=False,
-        )
-    except FileNotFoundError as exc:
-        if exc.filename == "ssh-keygen":
-            raise ColabdevError(f"cannot look into {file}: no ssh-keygen", hint=_NO_SSH) from exc
+    except FileNotFoundError:
         return KnownKeys()
-    except (OSError, subprocess.TimeoutExpired) as exc:
+    except OSError as exc:
         raise ColabdevError(
-            f"cannot look into {file}: {getattr(exc, 'strerror', None) or exc}",
+            f"cannot look into {file}: {exc.strerror}",
             hint="it is one of your known_hosts; mend it, or leave it out of your SSH configuration",
         ) from exc
-    return parse_known_keys(done.stdout)
+    done = ask(["ssh-keygen", "-F", name, "-f", file])
+    if done is None:
+        raise ColabdevError(f"cannot look into {file}: no answer from ssh-keygen", hint=_NO_SSH)
+    return parse_known_keys(done.stdout.decode("utf-8", "replace"))
 
 
 def _unknown(host: OwnHost, found: KnownKeys) -> HostKeyMismatch:

@@ -18,6 +18,8 @@ from colabdev.errors import ColabdevError
 from colabdev.models import Completed, ExitStatus, Output
 from colabdev.ports import RemoteProcess, Transport
 
+_ANSWER_TIMEOUT_S = 10.0
+"""The user's `Match exec` may run anything, and an editor starts slowly."""
 _CANNOT_EXECUTE = frozenset({errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.E2BIG})
 
 
@@ -135,29 +137,36 @@ def become(argv: Sequence[str]) -> int:
         ) from exc
 
 
-def ssh_version() -> str | None:
-    """What the system's ssh says of itself; None without one."""
-    try:
-        done = subprocess.run(["ssh", "-V"], capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-
-
-def ask_ssh(arguments: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
-    """What the system's ssh answers, without connecting to anything; None without an answer."""
+def ask(
+    argv: Sequence[str], *, cwd: str | None = None
+) -> subprocess.CompletedProcess[bytes] | None:
+    """What a program of this computer answers to nobody's input; None without an answer in time."""
     try:
         return subprocess.run(
-            ["ssh", *arguments],
+            argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=10,  # The user's `Match exec` may run anything.
+            cwd=cwd,
+            timeout=_ANSWER_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+def ssh_version() -> str | None:
+    """What the system's ssh says of itself; None without one."""
+    done = ask(["ssh", "-V"])
+    return (done.stderr or done.stdout).decode("utf-8", "replace").strip() if done else None
+
+
+def ask_ssh(arguments: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
+    """What the system's ssh answers, without connecting to anything; None without an answer."""
+    done = ask(["ssh", *arguments])
+    if done is None:
+        return None
+    said = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, *said)
 
 
 def _feed(process: RemoteProcess, stdin: bytes) -> None:

@@ -51,6 +51,8 @@ class ProxySocket:
         with contextlib.suppress(OSError):
             self._inner.shutdown(socket.SHUT_RDWR)
         self._inner.close()
+        # At once: the program that we are in may end before a thread of its own comes to it.
+        _signal(self._child, "SIGTERM")
         threading.Thread(target=self._end, daemon=True).start()
 
     def last_words(self) -> str:
@@ -71,7 +73,6 @@ class ProxySocket:
                     self._stderr.append(text)
 
     def _end(self) -> None:
-        _signal(self._child, "SIGTERM")
         try:
             self._child.wait(_END_GRACE_S)
         except subprocess.TimeoutExpired:

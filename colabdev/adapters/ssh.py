@@ -100,10 +100,10 @@ class SshConnection:
         return self._lost(None)
 
     def _dial(self) -> socket.socket | ProxySocket:
-        login = self.address.login
+        command = self.address.proxy_command
         try:
-            if login is not None and login.proxy_command is not None:
-                self._proxy = ProxySocket(login.proxy_command)
+            if command is not None:
+                self._proxy = ProxySocket(command)
                 return self._proxy
             return dial(self.address.host, self.address.port, timeout_s=DIAL_TIMEOUT_S)
         except OSError as exc:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from colabdev.adapters.processes import ask
 from colabdev.core.windows import is_wsl, mounted_path, parse_profile, windows_path
 from colabdev.errors import ColabdevError
 
@@ -15,7 +15,6 @@ WINDOWS_HOME_VARIABLE = "COLABDEV_WINDOWS_HOME"
 
 _OSRELEASE = Path("/proc/sys/kernel/osrelease")
 _CMD = "/mnt/c/Windows/System32/cmd.exe"  # Where it is with interop's PATH switched off.
-_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +73,5 @@ def _windows_name(here: Path) -> PureWindowsPath | None:
 
 def _output(argv: Sequence[str]) -> bytes:
     """What the program printed; nothing when it could not do what it was asked for."""
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            # cmd.exe complains about a working directory that is on no drive.
-            cwd="/",
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return b""
-    return done.stdout if done.returncode == 0 else b""
+    done = ask(argv, cwd="/")  # cmd.exe complains about a working directory that is on no drive.
+    return done.stdout if done and done.returncode == 0 else b""

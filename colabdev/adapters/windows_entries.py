@@ -40,7 +40,7 @@ class WindowsEntries:
     def write(self, record: RuntimeRecord) -> None:
         """Make Windows' ssh reach the runtime, which must have a machine."""
         assert record.machine is not None, "written when the runtime has an address"
-        if record.machine.ssh.login is not None:
+        if _is_own_host(record):
             raise ColabdevError(
                 f"{record.name} is reached with this Linux's own keys and ssh",
                 hint="give Windows' ssh a Host of its own for it",
@@ -80,12 +80,12 @@ class WindowsEntries:
     def complaints(self, records: Sequence[RuntimeRecord]) -> Sequence[str]:
         """`ports.WindowsSide`."""
         found = []
+        # Of the user's own hosts Windows has no keys; `write` says so.
+        records = [record for record in records if not _is_own_host(record)]
         if records and not ssh_config.has_include(_text(self.main_file), self._inclusion):
             found.append(f"its first line is not {self._inclusion.line!r}")
         ours = _text(self._config)
         for record in records:
-            if record.machine is not None and record.machine.ssh.login is not None:
-                continue  # Windows does not have the keys; `write` says so.
             private_key = self._private_key_file.read_bytes()
             key_file = self._key_file(private_key)
             if ssh_config.stanza_of(ours, record.name) != self._stanza(record, key_file):
@@ -142,8 +142,10 @@ class WslHostEntries:
         self._on_windows(lambda windows: windows.write(record))
 
     def include(self) -> str:
-        obstacles = [self._linux.include(), self._on_windows(lambda windows: windows.include())]
-        return "; ".join(dict.fromkeys(filter(None, [*obstacles, self._obstacle])))
+        on_linux = self._linux.include()
+        # Where nothing could be written there is nothing to include.
+        on_windows = "" if self._obstacle else self._on_windows(lambda windows: windows.include())
+        return "; ".join(filter(None, [on_linux, on_windows, self._obstacle]))
 
     def remove(self, name: str) -> None:
         self._linux.remove(name)
@@ -163,8 +165,13 @@ class WslHostEntries:
             with FileLock(self._linux.directory / ".windows.lock", timeout=_LOCK_TIMEOUT_S):
                 return act(windows) or ""
         except (ColabdevError, OSError, Timeout) as exc:
-            self._obstacle = f"Windows' editors will not know this runtime: {exc}"
+            hint = f"; {exc.hint}" if isinstance(exc, ColabdevError) else ""
+            self._obstacle = f"Windows' editors will not know this runtime: {exc}{hint}"
             return ""
+
+
+def _is_own_host(record: RuntimeRecord) -> bool:
+    return record.machine is not None and record.machine.ssh.login is not None
 
 
 def _text(path: Path) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from colabdev.services.job_input import JobInput
 
 _READ_BYTES = 64 * 1024
+_SETTLE_S = 2.0
+"""How long `~.` waits for what was typed before it; a path that is cut must not hold anybody here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class Attachment:
                 if passed and not self._way_in.write(passed):
                     return
                 if escapes and escapes.detached and sys.platform != "win32":
+                    if not self._way_in.settle(_SETTLE_S):
+                        self._screen.progress("what was typed last may not have reached the job")
                     interrupt_main_thread()
                     return
         except OSError as exc:

@@ -59,7 +59,9 @@ def doctor(
 def _check_words(file: Path | None, repair: str | None, bundle: bool) -> None:
     if file is not None and not bundle:
         raise UsageError(
-            f"only --bundle takes a file ({file})", hint=f"colabdev doctor --bundle {file}"
+            f"cannot look at {str(file)!r} alone: doctor looks at everything, and only --bundle takes a "
+            "file",
+            hint="colabdev doctor",
         )
     if repair is not None and bundle:
         raise UsageError("--repair and --bundle are two commands", hint="type one after the other")

@@ -15,6 +15,7 @@ from colabdev.cli.boundary import JobStatus
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.errors import ColabdevError, ExitCode
+from colabdev.models import JobState
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -180,7 +181,8 @@ def attach(
     output.progress(f"job {found.id} on {found.runtime}")
     log = jobs.attach(standing, screen.progress)
     stopped_by = _stream(log, lambda: render.left_running(found), screen, attachment, begins=True)
-    return _status(wiring.job_store().load(found.id), stopped_by, screen)
+    ended = found if found.state is JobState.LOST else wiring.job_store().load(found.id)
+    return _status(ended, stopped_by, screen)
 
 
 def ps(
@@ -287,6 +289,11 @@ def _status(ended: JobRecord | None, stopped_by: int | None, screen: Screen) -> 
 def _own_status(job: JobRecord | None) -> int:
     if job is None or not job.state.is_end:
         raise ColabdevError("cannot tell how the job ended", hint="colabdev ps")
+    if job.state is JobState.LOST:
+        raise ColabdevError(
+            f"cannot tell how {job.id} ended: its machine is gone, and it went with it",
+            hint="colabdev connect, then run it again",
+        )
     if job.exit_status is None:
         raise ColabdevError(
             f"{job.id} ended, exit code unknown: nobody watched it end",

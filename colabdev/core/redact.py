@@ -16,6 +16,7 @@ _VALUE = r"(?:\"[^\"]*\"|'[^']*'|\S+)"
 _SECRETS = (
     re.compile(r"\b[0-9a-f]{64,}\b"),  # A keeper's key.
     re.compile(r"\"key\"\s*:\s*\"[^\"\n]*\"?"),  # Also half of one, in a file that was cut off.
+    re.compile(r"\"proxy_command\"\s*:\s*\"(?:[^\"\\\n]|\\.)*\"?"),
     re.compile(r"(?i)\b(?:(?:proxy-)?authorization|(?:set-)?cookie)[\"']?\s*[:=]\s*[^\r\n\"']+"),
     re.compile(r"(?i)\bbearer\s+\S+"),
     re.compile(r"\bya29\.\S+"),  # A Google access token.
@@ -42,6 +43,7 @@ _COMMAND_LINE = re.compile(
     r"(?im)^([ \t]*(?:ProxyCommand|RemoteCommand|LocalCommand|KnownHostsCommand|SetEnv|Match)"
     r"(?:[ \t]*=[ \t]*|[ \t]+))(?!none[ \t]*$)([^\s=\"]*)[^\r\n]*$"
 )
+_PROGRAM = re.compile(r"[^\s=\"]*")
 _SOMEBODYS_HOME = re.compile(r"(?i)((?<![\w.])/home/|[/\\]Users[/\\]+)[^/\\\s\"']+")
 _SHORTEST_SECRET = 6
 _SHORTEST_USER = 3
@@ -65,9 +67,17 @@ def secret_values(environment: Mapping[str, str]) -> frozenset[str]:
 
 
 class Redactor:
-    """Text for a stranger's eyes: no secret, known or by its looks, no home and no user's name."""
+    """Text for a stranger's eyes: no secret, known or by its looks, no home, no user's name, and no
+    name of the user's own `hosts`."""
 
-    def __init__(self, *, secrets: Collection[str], homes: Iterable[str], user: str) -> None:
+    def __init__(
+        self,
+        *,
+        secrets: Collection[str],
+        homes: Iterable[str],
+        users: Iterable[str],
+        hosts: Iterable[str] = (),
+    ) -> None:
         longest_first = sorted(secrets, key=len, reverse=True)
         self._secrets = [secret for secret in longest_first if len(secret) >= _SHORTEST_SECRET]
         self._homes = [
@@ -75,8 +85,14 @@ class Redactor:
             for home in sorted(homes, key=len, reverse=True)
             if home.strip("/\\")
         ]
-        named = len(user) >= _SHORTEST_USER and user != "root"
-        self._user = re.compile(rf"(?<![\w-]){re.escape(user)}(?![\w-])") if named else None
+        self._names = [
+            *(
+                (_name(user), "USER")
+                for user in users
+                if len(user) >= _SHORTEST_USER and user != "root"
+            ),
+            *((_name(host), "HOST") for host in sorted(hosts, key=len, reverse=True) if host),
+        ]
 
     def text(self, text: str) -> str:
         for secret in self._secrets:
@@ -85,7 +101,9 @@ class Redactor:
         for home in self._homes:
             text = home.sub("~", text)
         text = _SOMEBODYS_HOME.sub(r"\1USER", text)
-        return self._user.sub("USER", text) if self._user else text
+        for name, instead in self._names:
+            text = name.sub(instead, text)
+        return text
 
     def ssh_config(self, text: str) -> str:
         """An OpenSSH configuration; of commands in it only the program stays."""
@@ -104,4 +122,11 @@ class Redactor:
             return REDACTED
         if key == "argv" and isinstance(value, list) and value:
             return [self.document(value[0]), *([f"({len(value) - 1} more)"] if value[1:] else [])]
+        if key == "proxy_command" and isinstance(value, str):
+            found = _PROGRAM.match(value)
+            return f"{self.text(found[0]) if found else ''} {REDACTED}"
         return self.document(value)
+
+
+def _name(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")

@@ -82,7 +82,7 @@ def render_stanza(
         "ClearAllForwardings no",
         "ExitOnForwardFailure no",
         "Tunnel no",
-        f"ProxyCommand {_proxy_of(address.login)}",
+        f"ProxyCommand {_proxy_of(address)}",
         "ProxyJump none",
         "RemoteCommand none",
         "RequestTTY auto",
@@ -111,10 +111,8 @@ def _identity_lines(login: UserLogin | None, key_file: PurePath) -> list[str]:
     ]
 
 
-def _proxy_of(login: UserLogin | None) -> str:
-    if login is None or login.proxy_command is None:
-        return "none"
-    return login.proxy_command.replace("%", "%%")
+def _proxy_of(address: SshAddress) -> str:
+    return "none" if address.proxy_command is None else address.proxy_command.replace("%", "%%")
 
 
 def put_stanza(text: str, name: str, stanza: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from colabdev.core.private_keys import key_kind, parse_public_line
 from colabdev.core.ssh_config import parse_options
 from colabdev.errors import ColabdevError, UsageError
 from colabdev.models import UserLogin
@@ -143,9 +144,15 @@ def parse_known_keys(output: str) -> KnownKeys:
             revoked.add(key)
         elif marker == "@cert-authority":
             has_authority = True
-        elif not marker:
+        elif not marker and _is_whole(key):
             trusted.append(key)
     return KnownKeys(tuple(dict.fromkeys(trusted)), frozenset(revoked), has_authority)
+
+
+def _is_whole(key: str) -> bool:
+    """A line that was cut or mangled names a key that nobody can show; ssh passes over it, too."""
+    blob = parse_public_line(key)
+    return blob is not None and key_kind(blob) == key.split(maxsplit=1)[0]
 
 
 def join_known_keys(found: Sequence[KnownKeys]) -> KnownKeys:

@@ -149,7 +149,7 @@ class _Keeper:
                 f"{self._name!r} has no address yet", hint=f"colabdev connect {self._name}"
             )
         address = record.machine.ssh
-        self._is_proxied = address.login is not None and address.login.proxy_command is not None
+        self._is_proxied = address.proxy_command is not None
         connection = SshConnection(address, self._ssh_files.private_key_file)
         crash_point("keeper.linked")
         return connection

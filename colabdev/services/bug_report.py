@@ -14,11 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from colabdev.core.redact import Redactor, is_secret_name, secret_values
+from colabdev.core.ssh_hosts import parse_destination
 from colabdev.errors import StateUnreadable
+from colabdev.models import RuntimeRecord
 from colabdev.ports import ReportFiles, RuntimeStore
 from colabdev.services.checks import Check
 from colabdev.version import VERSION
 
+_LOOPBACK = ("127.0.0.1", "::1")
 _OUR_VARIABLES = ("COLABDEV_", "WSL_DISTRO_NAME", "LANG", "LC_")
 
 
@@ -60,6 +63,8 @@ class BugReport:
         return WrittenReport(written, tuple(contents))
 
     def _redactor(self) -> Redactor:
+        records = list(self._records())
+        own = [record for record in records if record.host is not None]
         homes = {self._environment.get(name, "") for name in ("HOME", "USERPROFILE")}
         if self._home is not None:
             homes.add(str(self._home))
@@ -67,22 +72,21 @@ class BugReport:
             secrets={
                 *secret_values(self._environment),
                 *self._files.secret_lines(),
-                *self._keeper_keys(),
+                *(record.keeper.key for record in records if record.keeper is not None),
             },
             homes=homes,
-            user=_user_name(),
+            users={_user_name(), *(user for record in own if (user := _login_name(record)))},
+            hosts={host for record in own for host in _host_names(record)},
         )
 
-    def _keeper_keys(self) -> Iterator[str]:
-        with suppress(StateUnreadable):  # Then nothing of it gets into the archive either.
-            for name in self._store.names():
-                yield from self._keeper_key(name)
-
-    def _keeper_key(self, name: str) -> Iterator[str]:
+    def _records(self) -> Iterator[RuntimeRecord]:
+        """Those that can be read; what another one shows is known by its looks alone."""
         with suppress(StateUnreadable):
-            record = self._store.load(name)
-            if record is not None and record.keeper is not None:
-                yield record.keeper.key
+            for name in self._store.names():
+                with suppress(StateUnreadable):
+                    record = self._store.load(name)
+                    if record is not None:
+                        yield record
 
     def _versions(self) -> Mapping[str, object]:
         return {
@@ -110,6 +114,19 @@ def _redacted(redactor: Redactor, name: str, text: str) -> str:
 
 def _format(document: object) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _login_name(record: RuntimeRecord) -> str:
+    return record.machine.ssh.user if record.machine is not None else ""
+
+
+def _host_names(record: RuntimeRecord) -> Iterator[str]:
+    """What a host of the user's own is called; an alias of their configuration says nothing to others,
+    and may be any word."""
+    names = [record.machine.ssh.host] if record.machine is not None else []
+    if record.host is not None:
+        names.append(parse_destination(record.host).host)
+    return (name for name in names if ("." in name or ":" in name) and name not in _LOOPBACK)
 
 
 def _user_name() -> str:

@@ -76,6 +76,12 @@ class JobInput:
             self._open()
             self._send(self._end_frame())
 
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until the job has all that was written; False when that is not so in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._unsettled, timeout_s)
+            return not self._unsettled
+
     def close(self) -> None:
         """Let go of the job, which goes on."""
         self._closed = True  # Not waiting for the lock: its holder may be stuck sending.

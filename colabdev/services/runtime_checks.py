@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from colabdev.services.computer_checks import room
 from colabdev.services.runtimes import Runtimes
 
 _CLOCK_TOLERANCE_S = 5.0
+_PLACES = ("home", "jobs", "content")
+"""A host of the user's own has no Drive, and is not taken away."""
 
 
 class RuntimeChecks:
@@ -56,6 +58,10 @@ class RuntimeChecks:
         assert record.machine is not None, "only such a one has an address"
         address = record.machine.ssh
         subject = f"port {record.name}"
+        if address.proxy_command is not None:
+            # From here its address may mean nothing, or another machine.
+            yield well(subject, "only its ProxyCommand leads there; the keeper uses it")
+            return
         try:
             self._computer.reach(address.host, address.port)
         except OSError as exc:
@@ -79,16 +85,16 @@ class RuntimeChecks:
         agent = self._keepers.ensure(name).agent()
         try:
             yield _agent_check(name, agent.hello)
-            places = {"content": machine.content_dir}
-            if machine.drive_dir is not None:
-                places["drive"] = machine.drive_dir
+            named = {"content": machine.content_dir, "drive": machine.drive_dir}
+            places = {label: path for label, path in named.items() if path is not None}
             before = time.time()
             seen, _ = agent.request("checkup", {"places": places})
             after = time.time()
         finally:
             agent.close()
         yield _clock_check(name, seen, before, after)
-        yield from _place_checks(name, seen)
+        is_own = machine.ssh.login is not None
+        yield from _place_checks(name, seen, _PLACES if is_own else (*_PLACES, "drive"))
 
     def _log_of(self, name: str) -> str:
         return f"its keeper's log: {self._log_dir / f'keeper-{name}.log'}"
@@ -114,13 +120,15 @@ def _clock_check(name: str, seen: Mapping[str, object], before: float, after: fl
     ahead_s = there - min(max(there, before), after)
     if abs(ahead_s) > _CLOCK_TOLERANCE_S:
         saw = f"it is {ahead_s:+.0f} s beside this computer's"
-        return warning(f"clock {name}", saw, "set this computer's clock by NTP; Colab's are right")
+        return warning(
+            f"clock {name}", saw, "set the clock that is wrong by NTP; Colab's are right"
+        )
     return well(f"clock {name}", "agrees with this computer's")
 
 
-def _place_checks(name: str, seen: Mapping[str, Any]) -> Iterator[Check]:
+def _place_checks(name: str, seen: Mapping[str, Any], labels: Sequence[str]) -> Iterator[Check]:
     places = seen.get("places") or {}
-    for label in ("home", "jobs", "content", "drive"):
+    for label in labels:
         place = places.get(label)
         subject = f"{label} {name}"
         if place is None:

@@ -310,6 +310,7 @@ class Runtimes:
         self, record: RuntimeRecord, request: ConnectRequest, progress: Progress
     ) -> RuntimeRecord:
         """Bring the agent up, learn what the machine has, make the work dir."""
+        assert record.machine is not None, "started before"
         progress(f"connecting to {record.name}")
         keeper = self._keepers.ensure(record.name)
         if keeper.link()["state"] == "refused":
@@ -322,8 +323,10 @@ class Runtimes:
         try:
             facts, _ = agent.request("probe")
             link = _project_link(record, request)
-            if link is not None:
-                agent.request("prepare", {"workdir": link.workdir})
+            # Without a project, too, a job needs somewhere to run.
+            agent.request(
+                "prepare", {"workdir": link.workdir if link else record.machine.content_dir}
+            )
         finally:
             agent.close()
         crash_point("connect.prepared")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.house import House
 from tests.support.records import make_record
+from tests.support.terminals import at_terminal
 
 
 @pytest.fixture
@@ -35,6 +36,19 @@ def test_killed_runtime_is_lost_and_so_are_its_jobs(house: House) -> None:
     assert house.colabdev("sync").returncode == 12
     ran = house.colabdev("run", "true")
     assert (ran.returncode, "is gone" in ran.stderr) == (125, True)
+    attached = house.colabdev("attach")
+    assert (attached.returncode, "its machine is gone" in attached.stderr) == (125, True)
+
+
+def test_terminal_is_given_back_when_the_machine_dies(house: House) -> None:
+    house.connect()
+    with at_terminal(house, "run", "-i", "cat") as at:
+        at.type(b"typed\r")
+        at.expect(b"typed\r\ntyped\r\n")
+        assert house.colabdev("local", "kill", "local").returncode == 0
+        assert at.finish() == 125
+        assert at.modes() == at.modes_before
+        assert "colabdev: the runtime 'local' is gone" in "".join(at.screen())
 
 
 def test_kill_again_is_harmless_and_connect_starts_a_new_machine(house: House) -> None:

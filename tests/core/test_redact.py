@@ -84,7 +84,9 @@ def test_ordinary_text_is_kept(text: str) -> None:
     assert redact(text) == text
 
 
-REDACTOR = Redactor(secrets=["opaque-value", "short"], homes=["/home/jane", "/", ""], user="jane")
+REDACTOR = Redactor(
+    secrets=["opaque-value", "short"], homes=["/home/jane", "/", ""], users=["jane"]
+)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,8 @@ def test_whose_computer_it_is_is_left_out(text: str, expected: str) -> None:
 
 def test_root_is_no_name() -> None:
     assert (
-        Redactor(secrets=[], homes=["/root"], user="root").text("root in /root/x") == "root in ~/x"
+        Redactor(secrets=[], homes=["/root"], users=["root"]).text("root in /root/x")
+        == "root in ~/x"
     )
 
 
@@ -155,3 +158,14 @@ def test_secret_variables_are_told_by_their_names() -> None:
         *secrets
     }
     assert not is_secret_name("host_key")
+
+
+def test_own_hosts_and_the_commands_that_lead_there_are_left_out() -> None:
+    redactor = Redactor(
+        secrets=[], homes=[], users=["jane", "jdoe"], hosts=["lab.example.com", "example.com"]
+    )
+    assert redactor.text("jdoe@lab.example.com, my-lab.example.com") == "USER@HOST, my-lab.HOST"
+    assert redactor.document({"proxy_command": "ssh -W x hop"}) == {
+        "proxy_command": "ssh [redacted]"
+    }
+    assert redactor.text('{"proxy_command": "nc \\"hunter2\\" hunter2') == "{[redacted]"

@@ -199,3 +199,10 @@ def test_known_hosts_says_what_ssh_keygen_finds(
 def test_key_that_any_file_revokes_is_trusted_by_none() -> None:
     found = [KnownKeys((HOST_KEY, OTHER_KEY)), KnownKeys(revoked=frozenset([HOST_KEY]))]
     assert join_known_keys(found) == KnownKeys((OTHER_KEY,), frozenset([HOST_KEY]))
+
+
+def test_line_whose_key_is_mangled_is_passed_over() -> None:
+    """ssh-keygen prints it, though ssh does not use it."""
+    kind, key = HOST_KEY.split()
+    lines = [f"h {kind} {key[:-7]}!", f"h ssh-rsa {key}", "h 1024 35", f"h {HOST_KEY}"]
+    assert parse_known_keys("".join(f"{line}\n" for line in lines)) == KnownKeys((HOST_KEY,))

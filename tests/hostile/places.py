@@ -197,7 +197,7 @@ PLACES = [
     Hostile(
         "no file may be written",
         _as(limits=(("RLIMIT_FSIZE", 0),)),
-        {"init": 1, "connect": 1, "run": 125, "down": 1},
+        {"init": 1, "connect": 1, "run": 125, "down": 1, "doctor": 1},
         releases=True,
     ),
     Hostile(
@@ -213,7 +213,7 @@ PLACES = [
     Hostile(
         "read-only state",
         _read_only(lambda b: b.state),
-        {"connect": 1, "run": 125, "down": 1},
+        {"connect": 1, "run": 125, "down": 1, "doctor": 1},
         releases=True,
     ),
     Hostile(

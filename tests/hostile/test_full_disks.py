@@ -39,7 +39,17 @@ def test_full_disk_here_does_not_cost_the_jobs_log_or_status(house: House) -> No
         assert (job["state"], job["exit_code"]) == ("failed", 7)
 
 
-def test_full_disk_on_the_runtime_starts_nothing_and_leaves_no_job(house: House) -> None:
+@pytest.mark.parametrize(
+    "rooms_kb",
+    [
+        (0, 8, 16, 24, 128),
+        pytest.param((0, 4, 8, 12, 16, 20, 24, 28, 32, 128), marks=pytest.mark.long),
+    ],
+    ids=len,
+)
+def test_full_disk_on_the_runtime_starts_nothing_and_leaves_no_job(
+    house: House, rooms_kb: tuple[int, ...]
+) -> None:
     """With a little more room each time, so that each step in turn is the one that fails."""
     house.connect()
     (house.project / "train.py").write_text("print('trained')")
@@ -49,7 +59,7 @@ def test_full_disk_on_the_runtime_starts_nothing_and_leaves_no_job(house: House)
     jobs.mkdir()
     outcomes = set()
     with tiny_disk(jobs, size_kb=256):
-        for free_kb in (0, 4, 8, 12, 16, 20, 24, 28, 32, 128):
+        for free_kb in rooms_kb:
             ballast = jobs / "ballast"
             fill(ballast)
             with ballast.open("r+b") as file:

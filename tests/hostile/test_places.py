@@ -104,12 +104,11 @@ def test_locale_that_has_no_letters_is_no_bug(bench: Bench, locale: dict[str, st
     for words in good:
         done = run_really(bench, words, project, environment)
         assert (done.returncode, b"Traceback" in done.stderr) == (0, False), (words, done.stderr)
-    for word in (b"\xff\xe9", b"\xc3\xbc"):
-        for command in ("logs", "connect", "stop"):
-            done = run_really(bench, [command, word], project, environment)
-            assert done.returncode in (1, 2), done.stderr
-            assert b"Traceback" not in done.stderr
-            assert b"next: " in done.stderr
+    for command, word in (("logs", b"\xff\xe9"), ("connect", b"\xc3\xbc"), ("stop", b"\xc3\xbc")):
+        done = run_really(bench, [command, word], project, environment)
+        assert done.returncode in (1, 2), done.stderr
+        assert b"Traceback" not in done.stderr
+        assert b"next: " in done.stderr
     healthy = run_really(bench, ["sync", "--json"], project, bench.house.environment)
     assert json.loads(healthy.stdout)["unchanged"] == 1, "a name is the same in every locale"
 
