@@ -21,6 +21,7 @@ from colabdev.core.ssh_hosts import (
     parse_destination,
     parse_known_keys,
     parse_own_host,
+    to_type,
 )
 from colabdev.errors import ColabdevError, HostKeyMismatch
 
@@ -113,7 +114,7 @@ def _ask_keygen(name: str, file: str) -> KnownKeys:
 
 
 def _unknown(host: OwnHost, found: KnownKeys) -> HostKeyMismatch:
-    name, typed = host.known_as[0], host.login.host
+    name = host.known_as[0]
     if found.revoked:
         return HostKeyMismatch(
             f"cannot trust {name}: every key of it in your known_hosts is revoked",
@@ -123,9 +124,11 @@ def _unknown(host: OwnHost, found: KnownKeys) -> HostKeyMismatch:
         return HostKeyMismatch(
             f"cannot verify {name}: your known_hosts has only a certificate authority for it, and "
             "colabdev cannot check host certificates",
-            hint=f"add its plain key: ssh-keyscan {host.hostname}, compared with what its admin says",
+            hint=f"add its plain key: ssh-keyscan -p {host.port} {shlex.quote(host.hostname)}, "
+            "compared with what its admin says",
         )
     return HostKeyMismatch(
         f"cannot verify {name}: it is not in your known_hosts, and the first answer proves nothing",
-        hint=f"type: ssh {typed}   compare the fingerprint, say yes; then the same command again",
+        hint=f"type: ssh {to_type(host.login.host)}   compare the fingerprint, say yes; then the same "
+        "command again",
     )

@@ -24,6 +24,7 @@ from colabdev.adapters.ssh_login import Login, OwnKey, UserKeys
 from colabdev.adapters.ssh_transport import HeardSocket, Transport
 from colabdev.core.quoting import quote_command
 from colabdev.core.ssh_config import signature_algorithms
+from colabdev.core.ssh_hosts import to_type
 from colabdev.errors import ColabdevError, HostKeyMismatch, RuntimeUnreachable
 from colabdev.models import ExitStatus, Output, SshAddress
 
@@ -171,14 +172,14 @@ class SshConnection:
         if self.address.login is None:
             return "colabdev down, then colabdev connect, if you trust what runs there"
         return (
-            f"compare it by ssh {self.address.login.host}; once your known_hosts has the new key, "
-            "colabdev connect takes it, too"
+            f"compare it by ssh {to_type(self.address.login.host)}; once your known_hosts has the new "
+            "key, colabdev connect takes it, too"
         )
 
     def _look_hint(self) -> str:
         if self.address.login is None:
             return "colabdev status says whether the runtime still exists"
-        return f"look at it with: ssh {self.address.login.host}"
+        return f"look at it with: ssh {to_type(self.address.login.host)}"
 
     def _open_channel(self, kind: str, destination: tuple[str, int] | None = None) -> Any:
         try:

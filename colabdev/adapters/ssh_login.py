@@ -23,6 +23,7 @@ from colabdev.core.private_keys import (
     parse_private_key,
     parse_public_line,
 )
+from colabdev.core.ssh_hosts import to_type
 from colabdev.errors import AuthNeeded
 from colabdev.models import UserLogin
 
@@ -205,7 +206,8 @@ class UserKeys:
         return AuthNeeded(
             f"cannot log in to {where}: it takes no keys, only {', '.join(methods) or 'nothing'}, and "
             "colabdev logs in by a key",
-            hint=f"allow a key there (PubkeyAuthentication yes), then ssh-copy-id {self._login.host}",
+            hint="allow a key there (PubkeyAuthentication yes), then ssh-copy-id "
+            f"{to_type(self._login.host)}",
         )
 
     def _second_factor(self, where: str, methods: Sequence[str]) -> AuthNeeded:
@@ -232,7 +234,8 @@ class UserKeys:
         why = "".join(f"; {obstacle.what}" for obstacle in self._obstacles)
         hint = self._obstacles[0].hint if self._obstacles else _ADD_A_KEY
         return AuthNeeded(
-            f"cannot log in to {where}: {tried}{why}", hint=hint.replace("{host}", self._login.host)
+            f"cannot log in to {where}: {tried}{why}",
+            hint=hint.replace("{host}", to_type(self._login.host)),
         )
 
 

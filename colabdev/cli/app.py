@@ -22,7 +22,7 @@ from colabdev.cli import (
     shell,
     sync,
 )
-from colabdev.cli.wiring import Wiring, log_to_stderr
+from colabdev.cli.wiring import Wiring, log_to_nobody, log_to_stderr
 from colabdev.errors import EXIT_CODE_MEANINGS
 from colabdev.version import VERSION
 
@@ -111,6 +111,8 @@ def _global_options(
 ) -> None:
     if verbose:
         log_to_stderr()
+    else:
+        log_to_nobody()
 
 
 def _exit_code_table() -> str:

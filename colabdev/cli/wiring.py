@@ -402,6 +402,13 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)6.0f %(name)s %(message)s")
 
 
+def log_to_nobody() -> None:
+    """Keep from the user what libraries log: Python shows warnings that nobody takes on stderr."""
+    import logging
+
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
 def _working_directory() -> Path:
     try:
         return Path.cwd()

@@ -7,6 +7,7 @@ and left them as they are in IdentityFile, CertificateFile and ProxyCommand.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,15 @@ def parse_destination(text: str) -> Destination:
     if port is not None and not (port.isdecimal() and 0 < int(port) < 65536):
         raise _no_host(text)
     return Destination(host, user if at else None, int(port) if port is not None else None)
+
+
+def to_type(text: str) -> str:
+    """The same host as ssh and ssh-copy-id take it in a shell: to them `USER@HOST:PORT` is a host's
+    name with a colon in it."""
+    there = parse_destination(text)
+    port = [] if there.port is None else ["-p", str(there.port)]
+    place = there.host if there.user is None else f"{there.user}@{there.host}"
+    return shlex.join([*port, place])
 
 
 def parse_own_host(text: str, output: str, ssh: LocalSsh) -> OwnHost:

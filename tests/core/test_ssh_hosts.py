@@ -18,6 +18,7 @@ from colabdev.core.ssh_hosts import (
     parse_destination,
     parse_known_keys,
     parse_own_host,
+    to_type,
 )
 from colabdev.errors import ColabdevError, UsageError
 from tests.support.records import HOST_KEY
@@ -75,6 +76,25 @@ def resolve(
         environment={"KEYS": "/keys"},
     )
     return parse_own_host(text, done.stdout, ssh)
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("gpu", "gpu"),
+        ("me@gpu", "me@gpu"),
+        ("me@gpu:2222", "-p 2222 me@gpu"),
+        ("ssh://me@gpu:2222/", "-p 2222 me@gpu"),
+        ("[::1]:2222", "-p 2222 ::1"),
+        (r"LAB\me@gpu", r"'LAB\me@gpu'"),
+    ],
+)
+def test_host_is_named_in_hints_as_ssh_takes_it(text: str, typed: str) -> None:
+    assert to_type(text) == typed
+    # What ssh makes of it is what we make of it: a host of that name, not of one with a colon.
+    argv = ["ssh", "-G", "-F", "none", *shlex.split(typed)]
+    options = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split("\n")
+    assert f"hostname {parse_destination(text).host}" in options
 
 
 def test_host_without_configuration_is_where_its_name_says(tmp_path: Path) -> None:
