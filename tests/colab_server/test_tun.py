@@ -10,6 +10,13 @@ from tests.support.colab import Colab, Machine, ask, assign_path, new_notebook_h
 from tests.support.waiting import wait_until
 
 
+@pytest.fixture
+def colab(colab: Colab) -> Colab:
+    """One whose machines take their time: few of these tests wait for any."""
+    colab.facts(boot_delay_s=0.7)
+    return colab
+
+
 def test_assign_asked_twice_gives_the_same_runtime(colab: Colab) -> None:
     path = assign_path("T4", new_notebook_hash())
     looked_up = colab.call("GET", path)

@@ -1,11 +1,17 @@
 """The server of `control_url`: what a test may do to the stand-in, and ask of it.
 
-Every request and answer is JSON. `GET /` says how things stand; `GET /requests` what clients sent.
-`POST /faults {name, value, times?}`, a value of null takes it back · `POST /facts {name: value}` ·
-`POST /clock {advance_s}` · `POST /reset` makes
-everything as it was at the start · `POST /accounts {email, …}` changes one, or makes it · `POST /tokens {email?,
-client_id?, scopes?}` gives an access and a refresh token · `GET /drive?email=` · `POST /do/ACTION`
-with `endpoint`:
+Every request and answer is JSON.
+
+GET /             how things stand: facts, faults, counters, runtimes, why the others ended
+GET /requests     what clients sent
+GET /drive        what is on the Drive of `?email=`
+POST /faults      {name, value, times?}; a value of null takes it back
+POST /facts       {name: value}
+POST /clock       {advance_s}
+POST /accounts    {email?, …} changes an account, or makes it
+POST /tokens      {email?, client_id?, scopes?}: an access and a refresh token
+POST /reset       everything as it was at the start
+POST /do/ACTION   {endpoint}, with an action of:
 
 reclaim           the runtime goes, as when Colab takes it
 kill_machine      its machine dies, and the backend has not noticed yet

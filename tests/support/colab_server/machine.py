@@ -117,12 +117,12 @@ class Machine:
         if process.returncode is None:
             # `unshare` waits for its child, and the kernel keeps that one until the last process of
             # its namespace is gone.
-            _kill(self._init_pid())
-            try:
-                await asyncio.wait_for(process.wait(), END_TIMEOUT_S)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+            # A machine that was only just started has no PID 1 yet, hence more than one try.
+            ended = asyncio.ensure_future(process.wait())
+            async with asyncio.timeout(END_TIMEOUT_S):
+                while not ended.done():
+                    _kill(self._init_pid())
+                    await asyncio.wait([ended], timeout=_POLL_S)
         if self._run_handle >= 0:
             os.close(self._run_handle)
             self._run_handle = -1

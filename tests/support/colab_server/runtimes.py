@@ -147,12 +147,9 @@ class Runtimes:
         ]
         self._sites += sites
         address = sites[1].url.removeprefix("http://")
+        variables = ("TBE_RUNTIME_ADDR", "TBE_EPHEM_CREDS_ADDR", "TBE_CREDS_ADDR")
         await machine.start(
-            {
-                "TBE_RUNTIME_ADDR": address,
-                "TBE_EPHEM_CREDS_ADDR": address,
-                "TBE_CREDS_ADDR": address,
-            }
+            dict.fromkeys(variables, address), boot_delay_s=world.facts.boot_delay_s
         )
         return Runtime(
             endpoint,
