@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.colab import Colab, Machine
+from tests.support.colab import Colab, Machine, new_notebook_hash
+
+NOTEBOOK_HASH = new_notebook_hash()
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +29,13 @@ def server(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def colab(server: Colab) -> Colab:
-    server.control("POST", "/reset")
+    """As at the start, but for a runtime that an earlier test has left alive: a machine takes
+    seconds to start."""
+    server.reset(keep_runtimes=True)
     return server
 
 
 @pytest.fixture
 def machine(colab: Colab) -> Machine:
-    """A runtime with a T4."""
-    return Machine(colab.assign("T4"))
+    """A runtime with a T4; of a module's tests each that does not end it leaves it to the next."""
+    return Machine(colab.assign("T4", NOTEBOOK_HASH))

@@ -11,10 +11,11 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def colab(colab: Colab) -> Colab:
-    """One whose machines take their time: few of these tests wait for any."""
-    colab.facts(boot_delay_s=0.7)
-    return colab
+def colab(server: Colab) -> Colab:
+    """One without runtimes, whose machines take their time: few of these tests wait for any."""
+    server.reset()
+    server.facts(boot_delay_s=0.7)
+    return server
 
 
 def test_assign_asked_twice_gives_the_same_runtime(colab: Colab) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import websocket
+
 CHECKOUT = Path(__file__).parents[2]
 XSSI_PREFIX = b")]}'\n"
 START_TIMEOUT_S = 20
@@ -111,8 +113,12 @@ class Colab:
         return self.call("POST", path, X_Goog_Colab_Token=got.json["token"])
 
     def assign(self, accelerator: str = "NONE", notebook_hash: str | None = None) -> Any:
-        """A new runtime: what POST assign answered."""
-        answer = self.post(assign_path(accelerator, notebook_hash or new_notebook_hash()))
+        """The runtime of this notebook, made when there is none; without one a new runtime."""
+        path = assign_path(accelerator, notebook_hash or new_notebook_hash())
+        looked_up = self.call("GET", path)
+        if "endpoint" in looked_up.json:
+            return looked_up.json
+        answer = self.call("POST", path, X_Goog_Colab_Token=looked_up.json["token"])
         assert answer.status == 200, answer
         return answer.json
 
@@ -154,6 +160,9 @@ class Colab:
     def do(self, action: str, endpoint: str, **more: Any) -> Any:
         return self.control("POST", f"/do/{action}", {"endpoint": endpoint, **more})
 
+    def reset(self, *, keep_runtimes: bool = False) -> None:
+        self.control("POST", "/reset", {"keep_runtimes": keep_runtimes})
+
     def drive(self) -> list[dict[str, Any]]:
         files: list[dict[str, Any]] = self.control("GET", "/drive")
         return files
@@ -169,6 +178,12 @@ def assign_path(accelerator: str, notebook_hash: str) -> str:
         variant = "TPU" if accelerator.startswith("V") else "GPU"
         wanted |= {"variant": variant, "accelerator": accelerator}
     return f"/tun/m/assign?{urllib.parse.urlencode(wanted)}"
+
+
+def end_socket(socket: websocket.WebSocket) -> None:
+    """Close it, also when the other end is gone already: `close` alone then leaves it open."""
+    socket.close()
+    socket.shutdown()  # type: ignore[no-untyped-call]
 
 
 class Machine:

@@ -10,7 +10,7 @@ POST /facts       {name: value}
 POST /clock       {advance_s}
 POST /accounts    {email?, …} changes an account, or makes it
 POST /tokens      {email?, client_id?, scopes?}: an access and a refresh token
-POST /reset       everything as it was at the start
+POST /reset       {keep_runtimes?}; everything as it was at the start
 POST /do/ACTION   {endpoint}, with an action of:
 
 reclaim           the runtime goes, as when Colab takes it
@@ -134,7 +134,10 @@ class Control:
         )
 
     async def reset(self, request: web.Request) -> web.Response:
-        await self._runtimes.end_all("reset")
+        if not (await request.json()).get("keep_runtimes"):
+            await self._runtimes.end_all("reset")
+        for runtime in self._runtimes.all():
+            runtime.ssh.forget_broken()
         self._runtimes.ended.clear()
         self._world.reset()
         return web.json_response({})

@@ -161,8 +161,8 @@ class DriveApi:
         )
         upload.part.touch()
         self._uploads[upload_id] = upload
-        # As the client knows us, which may be by another name and over TLS.
-        scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
+        # As the client knows us: over TLS, unless it knows that we are on loopback.
+        scheme = "http" if request.url.host == "127.0.0.1" else "https"
         place = request.url.with_scheme(scheme).with_query(
             {"uploadType": "resumable", "upload_id": upload_id}
         )

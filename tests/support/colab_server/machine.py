@@ -87,7 +87,7 @@ class Machine:
         async with asyncio.timeout(BOOT_TIMEOUT_S):
             while not await self._listens():
                 if not self.alive:
-                    raise ConnectionError(f"the machine died: {self.log.read_text()[-2000:]}")
+                    raise ConnectionError(f"the machine died: {self._last_words()}")
                 await asyncio.sleep(_POLL_S)
 
     def authorize(self, public_key: str) -> None:
@@ -105,7 +105,7 @@ class Machine:
         """Take Drive away under the user, as when its process dies."""
         init = self._init_pid()
         if init is not None:
-            unmounting = ["nsenter", "-t", str(init), "-m", "umount", "-l", mountpoint]
+            unmounting = ["nsenter", "-t", str(init), "-m", "-p", "-r", "umount", "-l", mountpoint]
             process = await asyncio.create_subprocess_exec(*unmounting)
             await process.wait()
 
@@ -127,6 +127,12 @@ class Machine:
             os.close(self._run_handle)
             self._run_handle = -1
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+
+    def _last_words(self) -> str:
+        # With the machine goes its log.
+        with contextlib.suppress(OSError):
+            return self.log.read_text(errors="replace")[-2000:]
+        return "it was ended"
 
     def _init_pid(self) -> int | None:
         assert self._process is not None

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import re
 import secrets
 from typing import Any, Protocol
@@ -25,6 +27,7 @@ TOKEN_QUERY = "colab-runtime-proxy-token"
 
 _KERNEL_CHANNELS = re.compile(r"/api/kernels/[^/]+/channels")
 _OWN_HEADERS = {"connection", "host", "keep-alive", "transfer-encoding", "upgrade", "origin"}
+_NOT_PASSED_ON = {*_OWN_HEADERS, "content-length", TOKEN_HEADER.lower()}
 _UPSTREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
 _MIB = 2**20
 
@@ -153,7 +156,11 @@ class RuntimeProxy:
         if (request.content_length or 0) > self._world.facts.max_put_bytes:
             break_connection(request)
         headers = _forwarded(request)
-        body = request.content if request.can_read_body else None
+        body: bytes | aiohttp.StreamReader | None = request.content
+        if not request.can_read_body:
+            body = None
+        elif request.method == "POST" and request.path == "/api/sessions":
+            body = _without_empty_kernel_id(await request.read())
         sent = self._upstream().request(
             request.method, url, data=body, headers=headers, allow_redirects=False
         )
@@ -258,8 +265,19 @@ def _forwarded(request: web.Request) -> list[tuple[str, str]]:
     return [
         (name, value)
         for name, value in request.headers.items()
-        if name.lower() not in _OWN_HEADERS and name != TOKEN_HEADER
+        if name.lower() not in _NOT_PASSED_ON
     ]
+
+
+def _without_empty_kernel_id(body: bytes) -> bytes:
+    """Google's clients ask for a new kernel with an empty id, which Jupyter's server would use."""
+    with contextlib.suppress(ValueError):
+        document = json.loads(body)
+        if isinstance(document, dict) and isinstance(document.get("kernel"), dict):
+            kernel = document["kernel"]
+            kernel["id"] = kernel.get("id") or None
+            return json.dumps(document).encode()
+    return body
 
 
 def _without_token(target: URL) -> str:

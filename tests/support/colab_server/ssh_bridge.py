@@ -35,6 +35,10 @@ class SshBridge:
     def busy(self) -> bool:
         return self._connected or self._world.clock.now() < self._free_at
 
+    def forget_broken(self) -> None:
+        """Give the slot free that a broken connection has."""
+        self._free_at = 0.0
+
     async def handle(self, request: web.Request, token_in_query: bool) -> web.StreamResponse:
         faults = self._world.faults
         if not token_in_query and not self._world.facts.ssh_token_in_header:

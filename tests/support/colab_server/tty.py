@@ -18,7 +18,7 @@ from tests.support.colab_server.machine import Machine
 from tests.support.colab_server.replies import refuse
 from tests.support.colab_server.world import World
 
-_TERMINAL = "ws://machine/terminals/websocket/0"
+_TERMINAL = "0"
 
 
 class Tty:
@@ -41,7 +41,7 @@ class Tty:
         connector = aiohttp.UnixConnector(self._machine.socket("jupyter"))
         async with (
             aiohttp.ClientSession(connector=connector) as session,
-            session.ws_connect(_TERMINAL) as terminal,
+            await _open_terminal(session) as terminal,
         ):
             tasks = [
                 asyncio.create_task(_to_client(terminal, ours)),
@@ -53,6 +53,17 @@ class Tty:
             await asyncio.gather(*tasks, return_exceptions=True)
         await ours.close()
         return ours
+
+
+async def _open_terminal(session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+    """The one terminal, made anew after its shell ended."""
+    terminals = "http://machine/api/terminals"
+    async with session.get(f"{terminals}/{_TERMINAL}") as answer:
+        known = answer.status == 200
+    if not known:
+        async with session.post(terminals, json={"name": _TERMINAL}) as answer:
+            answer.raise_for_status()
+    return await session.ws_connect(f"ws://machine/terminals/websocket/{_TERMINAL}")
 
 
 async def _to_client(
