@@ -197,16 +197,18 @@ class DriveApi:
         is_last = upload.size is not None and first + len(body) == upload.size
         if first > arrived or (not is_last and len(body) % CHUNK_MULTIPLE):
             fail(400, "Failed to parse Content-Range header.", "badRequest")
-        broken = self._world.faults.take("drive_breaks_upload")
+        broken: int | None = self._world.faults.take("drive_breaks_upload")
         # What it has already is skipped, as after a reply that was lost.
         fresh = body[arrived - first :]
-        if broken:
+        if broken is not None:
             fresh = fresh[: len(fresh) // 2 // CHUNK_MULTIPLE * CHUNK_MULTIPLE]
         with upload.part.open("ab") as file:
             file.write(fresh)
         self._world.journal.count("drive chunk")
-        if broken:
+        if broken == 0:
             break_connection(request)
+        if broken is not None:
+            fail(broken, "broken on purpose", "backendError")
 
     async def _finish(self, request: web.Request, upload: Upload) -> web.Response:
         del self._uploads[request.query["upload_id"]]

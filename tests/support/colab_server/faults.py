@@ -28,7 +28,8 @@ NAMES = {
     "drive_corrupts": "what is written on a mount reaches the cloud with a flipped bit",
     "drive_status": "HTTP status of the Drive API: 403 (rate limit), 429, 500, 503",
     "drive_quota": "the Drive API refuses uploads: the storage quota is exceeded",
-    "drive_breaks_upload": "a chunk of a resumable upload is stored by half, and the connection breaks",
+    "drive_breaks_upload": "a chunk of a resumable upload is stored by half, and then answered with "
+    "this HTTP status, or for 0 not at all",
 }
 """Each fault's name and what its value means."""
 
