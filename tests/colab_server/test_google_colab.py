@@ -82,7 +82,7 @@ def test_answer_with_an_error_is_raised(machine: Machine) -> None:
 def test_answers_that_are_none_are_thrown_away(machine: Machine) -> None:
     """Another number, another kind, plain input: the kernel goes on waiting."""
     code = "from google.colab import _message; print(_message.blocking_request('x', '', 0.8))"
-    wrong: list[Any] = [{"colab_msg_id": 999}, {"type": "something"}]
+    wrong: list[Any] = [{"colab_msg_id": 999, "data": 1}, {"type": "something", "data": 1}]
     for value in wrong:
         with Kernel(machine) as kernel:
             assert kernel.execute(code, lambda _, value=value: value).text == "None\n"  # type: ignore[misc]

@@ -108,7 +108,7 @@ def make_host_key() -> None:
 
 
 def start_jupyter(spec: dict[str, Any]) -> None:
-    server = [spec["python"], "-m", "jupyter_server", f"--config={JUPYTER_CONFIG}"]
+    server = [spec["python"], "-c", JUPYTER_SERVER, f"--config={JUPYTER_CONFIG}"]
     waiting = f'sleep {spec["boot_delay_s"]}; exec "$@"'
     subprocess.Popen(
         ["sh", "-c", waiting, "sh", *server] if spec["boot_delay_s"] else server,
@@ -169,6 +169,15 @@ def write(path: str, text: str, mode: int = 0o644) -> None:
 def nvidia_smi(gpu: dict[str, Any]) -> str:
     return NVIDIA_SMI.replace("@NAME@", gpu["name"]).replace("@MEMORY@", str(gpu["memory_mib"]))
 
+
+# One library of many that check formats of configuration takes longer to import than all the rest,
+# and is done without where it is not installed.
+JUPYTER_SERVER = """\
+import sys
+sys.modules["rfc3987_syntax"] = None
+from jupyter_server.serverapp import main
+main()
+"""
 
 JUPYTER_SETTINGS = {
     "ServerApp": {
