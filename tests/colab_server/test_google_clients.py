@@ -67,8 +67,8 @@ class Cli:
         }
         credentials.write_text(json.dumps(adc))
         self.home = home
-        self._program = program
-        self._environment = {
+        self.program = program
+        self.environment = {
             **front.environment,
             "HOME": str(home),
             "PATH": f"{program.parent}:{os.environ['PATH']}",
@@ -81,8 +81,8 @@ class Cli:
         self, *arguments: str, stdin: str = "", status: int | None = 0
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [self._program, "--auth", "adc", *arguments],
-            env=self._environment,
+            [self.program, "--auth", "adc", *arguments],
+            env=self.environment,
             cwd=self.home,
             input=stdin,
             capture_output=True,
@@ -165,12 +165,12 @@ def test_ssh_with_googles_cli(colab: Colab, cli: Cli) -> None:
     keys = make_keypair(ssh_directory)
     cli("new", "-s", "s1")
     (runtime,) = colab.describe()["runtimes"]
-    proxy = f"{cli._program} --auth adc ssh --proxy-mode -s s1 -i {keys.private}"
+    proxy = f"{cli.program} --auth adc ssh --proxy-mode -s s1 -i {keys.private}"
     argv = ["ssh", "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no"]
     argv += ["-oUserKnownHostsFile=/dev/null", f"-oIdentityFile={keys.private}", "-oLogLevel=ERROR"]
     done = subprocess.run(
         [*argv, f"-oProxyCommand={proxy}", "root@colab-runtime", "cat /var/colab/hostname"],
-        env=cli._environment,
+        env=cli.environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -32,31 +32,41 @@ def give_credentials(colab: Colab, machine: Machine) -> Answer:
     return answer
 
 
+def open_kernel(machine: Machine) -> Kernel:
+    """A new websocket to the machine's kernel: a kernel takes a second to start."""
+    kernels = machine.get("/api/kernels").json
+    return Kernel(machine, kernel_id=kernels[0]["id"] if kernels else "")
+
+
 @pytest.fixture
 def mounted(colab: Colab, machine: Machine) -> Machine:
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         done = kernel.execute(MOUNT, give_credentials(colab, machine))
     assert not done.error, done
     return machine
 
 
 def run(machine: Machine, code: str) -> Outcome:
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         return kernel.execute(code)
 
 
 def test_mount_asks_the_client_and_then_drive_is_there(colab: Colab, machine: Machine) -> None:
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         first = kernel.execute(MOUNT, give_credentials(colab, machine))
         again = kernel.execute(MOUNT, lambda _: {})
 
         assert first.text == "Mounted at /content/drive\n"
         assert again.text.startswith("Drive already mounted at /content/drive;")
         (request,) = first.requests
-        assert request["metadata"] == {"colab_request_type": "request_auth", "colab_msg_id": 1}
+        number = request["metadata"]["colab_msg_id"]
+        assert request["metadata"] == {
+            "colab_request_type": "request_auth",
+            "colab_msg_id": number,
+        }
         assert request["content"] == {"request": {"authType": "dfs_ephemeral"}}
         assert request["parent_header"]["session"] == kernel.session
-        assert again.requests[0]["metadata"]["colab_msg_id"] == 2
+        assert again.requests[0]["metadata"]["colab_msg_id"] == number + 1
         shown = kernel.execute("import os; print(sorted(os.listdir('/content/drive')))").text
     assert shown == "['My Drive', 'MyDrive']\n"
 
@@ -64,7 +74,7 @@ def test_mount_asks_the_client_and_then_drive_is_there(colab: Colab, machine: Ma
 def test_mount_without_an_answer_goes_on_and_fails(colab: Colab, machine: Machine) -> None:
     unmount = "import subprocess; subprocess.run(['umount', '-l', '/content/drive'])"
     impatient = MOUNT.replace("drive')", "drive', timeout_ms=700)")
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         kernel.execute(unmount)
         # What an earlier test propagated has expired.
         colab.advance(48 * 60)
@@ -74,7 +84,7 @@ def test_mount_without_an_answer_goes_on_and_fails(colab: Colab, machine: Machin
 
 
 def test_answer_with_an_error_is_raised(machine: Machine) -> None:
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         failed = kernel.execute(MOUNT, lambda _: {"error": "the user said no"})
     assert failed.error == "MessageError: the user said no"
 
@@ -84,7 +94,7 @@ def test_answers_that_are_none_are_thrown_away(machine: Machine) -> None:
     code = "from google.colab import _message; print(_message.blocking_request('x', '', 0.8))"
     wrong: list[Any] = [{"colab_msg_id": 999, "data": 1}, {"type": "something", "data": 1}]
     for value in wrong:
-        with Kernel(machine) as kernel:
+        with open_kernel(machine) as kernel:
             assert kernel.execute(code, lambda _, value=value: value).text == "None\n"  # type: ignore[misc]
 
 
@@ -111,7 +121,7 @@ def test_propagation_can_fail(colab: Colab, machine: Machine) -> None:
 def test_mount_can_fail(colab: Colab, machine: Machine, failure: str, said: str) -> None:
     colab.fault("mount_failure", failure, times=1)
     code = MOUNT.replace("/content/drive", "/content/elsewhere")
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         failed = kernel.execute(code, give_credentials(colab, machine))
     assert failed.error.startswith("ValueError: mount failed")
     assert said in failed.error
@@ -132,7 +142,7 @@ def mark(name):
             time.sleep(0.02)
 """
     write = "os.makedirs(os.path.dirname(path)); open(path, 'wb').write(b'data')"
-    with Kernel(mounted) as kernel:
+    with open_kernel(mounted) as kernel:
         before = kernel.execute(f"{marks}\n{write}; print(mark('uncommitted'), mark('id'))").text
         assert before.startswith("1 local-")
         assert not [one for one in colab.drive() if one["name"] == "a.bin"]
@@ -210,7 +220,7 @@ try:
 except urllib.error.HTTPError as exc:
     print(exc.code)
 """
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         propagate(colab, machine, dry_run=False)
         token = json.loads(kernel.execute(code).text)["access_token"]
         about = f"{colab.base_url}/drive/v3/about?fields=user"
@@ -222,7 +232,7 @@ except urllib.error.HTTPError as exc:
 
 def test_authenticate_user_asks_the_client_or_for_a_code(colab: Colab, machine: Machine) -> None:
     code = "from google.colab import auth; auth.authenticate_user(); print('in')"
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         done = kernel.execute(code, lambda _: {})
         assert done.text == "in\n"
         assert done.requests[0]["content"]["request"] == {"authType": "auth_user_ephemeral"}
@@ -242,7 +252,7 @@ def test_authenticate_user_asks_the_client_or_for_a_code(colab: Colab, machine: 
 
 def test_secret_is_what_the_client_says(machine: Machine) -> None:
     code = "from google.colab import userdata; print(userdata.get('KEY'))"
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         given = {"data": {"exists": True, "access": True, "payload": "s3cret"}}
         done = kernel.execute(code, lambda _: given)
         assert done.text == "s3cret\n"
@@ -262,7 +272,7 @@ def test_secrets_of_an_account(colab: Colab) -> None:
 
 
 def test_runtime_can_give_itself_back(colab: Colab, machine: Machine) -> None:
-    with Kernel(machine) as kernel:
+    with open_kernel(machine) as kernel:
         code = "from google.colab import runtime; runtime.unassign()"
         kernel.send("shell", "execute_request", {"code": code})
         wait_until(

@@ -3,5 +3,5 @@
 The session backend, the token endpoints, the Drive API and the runtime proxy on loopback, and real
 machines behind them: namespaces of this computer with a real Jupyter server, kernel and sshd. What
 the facts about Colab are, and how sure they are, stands in `facts.py`; what a test may do to it
-while it runs, in `control.py`. `House` for a test is `tests.support.colab.Colab`.
+while it runs, in `control.py`. A test has it as `tests.support.colab.Colab`.
 """

@@ -21,6 +21,14 @@ class Accelerator:
     """Compute units an hour."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What is asked for, and given."""
+
+    accelerator: Accelerator
+    high_ram: bool
+
+
 ACCELERATORS = {
     row.name: row
     for row in (

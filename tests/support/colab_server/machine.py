@@ -16,11 +16,10 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from colabdev.providers.processes import descendants, list_processes
-from tests.support.colab_server.hardware import Accelerator
+from tests.support.colab_server.hardware import Hardware
 
 BOOT_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 10.0
@@ -33,12 +32,6 @@ RUN_DIRECTORY = "run"
 
 DRIVE_DIRECTORY = "drive"
 """Likewise: what `drive.mount` mounts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    accelerator: Accelerator
-    high_ram: bool
 
 
 class Machine:

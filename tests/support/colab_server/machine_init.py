@@ -20,6 +20,7 @@ from typing import Any
 
 RUN = "/run/colab"
 MOUNT_VIEW = "/opt/google/drive/view"
+"""What `drive.mount` mounts, where its user wants it."""
 JUPYTER_CONFIG = "/etc/colab/jupyter_server_config.json"
 SSHD_CONFIG = "/etc/colab/sshd_config"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"

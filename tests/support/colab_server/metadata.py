@@ -8,11 +8,9 @@ from aiohttp import web
 
 from tests.support.colab_server.accounts import DRIVE_SCOPE, Account
 from tests.support.colab_server.drive_view import DriveView
+from tests.support.colab_server.machine_init import MOUNT_VIEW
 from tests.support.colab_server.replies import refuse
 from tests.support.colab_server.world import World
-
-VIEW_PATH = "/opt/google/drive/view"
-"""Where the machine finds what is to be mounted (`machine_init.MOUNT_VIEW`)."""
 
 
 class Credentials:
@@ -80,7 +78,7 @@ class Metadata:
             return web.json_response({"failure": str(failure)})
         self._view.mount()
         self._world.journal.count("drive mounted")
-        return web.json_response({"source": VIEW_PATH})
+        return web.json_response({"source": MOUNT_VIEW})
 
     async def flush_drive(self, request: web.Request) -> web.Response:
         flushed = await self._view.flush()

@@ -93,13 +93,11 @@ class RuntimeProxy:
     def __init__(
         self,
         world: World,
-        endpoint: str,
         machine: Machine,
         accelerator: Accelerator,
         bridges: dict[str, Bridge],
     ) -> None:
         self._world = world
-        self._endpoint = endpoint
         self._machine = machine
         self._accelerator = accelerator
         self._bridges = bridges

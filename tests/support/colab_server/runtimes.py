@@ -11,8 +11,8 @@ from aiohttp import web
 
 from tests.support.colab_server.accounts import Account
 from tests.support.colab_server.drive_view import DriveView
-from tests.support.colab_server.hardware import VARIANTS, endpoint_prefix
-from tests.support.colab_server.machine import Hardware, Machine
+from tests.support.colab_server.hardware import VARIANTS, Hardware, endpoint_prefix
+from tests.support.colab_server.machine import Machine
 from tests.support.colab_server.metadata import Credentials, Metadata
 from tests.support.colab_server.proxy import Bridge, RuntimeProxy
 from tests.support.colab_server.replies import refuse
@@ -132,7 +132,7 @@ class Runtimes:
         machine = Machine(world.state / "machines" / endpoint, endpoint, hardware)
         ssh = SshBridge(world, machine, enabled=not world.faults.take("no_ssh"))
         bridges: dict[str, Bridge] = {"/colab/ssh": ssh, "/colab/tty": Tty(world, machine)}
-        proxy = RuntimeProxy(world, endpoint, machine, hardware.accelerator, bridges)
+        proxy = RuntimeProxy(world, machine, hardware.accelerator, bridges)
         view = DriveView(world, world.clouds.of(account.email), machine.drive)
         credentials = Credentials(world)
 

@@ -13,8 +13,12 @@ from aiohttp import web
 from yarl import URL
 
 from tests.support.colab_server.accounts import COLAB_SCOPE, EMAIL_SCOPE, Account
-from tests.support.colab_server.hardware import ACCELERATORS, VARIANTS, Accelerator
-from tests.support.colab_server.machine import Hardware
+from tests.support.colab_server.hardware import (
+    ACCELERATORS,
+    VARIANTS,
+    Accelerator,
+    Hardware,
+)
 from tests.support.colab_server.replies import break_connection, refuse, xssi_json
 from tests.support.colab_server.runtimes import Runtime, Runtimes
 from tests.support.colab_server.world import World
