@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,6 +37,15 @@ def test_assign_asked_twice_gives_the_same_runtime(colab: Colab) -> None:
     assert (made["outcome"], made["variant"], made["machineShape"]) == (4, 1, 0)
     assert again["endpoint"] == made["endpoint"]
     assert "outcome" not in again
+    assert colab.counters()["runtime made"] == 1
+
+
+def test_posts_at_once_make_one_runtime(colab: Colab) -> None:
+    path = assign_path("NONE", new_notebook_hash())
+    token = colab.call("GET", path).json["token"]
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(colab.call, "POST", path, X_Goog_Colab_Token=token) for _ in range(8)]
+    assert len({one.result().json["endpoint"] for one in asked}) == 1
     assert colab.counters()["runtime made"] == 1
 
 

@@ -70,7 +70,7 @@ class DriveApi:
                 "usage": str(cloud.used_bytes()),
                 "usageInDrive": str(cloud.used_bytes()),
                 "usageInDriveTrash": str(
-                    sum(file.size for file in cloud.files.values() if file.trashed)
+                    sum(file.size for file in list(cloud.files.values()) if file.trashed)
                 ),
             },
         }
@@ -106,7 +106,7 @@ class DriveApi:
         before = self._world.clock.now() - self._world.facts.drive_list_lag_s
         found = [
             file
-            for file in cloud.files.values()
+            for file in list(cloud.files.values())
             if file.created <= before and _is_visible(file, grant) and matches(file)
         ]
         found.sort(key=lambda file: file.created, reverse="desc" in query.get("orderBy", ""))

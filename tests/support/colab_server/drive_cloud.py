@@ -119,7 +119,8 @@ class Cloud:
         self.blob(file_id).unlink(missing_ok=True)
 
     def children(self, parent: str) -> Iterator[DriveFile]:
-        return (file for file in self.files.values() if file.parent == parent)
+        # Of a copy: uploads come from threads.
+        return (file for file in list(self.files.values()) if file.parent == parent)
 
     def walk(self, parent: str, path: str = "") -> Iterator[tuple[str, DriveFile]]:
         """What is not in the trash, with its path below `parent`, folders before their content."""
@@ -131,7 +132,7 @@ class Cloud:
 
     def used_bytes(self) -> int:
         """The trash counts, too."""
-        return sum(file.size for file in self.files.values())
+        return sum(file.size for file in list(self.files.values()))
 
     def _store(self, file: DriveFile, content: Path) -> None:
         blob = self.blob(file.id)

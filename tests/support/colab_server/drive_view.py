@@ -52,27 +52,30 @@ class DriveView:
         """The id of each folder."""
         self._local_ids = 0
         self._task: asyncio.Task[None] | None = None
+        self._ticking = asyncio.Lock()
+        self._ended = False
 
     @property
     def pending(self) -> list[str]:
         """What is not in the cloud yet."""
-        return sorted(path for path, entry in self._entries.items() if not entry.committed)
+        return sorted(path for path, entry in list(self._entries.items()) if not entry.committed)
 
-    def mount(self) -> None:
+    async def mount(self) -> None:
         """Fill the folder from the cloud and carry from now on. Harmless twice."""
         if self._task is None:
             self._top.mkdir(exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 # By this name the kernel's code finds out whether Drive is mounted.
                 (self._folder / "My Drive").symlink_to(MY_DRIVE)
-            self._pull()
+            await self._tick(at_once=False)
+            self._ended = False
             self._task = asyncio.create_task(self._carry())
 
     async def flush(self) -> bool:
         """Bring everything to the cloud now; False when that did not work in time."""
         deadline = asyncio.get_running_loop().time() + _FLUSH_TIMEOUT_S
         while asyncio.get_running_loop().time() < deadline:
-            self._tick(at_once=True)
+            await self._tick(at_once=True)
             if not self.pending:
                 return True
             if self._world.faults.take("drive_stalled"):
@@ -83,21 +86,25 @@ class DriveView:
     async def stop(self) -> None:
         """Carry no more. What has not arrived is lost with the folder."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            self._ended = True
+            await self._task
             self._task = None
 
     async def _carry(self) -> None:
-        while True:
+        while not self._ended:
             try:
-                self._tick(at_once=False)
+                await self._tick(at_once=False)
             except OSError:
                 # Somebody in the machine is faster than we look; the next tick sees it anew.
                 _log.debug("the tree changed while it was carried", exc_info=True)
             await asyncio.sleep(_TICK_S)
 
-    def _tick(self, *, at_once: bool) -> None:
+    async def _tick(self, *, at_once: bool) -> None:
+        # In a thread: gigabytes are copied and hashed, and the server has others to serve.
+        async with self._ticking:
+            await asyncio.to_thread(self._work, at_once)
+
+    def _work(self, at_once: bool) -> None:
         here = dict(self._scan())
         for path in [path for path in self._entries if path not in here]:
             self._forget(path)

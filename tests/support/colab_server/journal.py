@@ -22,15 +22,16 @@ class Journal:
     def count(self, what: str, amount: int = 1) -> None:
         self.counters[what] += amount
 
-    def note(self, place: str, request: web.Request, status: int) -> None:
-        """`place` says which host it was sent to: `google`, or a runtime's endpoint."""
-        self.requests.append(
-            {
-                "place": place,
-                "method": request.method,
-                "path": request.path,
-                "query": dict(request.query),
-                "headers": {name.lower(): value for name, value in request.headers.items()},
-                "status": status,
-            }
-        )
+    def note(self, place: str, request: web.Request) -> dict[str, Any]:
+        """`place` says which host it was sent to: `google`, or a runtime's endpoint. The entry's
+        `status` is null until there is one, as with a websocket for as long as it is open."""
+        entry = {
+            "place": place,
+            "method": request.method,
+            "path": request.path,
+            "query": dict(request.query),
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "status": None,
+        }
+        self.requests.append(entry)
+        return entry

@@ -76,7 +76,7 @@ class Metadata:
             failure = "no credentials"
         if failure is not None:
             return web.json_response({"failure": str(failure)})
-        self._view.mount()
+        await self._view.mount()
         self._world.journal.count("drive mounted")
         return web.json_response({"source": MOUNT_VIEW})
 

@@ -41,24 +41,21 @@ async def open_site(routes: Iterable[web.RouteDef], journal: Journal | None, pla
 def _middleware(journal: Journal | None, place: str) -> Middleware:
     @web.middleware
     async def around(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        status = 0
+        entry = {} if journal is None else journal.note(place, request)
         try:
             response = await handler(request)
-            status = response.status
         except Refusal as exc:
             response = exc.response()
-            status = exc.status
         except web.HTTPException as exc:
-            status = exc.status
+            entry["status"] = exc.status
             raise
         except (Broken, aiohttp.ClientError, ConnectionError):
             # Broken on purpose, or the machine behind it went.
+            entry["status"] = 0
             if request.transport is not None:
                 request.transport.abort()
-            response = web.Response()
-        finally:
-            if journal is not None:
-                journal.note(place, request, status)
+            return web.Response()
+        entry["status"] = response.status
         return response
 
     return around
