@@ -157,15 +157,16 @@ def mark(name):
     assert file["sha256Checksum"] == hashlib.sha256(b"data").hexdigest()
 
 
+@pytest.mark.parametrize("end", ["reclaim", "kill_machine"])
 def test_what_was_not_uploaded_dies_with_the_runtime_and_the_rest_is_on_the_next(
-    colab: Colab, mounted: Machine
+    colab: Colab, mounted: Machine, end: str
 ) -> None:
     where = "/content/drive/MyDrive"
     run(mounted, f"open('{where}/kept', 'w').write('x')")
     wait_until(lambda: "kept" in _names(colab), message="it is not uploaded")
     colab.fault("drive_stalled", True)
     run(mounted, f"open('{where}/lost', 'w').write('x')")
-    colab.do("reclaim", mounted.endpoint)
+    colab.do(end, mounted.endpoint)
     colab.fault("drive_stalled", None)
 
     second = Machine(colab.assign("T4"))
@@ -175,6 +176,7 @@ def test_what_was_not_uploaded_dies_with_the_runtime_and_the_rest_is_on_the_next
     assert "'kept'" in listed
     assert "lost" not in listed
     assert "lost" not in _names(colab)
+    assert not any(one["trashed"] for one in colab.drive())
 
 
 def test_flush_waits_for_the_uploads_and_unmounts(colab: Colab, mounted: Machine) -> None:

@@ -22,12 +22,12 @@ from tests.support.waiting import wait_until
 
 
 def test_first_runtime_is_there_soon(colab: Colab) -> None:
-    """5 s is what it may cost; on a computer that is busy with other tests, three times that."""
+    """5 s is what it may cost; a computer that is busy with other tests may take six times that."""
     started = time.monotonic()
     machine = Machine(colab.assign("T4"))
     with Kernel(machine) as kernel:
         assert kernel.execute("print(6 * 7)").text == "42\n"
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
     colab.do("reclaim", machine.endpoint)
 
 

@@ -155,6 +155,8 @@ class Control:
         return {}
 
     async def _kill_machine(self, runtime: Runtime, _: dict[str, Any]) -> dict[str, Any]:
+        # First what carries to Drive: to it a disk that goes would be files that were deleted.
+        await runtime.view.stop()
         await runtime.machine.stop()
         return {}
 

@@ -3,7 +3,8 @@
 A file that is written there is on the runtime's disk only, and is lost with it, until the carrier
 has brought it to the cloud; the extended attributes tell (`user.drive.uncommitted`, `user.drive.id`,
 `user.drive.md5`), where the file system has any. The real Drive sets them at once; here a new file is
-without for some hundredths of a second, and one that is changed keeps its old ones for as long.
+without for some hundredths of a second, and one that is changed keeps its old ones for as long. Nor
+is it known here whether a file is still open: what has not changed for the delay is taken.
 """
 
 from __future__ import annotations
