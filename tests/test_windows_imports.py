@@ -23,7 +23,8 @@ sys.platform = "win32"
 
 IMPORT_ALL = """
 import colabdev
-never_there = ("colabdev.agent.", "colabdev.providers.sandbox", "colabdev.__main__")
+never_there = ("colabdev.agent.", "colabdev.providers.sandbox", "colabdev.cli.raw_keyboard")
+never_there += ("colabdev.__main__",)
 for module in pkgutil.walk_packages(colabdev.__path__, "colabdev."):
     if not module.name.startswith(never_there):
         importlib.import_module(module.name)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from colabdev.cli import output, render
-from colabdev.cli.attachment import Attachment, check_types, wishes
+from colabdev.cli.attachment import Attachment, Wishes, check_types, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
@@ -20,6 +20,7 @@ from colabdev.models import JobState
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
     from colabdev.models import JobRecord
+    from colabdev.services.jobs import Jobs, Start
 
 READER_GONE = 141
 """As for any program that is ended by SIGPIPE."""
@@ -132,13 +133,23 @@ def run(
     jobs = wiring.jobs()
     start = jobs.prepare(request, output.progress)
     if detach:
-        try:
-            jobs.start(start, output.progress)
-        except KeyboardInterrupt:
-            render.left(start)
-            return JobStatus(ExitCode.INTERRUPTED)
-        render.detached(start.job)
-        return JobStatus(ExitCode.OK)
+        return _start_and_leave(jobs, start)
+    return _start_and_follow(wiring, jobs, start, wanted, interactive=interactive)
+
+
+def _start_and_leave(jobs: Jobs, start: Start) -> int:
+    try:
+        jobs.start(start, output.progress)
+    except KeyboardInterrupt:
+        render.left(start)
+        return JobStatus(ExitCode.INTERRUPTED)
+    render.detached(start.job)
+    return JobStatus(ExitCode.OK)
+
+
+def _start_and_follow(
+    wiring: Wiring, jobs: Jobs, start: Start, wanted: Wishes, *, interactive: bool
+) -> int:
     output.progress(f"job {start.job.id} on {start.job.runtime}")
     screen = Screen()
     attachment = Attachment(
