@@ -11,6 +11,13 @@ import hmac
 import os
 import socket
 
+from colabdev.agent.wire import PROTOCOL
+from colabdev.version import VERSION
+
+KEEPER_VERSION = f"{VERSION}+{PROTOCOL}"
+"""What a keeper says that it is. The protocol stands in it because a checkout keeps its version while its
+agent learns something: an older keeper would hand out agents that leave out what they do not know."""
+
 _NONCE_BYTES = 32
 _PROOF_BYTES = 32
 
