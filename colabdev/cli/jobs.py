@@ -15,6 +15,7 @@ from colabdev.cli.boundary import JobStatus
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.errors import ColabdevError, ExitCode
+from colabdev.models import JobState
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -285,8 +286,13 @@ def _status(ended: JobRecord | None, stopped_by: int | None, screen: Screen) -> 
 
 
 def _own_status(job: JobRecord | None) -> int:
-    if job is None or not job.state.is_end:
+    if job is None:
         raise ColabdevError("cannot tell how the job ended", hint="colabdev ps")
+    if not job.state.is_end or job.state is JobState.LOST:
+        raise ColabdevError(
+            f"{job.id} is lost: its runtime went before it ended",
+            hint=f"colabdev logs {job.id} prints what came home of its log",
+        )
     if job.exit_status is None:
         raise ColabdevError(
             f"{job.id} ended, exit code unknown: nobody watched it end",
