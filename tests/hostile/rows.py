@@ -67,7 +67,7 @@ COMMAND_LINES = [
     row("logs a b", 2, "unexpected extra argument"),
     row("stop a b", 2, "unexpected extra argument"),
     row("down a b", 2, "unexpected extra argument"),
-    row("doctor local", 2, "unexpected extra argument"),
+    row("doctor local", 2, "only --bundle takes a file"),
     row("config schema x", 2, "unexpected extra argument"),
     row("stop", 2, "Missing argument 'JOB'"),
     row("sync -r", 2, "requires an argument"),
