@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from colabdev.adapters.agent_client import encode_request, exchange, parse_hello, read_answer
-from colabdev.adapters.handshake import HandshakeFailed, prove_as_client
+from colabdev.adapters.handshake import KEEPER_VERSION, HandshakeFailed, prove_as_client
 from colabdev.adapters.store import FileStore
 from colabdev.agent import wire
 from colabdev.errors import ColabdevError, RuntimeUnreachable, error_from_json
 from colabdev.models import AgentHello, ExitStatus, KeeperAddress, Output, RuntimeRecord
-from colabdev.version import VERSION
 
 CONNECT_TIMEOUT_S = 3.0
 HUNG_AFTER_S = 3.0
@@ -280,7 +279,7 @@ class LocalKeepers:
 
     def find(self, record: RuntimeRecord) -> KeeperClient | None:
         address = record.keeper
-        if address is None or address.version != VERSION:
+        if address is None or address.version != KEEPER_VERSION:
             return None
         client = KeeperClient(record.name, address)
         try:
@@ -306,7 +305,7 @@ class LocalKeepers:
             keeper = self.find(record)
             if keeper is not None:
                 return keeper
-            if record.keeper is not None and record.keeper.version != VERSION:
+            if record.keeper is not None and record.keeper.version != KEEPER_VERSION:
                 self.stop(record)
             said = self._spawn(name)
             if "error" in said:

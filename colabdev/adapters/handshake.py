@@ -11,6 +11,13 @@ import hmac
 import os
 import socket
 
+from colabdev.agent.wire import PROTOCOL
+from colabdev.version import VERSION
+
+KEEPER_VERSION = f"{VERSION}+{PROTOCOL}"
+"""What a keeper says that it is. A checkout keeps its version while its agent learns something, and an
+older keeper would hand out agents that leave out what they do not know; so the protocol stands in it."""
+
 _NONCE_BYTES = 32
 _PROOF_BYTES = 32
 

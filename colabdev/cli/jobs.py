@@ -298,13 +298,15 @@ def _status(ended: JobRecord | None, stopped_by: int | None, screen: Screen) -> 
 
 
 def _own_status(job: JobRecord | None) -> int:
-    if job is None or not job.state.is_end:
+    if job is None:
         raise ColabdevError("cannot tell how the job ended", hint="colabdev ps")
     if job.state is JobState.LOST:
         raise ColabdevError(
-            f"cannot tell how {job.id} ended: its machine is gone, and it went with it",
-            hint="colabdev connect, then run it again",
+            f"{job.id} is lost: its runtime went before it ended",
+            hint=f"colabdev logs {job.id} prints what came home of its log",
         )
+    if not job.state.is_end:
+        raise ColabdevError(f"cannot tell how {job.id} ended", hint="colabdev ps")
     if job.exit_status is None:
         raise ColabdevError(
             f"{job.id} ended, exit code unknown: nobody watched it end",

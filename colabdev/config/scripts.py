@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colabdev.agent import jobdir
-from colabdev.errors import UsageError
+from colabdev.errors import UsageError, nearest
 
 _KINDS = {".py": jobdir.PYTHON, ".sh": jobdir.SHELL}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -129,6 +129,17 @@ def _in_project(word: str, standpoint: Standpoint) -> str:
     )
 
 
+def _meant(path: Path) -> str:
+    """The script beside it that was probably meant."""
+    try:
+        names = map(Path, os.listdir(path.parent))
+    except OSError:
+        return ""
+    alike = {name.stem for name in names if name.suffix == path.suffix and name.name != path.name}
+    meant = nearest(path.stem, sorted(alike))
+    return f"; did you mean {meant + path.suffix!r}?" if meant else ""
+
+
 def _check_readable(word: str, path: Path) -> None:
     try:
         if path.is_dir():
@@ -138,7 +149,7 @@ def _check_readable(word: str, path: Path) -> None:
         path.open("rb").close()
     except FileNotFoundError:
         raise UsageError(
-            f"cannot run {word!r}: there is no such file",
+            f"cannot run {word!r}: there is no such file{_meant(path)}",
             hint="--no-sync runs what the runtime has",
         ) from None
     except OSError as exc:

@@ -11,10 +11,14 @@ _CONNECT_HINT = "colabdev connect --provider local"
 
 
 def choose_runtime(
-    records: Sequence[RuntimeRecord], *, named: str | None, project_path: str | None
+    records: Sequence[RuntimeRecord],
+    *,
+    named: str | None,
+    project_path: str | None,
+    naming: str = "-r {}",
 ) -> RuntimeRecord:
     """The runtime `named` (by `-r` or $COLABDEV_NAME), else the one this project last connected to,
-    else the only one there is."""
+    else the only one there is. `naming`: how the command takes a name."""
     if named is not None:
         return _by_name(records, named)
     if not records:
@@ -27,7 +31,7 @@ def choose_runtime(
     names = ", ".join(record.name for record in records)
     raise UsageError(
         f"several runtimes are up ({names}) and none was named",
-        hint=f"add the name, for example -r {records[0].name}",
+        hint=f"add the name, for example {naming.format(records[0].name)}",
     )
 
 

@@ -26,6 +26,7 @@ from filelock import Timeout
 
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
+from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
@@ -41,7 +42,6 @@ from colabdev.models import KeeperAddress, Phase, RuntimeRecord, SshAddress
 from colabdev.ports import Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
-from colabdev.version import VERSION
 
 log = logging.getLogger("colabdev.keeper")
 
@@ -179,13 +179,13 @@ class _Keeper:
 
     def _announce(self) -> bool:
         address = KeeperAddress(
-            pid=os.getpid(), port=self._server.port, key=self._key.hex(), version=VERSION
+            pid=os.getpid(), port=self._server.port, key=self._key.hex(), version=KEEPER_VERSION
         )
         record = self._store.update(self._name, lambda record: replace(record, keeper=address))
         if record is None:
             return False
         crash_point("keeper.announced")
-        log.info("keeper of %s, version %s, port %d", self._name, VERSION, self._server.port)
+        log.info("keeper of %s, version %s, port %d", self._name, KEEPER_VERSION, self._server.port)
         _tell({"ready": True})
         return True
 

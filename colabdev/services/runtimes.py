@@ -114,7 +114,9 @@ class Runtimes:
         records, unreadable = self.records()
         return Listing(tuple(self.state_of(record) for record in records), tuple(unreadable))
 
-    def choose(self, named: str | None, project_path: str | None) -> RuntimeRecord:
+    def choose(
+        self, named: str | None, project_path: str | None, *, naming: str = "-r {}"
+    ) -> RuntimeRecord:
         """The runtime that a command without one of its own means; see `core.choose`."""
         if named is not None:
             # Only this one: another runtime's unreadable state must not be in the way.
@@ -124,7 +126,7 @@ class Runtimes:
         readable, unreadable = self.records()
         if unreadable and named is None:
             raise unreadable[0]
-        return choose_runtime(readable, named=named, project_path=project_path)
+        return choose_runtime(readable, named=named, project_path=project_path, naming=naming)
 
     def last_of_project(self, project_path: str | None) -> RuntimeRecord | None:
         """The runtime that the project connected to last, if it is known still."""
@@ -146,7 +148,7 @@ class Runtimes:
         """The name that `down` is about to release."""
         if named is not None and check_runtime_name(named) in self.strays():
             return [named]
-        return [self.choose(named, project_path).name]
+        return [self.choose(named, project_path, naming="colabdev down {}").name]
 
     def all_to_release(self, named: str | None) -> Sequence[str]:
         """The names that `down --all` is about to release: all known, and all that run unknown."""

@@ -514,7 +514,7 @@ def test_noise_of_a_shell_before_the_marker_is_skipped(
     assert agent.end()[0] == ExitStatus(code=0)
 
 
-@pytest.mark.parametrize("protocol", [0, 2, None, "1"])
+@pytest.mark.parametrize("protocol", [0, 1, None, "2"])
 def test_agent_of_another_protocol_is_refused(
     machine: Machine, archive: AgentArchive, protocol: object
 ) -> None:

@@ -155,9 +155,10 @@ def test_several_runtimes_and_none_named_is_refused(house: House) -> None:
     house.connect("two")
     elsewhere = house.home / "elsewhere"
     elsewhere.mkdir()
-    for command in (["ssh", "--", "true"], ["down"]):
+    for command, naming in ((["ssh", "--", "true"], "-r one"), (["down"], "colabdev down one")):
         done = house.colabdev(*command, cwd=elsewhere)
         assert_expected_failure(done, 2, "several runtimes are up (one, two)")
+        assert done.stderr.endswith(f"for example {naming}\n")
     # In the project the one it connected to last is meant; the environment and -r beat that.
     show = ["ssh", "--", "echo $COLABDEV_RUNTIME"]
     assert house.colabdev(*show).stdout == "two\n"

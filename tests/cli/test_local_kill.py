@@ -33,6 +33,9 @@ def test_killed_runtime_is_lost_and_so_are_its_jobs(house: House) -> None:
     assert [runtime["state"] for runtime in house.status()] == ["lost"]
     [job] = json.loads(house.colabdev("ps", "--json").stdout)["jobs"]
     assert (job["state"], job["exit_code"]) == ("lost", None)
+    attached = house.colabdev("attach")
+    assert (attached.returncode, attached.stdout) == (125, "")
+    assert f"{job['id']} is lost: its runtime went before it ended\n" in attached.stderr
     assert house.colabdev("sync").returncode == 12
     ran = house.colabdev("run", "true")
     assert (ran.returncode, "is gone" in ran.stderr) == (125, True)

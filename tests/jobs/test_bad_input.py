@@ -99,6 +99,13 @@ def test_script_that_cannot_be_read_is_said(house: House) -> None:
     assert "'loop.py': Too many levels of symbolic links" in done.stderr
 
 
+def test_script_that_is_misspelt_is_named(house: House) -> None:
+    (house.project / "train.py").touch()
+    done = house.colabdev("run", "trian.py")
+    assert done.returncode == 125
+    assert "'trian.py': there is no such file; did you mean 'train.py'?\n" in done.stderr
+
+
 def test_run_without_a_runtime_or_a_project_is_said(tmp_path: Path) -> None:
     with House(tmp_path) as house:
         (house.project / "x.py").write_text("print()")

@@ -20,10 +20,10 @@ from random import Random
 import pytest
 
 from colabdev.adapters.broker import KeeperClient, KeeperSocket, KeeperUnavailable
+from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.agent import wire
 from colabdev.errors import ColabdevError, HostKeyMismatch, RuntimeLost, RuntimeUnreachable
 from colabdev.models import KeeperAddress, Phase, RuntimeRecord
-from colabdev.version import VERSION
 from tests.support.house import House, is_running
 from tests.support.keys import make_keypair
 from tests.support.relay import Relay
@@ -126,14 +126,21 @@ def test_killed_keeper_is_healed_by_the_next_command(house: House) -> None:
     assert house.keeper_pid() != before
 
 
-def test_keeper_of_another_version_is_replaced(house: House) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        "import colabdev.version; colabdev.version.VERSION = '0.0.1'",
+        # As a checkout from before the agent learned something: its version is the same.
+        "import colabdev.agent.wire; colabdev.agent.wire.PROTOCOL -= 1",
+    ],
+)
+def test_keeper_of_another_version_is_replaced(house: House, other: str) -> None:
     house.keeper().quit()
     old = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            "import colabdev.version; colabdev.version.VERSION = '0.0.1';"
-            "from colabdev.keeper.__main__ import main; main('local')",
+            f"{other}\nfrom colabdev.keeper.__main__ import main; main('local')",
         ],
         env=house.environment,
         stdout=subprocess.PIPE,
@@ -143,12 +150,12 @@ def test_keeper_of_another_version_is_replaced(house: House) -> None:
     old.stdout.close()
     keeper = house.record().keeper
     assert keeper is not None
-    assert keeper.version == "0.0.1"
+    assert keeper.version != KEEPER_VERSION
     assert [runtime["state"] for runtime in house.status()] == ["ready"]
     assert old.wait(10) == 0
     keeper = house.record().keeper
     assert keeper is not None
-    assert (keeper.version, keeper.pid != old.pid) == (VERSION, True)
+    assert (keeper.version, keeper.pid != old.pid) == (KEEPER_VERSION, True)
 
 
 def test_client_without_the_key_is_refused(house: House) -> None:
@@ -164,7 +171,7 @@ def test_client_is_not_fooled_by_a_listener_without_the_key(house: House) -> Non
     """Somebody else's program took the port of a dead keeper."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_answer_anything, args=(listener,), daemon=True).start()
-        address = KeeperAddress(1, listener.getsockname()[1], "ab" * 32, VERSION)
+        address = KeeperAddress(1, listener.getsockname()[1], "ab" * 32, KEEPER_VERSION)
         with pytest.raises(KeeperUnavailable):
             KeeperSocket(address)
 

@@ -92,7 +92,9 @@ class Machine:
         """Its kernels, as processes of this computer."""
         assert self._process is not None
         family = descendants({self._process.pid}, list_processes())
-        return sorted(pid for pid in family if b"ipykernel_launcher" in _command_line(pid))
+        return sorted(
+            process.pid for process in family if b"ipykernel_launcher" in _command_line(process.pid)
+        )
 
     async def unmount_drive(self, mountpoint: str) -> None:
         """Take Drive away under the user, as when its process dies."""
