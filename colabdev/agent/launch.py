@@ -119,12 +119,17 @@ def _as_expected(place: str, expect: Dict[str, Any]) -> Tuple[workdir.WorkDir, w
                 "give the project another [project] name in colabdev.toml, and connect again",
             ) from exc
     view = workdir.View(directory.rules(expect.get("rules")), expect.get("max_bytes"))
-    if "tree" in expect and view.rules is None:
+    if "tree" in expect and view.rules is None and _holds_files(place):
         raise Stale("the rules of the project here are not known there")
     survey = directory.survey(view)
     if "tree" in expect and survey.tree != expect["tree"]:
         raise Stale("the files there are not those of the project here")
     return directory, survey
+
+
+def _holds_files(place: str) -> bool:
+    """Whether there is anything that rules could be about."""
+    return os.path.isdir(place) and any(name != tree.OURS for name in os.listdir(place))
 
 
 def _command(spec: Dict[str, Any], environment: Dict[str, str]) -> List[str]:
