@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import jobs, probe, sync, wire, workdir
+from . import jobs, mirrors, probe, shelf, sync, wire, workdir
 from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -28,6 +28,7 @@ def answer_prepare(arguments: Dict[str, Any], body: bytes) -> Answer:
     """Make the work dir; done twice it is done once."""
     path = str(arguments["workdir"])
     workdir.make(path)
+    mirrors.wake(path, arguments.get("drive_dir"))
     return {"workdir": path}, b""
 
 
@@ -37,9 +38,11 @@ def answer_probe(arguments: Dict[str, Any], body: bytes) -> Answer:
 
 
 HANDLERS: Dict[str, Handler] = {
+    "archive.list": shelf.answer_list,
     "job.list": jobs.answer_list,
     "job.status": jobs.answer_status,
     "job.stop": jobs.answer_stop,
+    "mirror.status": mirrors.answer_status,
     "ping": answer_ping,
     "prepare": answer_prepare,
     "probe": answer_probe,
@@ -48,8 +51,10 @@ HANDLERS: Dict[str, Handler] = {
 
 
 STREAMS: Dict[str, Stream] = {
+    "archive.fetch": shelf.fetch,
     "job.follow": jobs.follow_log,
     "job.start": jobs.start,
+    "mirror.flush": mirrors.flush,
 }
 """The requests that are answered by any number of frames."""
 
@@ -57,6 +62,9 @@ UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
     "sync.apply": sync.apply,
 }
 """The requests that are followed by any number of frames."""
+
+_SYNCING = "sync."
+"""After one of these the files may be others; Drive gets them at once."""
 
 
 def answers(header: Dict[str, Any], body: bytes, upload: sync.Upload) -> Iterator[Answer]:
@@ -73,6 +81,9 @@ def answers(header: Dict[str, Any], body: bytes, upload: sync.Upload) -> Iterato
         else:
             message = "this agent knows no request {!r}".format(header.get("request"))
             yield _failure("unknown_request", message)
+        if kind.startswith(_SYNCING):
+            # Answered already: nobody waits for this.
+            mirrors.wake(str(arguments["workdir"]), arguments.get("drive_dir"))
     except Stale as exc:
         yield _failure("stale", exc.message)
     except Refusal as exc:

@@ -285,7 +285,9 @@ class Runtimes:
             facts, _ = agent.request("probe")
             link = _project_link(record, request)
             if link is not None:
-                agent.request("prepare", {"workdir": link.workdir})
+                assert record.machine is not None, "started before"
+                place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
+                agent.request("prepare", place)
         finally:
             agent.close()
         crash_point("connect.prepared")

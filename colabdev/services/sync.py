@@ -14,7 +14,7 @@ from colabdev.agent.tree import Problem, check_name, hash_entries
 from colabdev.core.names import check_project_name
 from colabdev.core.reconcile import Action, Conflict, OwnedFile, Plan, plan_up
 from colabdev.core.sizes import format_size
-from colabdev.core.workdirs import workdir_of
+from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.errors import ColabdevError, GuardHalted, ProtocolError
 from colabdev.models import ProjectLink, RuntimeRecord, SyncOptions, TreeScan
 from colabdev.ports import AgentStream, Keepers, LocalTree, Progress, RuntimeStore
@@ -109,7 +109,11 @@ class Syncer:
         check_project_name(project.name)
         workdir = workdir_of(record, project.path, project.name)
         scan = project.tree.scan()
-        place = {"workdir": workdir, "marker": self.marker(project)}
+        place = {
+            "workdir": workdir,
+            "marker": self.marker(project),
+            "drive_dir": usable_machine(record).drive_dir,
+        }
         agent = self._keepers.ensure(record.name).agent()
         try:
             run = _Run(agent, place, project.tree, scan, progress)
