@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 
 from colabdev.agent import jobdir
+from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry, Problem
 
 
@@ -229,6 +230,26 @@ class TreeScan:
     """A project's files as of now, and what cannot be synced: a path and the reason."""
 
     entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What came of unpacking an archive: how many files, and what cannot be here or is not in it."""
+
+    files: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlan:
+    """A folder as a data set: what it is packed into, and what cannot be in it."""
+
+    content: str
+    """The id, which changes with any content."""
+    files: int
+    size_bytes: int
+    shards: tuple[Shard, ...]
     problems: tuple[Problem, ...]
 
 

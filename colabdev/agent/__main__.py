@@ -5,13 +5,14 @@ It ends when stdin does, which is when nobody can ask any more.
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import jobs, mirrors, probe, shelf, sync, wire, workdir
+from . import jobs, mirrors, probe, sync, wire, workdir
 from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -37,8 +38,20 @@ def answer_probe(arguments: Dict[str, Any], body: bytes) -> Answer:
     return probe.facts(), b""
 
 
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """A handler whose module is loaded when somebody asks for it: what knows of zips and tars would
+    double the time that an agent takes to start."""
+
+    def handle(arguments: Dict[str, Any], body: Any) -> Any:
+        return getattr(importlib.import_module("." + module, __package__), name)(arguments, body)
+
+    return handle
+
+
 HANDLERS: Dict[str, Handler] = {
-    "archive.list": shelf.answer_list,
+    "archive.list": _later("shelf", "answer_list"),
+    "data.commit": _later("datasets", "commit"),
+    "data.list": _later("datasets", "answer_list"),
     "job.list": jobs.answer_list,
     "job.status": jobs.answer_status,
     "job.stop": jobs.answer_stop,
@@ -51,7 +64,9 @@ HANDLERS: Dict[str, Handler] = {
 
 
 STREAMS: Dict[str, Stream] = {
-    "archive.fetch": shelf.fetch,
+    "archive.fetch": _later("shelf", "fetch"),
+    "data.check": _later("datasets", "check"),
+    "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,
@@ -59,6 +74,7 @@ STREAMS: Dict[str, Stream] = {
 """The requests that are answered by any number of frames."""
 
 UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
+    "data.put": _later("datasets", "put"),
     "sync.apply": sync.apply,
 }
 """The requests that are followed by any number of frames."""

@@ -5,10 +5,6 @@
 something. It looks at the files now and then, and stores a tree that Drive does not have yet once it has
 been left alone for a while, or has waited for long, or at once when `ask.json` says so. Storing is a
 child's work: a Drive that does not answer hangs the child, and we go on saying so.
-
-    .colabdev/ask.json      `{"number", "agent", "drive_dir"}`: what is wanted, by whom
-    .colabdev/mirror.json   how it stands: see `Mirror.say`
-    .colabdev/mirror.zip    the archive in the making
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ import json
 import os
 import select
 import signal
-import sys
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -27,6 +22,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from . import archive, jobdir, shelf, tree
 from .drive import Stored
+from .mirror_files import Place, agent_name, read, read_state
 from .workdir import WorkDir
 
 SCHEMA = 1
@@ -58,21 +54,6 @@ class Timing(NamedTuple):
     """So long after the first change it is stored even while changes go on."""
     retry_s: float = 30.0
     """After a failure; doubled by each further one."""
-
-
-class Place:
-    """The names of the daemon's files."""
-
-    def __init__(self, workdir: str) -> None:
-        self.workdir = workdir.rstrip("/") or "/"
-        ours = self.workdir + "/" + tree.OURS
-        self.ask = ours + "/ask.json"
-        self.state = ours + "/mirror.json"
-        self.lock = ours + "/mirror.lock"
-        self.packed = ours + "/mirror.zip"
-        self.marker = ours + "/marker.json"
-        self.journal = ours + "/journal"
-        self.complaints = ours + "/mirror.log"
 
 
 class Look(NamedTuple):
@@ -134,16 +115,6 @@ def _take(lock: int, place: Place) -> bool:
             if told.get("agent") == agent_name() or time.monotonic() > deadline:
                 return False
             time.sleep(0.1)
-
-
-def agent_name() -> str:
-    """Tells this agent from another version's."""
-    return os.path.basename(sys.argv[0])
-
-
-def read_state(place: Place) -> Optional[Dict[str, Any]]:
-    """What the daemon said last; None when it never did, or not so that one can read it."""
-    return _read(place.state)
 
 
 class Mirror:
@@ -226,7 +197,7 @@ class Mirror:
             return False
         if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
             return False
-        asked = _read(self._place.ask)
+        asked = read(self._place.ask)
         if asked is None:
             return True
         if asked.get("agent") != agent_name():
@@ -349,7 +320,7 @@ def _store(place: Place, drive_dir: str, seen: Look, known: Optional[Stored]) ->
     there = shelf.find_whole(folder, seen.tree, known)
     if there is not None:
         return {"stored": list(there), "tree": seen.tree}
-    marker = _read(place.marker) or {}
+    marker = read(place.marker) or {}
     about = {
         "project": os.path.basename(place.workdir),
         "stored": _now(),
@@ -386,10 +357,3 @@ def _words(exc: OSError) -> str:
 
 def _now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _read(path: str) -> Optional[Dict[str, Any]]:
-    try:
-        return jobdir.read_document(path)
-    except (OSError, jobdir.Unreadable):
-        return None

@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import changes, jobdir, mirror
-from .mirror import Place
+from . import changes, jobdir
+from .mirror_files import Place, agent_name, read_state
 from .workdir import WorkDir
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -43,7 +43,7 @@ def answer_status(arguments: Dict[str, Any], body: bytes) -> Answer:
     """How the mirror of `workdir` stands: `mirror` as `Mirror.say` wrote it, or null; and whether it
     `runs`. Touches no Drive."""
     place = Place(str(arguments["workdir"]))
-    return {"mirror": mirror.read_state(place), "runs": _runs(place)}, b""
+    return {"mirror": read_state(place), "runs": _runs(place)}, b""
 
 
 def flush(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
@@ -89,8 +89,8 @@ def _answers(place: Place, drive_dir: str, deadline: float) -> Iterator[Dict[str
         if now - revived_at >= _REVIVE_S:
             revived_at = now
             _revive(place)
-        told = mirror.read_state(place) or {}
-        if told.get("agent") == mirror.agent_name() and told.get("answered", 0) >= number:
+        told = read_state(place) or {}
+        if told.get("agent") == agent_name() and told.get("answered", 0) >= number:
             yield told
             return
         if now - said_at >= _SAY_S:
@@ -104,15 +104,15 @@ def _ask(place: Place, drive_dir: str) -> int:
     with suppress(jobdir.Unreadable, ValueError, TypeError):
         before = int((jobdir.read_document(place.ask) or {}).get("number", 0))
     number = max(time.time_ns(), before + 1)
-    asked = {"number": number, "agent": mirror.agent_name(), "drive_dir": drive_dir}
+    asked = {"number": number, "agent": agent_name(), "drive_dir": drive_dir}
     jobdir.write_document(place.ask, asked)
     return number
 
 
 def _revive(place: Place) -> None:
     """Start the mirror when none runs, or one of another version does: that one leaves."""
-    told = mirror.read_state(place) or {}
-    if _runs(place) and told.get("agent") == mirror.agent_name():
+    told = read_state(place) or {}
+    if _runs(place) and told.get("agent") == agent_name():
         return
     with open(place.complaints, "wb") as complaints:
         child = subprocess.Popen(

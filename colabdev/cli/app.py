@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from colabdev.cli import boundary, doctor, jobs, output, projects, runtimes, settings, shell, sync
+from colabdev.cli import (
+    boundary,
+    data,
+    doctor,
+    jobs,
+    output,
+    projects,
+    restore,
+    runtimes,
+    settings,
+    shell,
+    sync,
+)
 from colabdev.cli.wiring import Wiring, log_to_stderr
 from colabdev.errors import EXIT_CODE_MEANINGS
 from colabdev.version import VERSION
@@ -32,6 +44,7 @@ def build_app() -> typer.Typer:
     app.command()(runtimes.connect)
     app.command()(runtimes.status)
     app.command()(sync.sync)
+    app.command()(restore.restore)
     app.command(cls=jobs.RunCommand)(jobs.run)
     app.command()(jobs.ps)
     app.command()(jobs.logs)
@@ -39,6 +52,11 @@ def build_app() -> typer.Typer:
     app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
     app.command()(runtimes.down)
     app.command()(doctor.doctor)
+    sets = typer.Typer(help="Data sets on Drive.", no_args_is_help=True)
+    sets.command()(data.push)
+    sets.command()(data.pull)
+    sets.command()(data.ls)
+    app.add_typer(sets, name="data")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
     config.command()(settings.schema)
     config.callback()(lambda: None)

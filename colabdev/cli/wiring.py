@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from colabdev.config.places import Places
     from colabdev.config.project import Project
     from colabdev.config.settings import Settings
-    from colabdev.ports import Provider
+    from colabdev.models import RuntimeRecord
+    from colabdev.ports import Progress, Provider
+    from colabdev.services.archives import Archives
+    from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.jobs import Jobs, RunRequest
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.projects import Projects
-    from colabdev.services.runtimes import Runtimes
+    from colabdev.services.runtimes import BringHome, Runtimes
+    from colabdev.services.safekeeping import Safekeeping
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
@@ -216,6 +220,36 @@ class Wiring:
         name = chosen.project.name if chosen else None
         return SyncedProject(str(project.path), name or project.path.name, tree)
 
+    def bring_home(self, *, force: bool) -> BringHome:
+        """What must happen before a runtime is released; with `force` edits may be lost."""
+        safekeeping, logs = self.safekeeping(), self.job_logs()
+
+        def bring(runtime: RuntimeRecord, progress: Progress) -> None:
+            # First of all, for it may refuse, and must not have stopped any job then; and again for
+            # what the jobs wrote until their end.
+            safekeeping.hand_over(runtime, progress, force=force)
+            if logs.bring_home(runtime, progress):
+                safekeeping.hand_over(runtime, progress, force=force)
+
+        return bring
+
+    def safekeeping(self) -> Safekeeping:
+        from colabdev.services.safekeeping import Safekeeping
+
+        return Safekeeping(self.keepers())
+
+    def archives(self) -> Archives:
+        from colabdev.adapters.restoring import open_restore_target
+        from colabdev.services.archives import Archives
+
+        return Archives(self.keepers(), open_restore_target)
+
+    def data_sets(self) -> DataSets:
+        from colabdev.adapters.packing import open_data_folder
+        from colabdev.services.datasets import DataSets
+
+        return DataSets(self.keepers(), open_data_folder)
+
     def templates(self) -> PackagedTemplates:
         from colabdev.adapters.templates import PackagedTemplates
 
@@ -242,6 +276,7 @@ class Wiring:
         places = self.places()
         return Doctor(
             runtimes=self.runtimes(),
+            drive=self.safekeeping().describe,
             state_dir=places.state_dir,
             log_dir=places.log_dir,
             ssh_version=ssh_version,

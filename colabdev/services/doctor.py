@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colabdev.models import RuntimeState
+from colabdev.errors import ColabdevError
+from colabdev.models import ProjectLink, RuntimeRecord, RuntimeState, RuntimeStatus
 from colabdev.services.runtimes import Runtimes
 
 
@@ -27,11 +28,13 @@ class Doctor:
         self,
         *,
         runtimes: Runtimes,
+        drive: Callable[[RuntimeRecord], Sequence[tuple[ProjectLink, str, bool]]],
         state_dir: Path,
         log_dir: Path,
         ssh_version: Callable[[], str | None],
     ) -> None:
         self._runtimes = runtimes
+        self._drive = drive
         self._state_dir = state_dir
         self._log_dir = log_dir
         self._ssh_version = ssh_version
@@ -80,4 +83,24 @@ class Doctor:
                 )
                 for status in listing.runtimes
             ]
+            + [check for status in listing.runtimes for check in self._check_drive(status)]
         )
+
+    def _check_drive(self, status: RuntimeStatus) -> list[Check]:
+        """How Drive stands with the projects of a runtime, if that can be asked."""
+        if status.state is not RuntimeState.READY:
+            return []
+        name = status.record.name
+        try:
+            stands = self._drive(status.record)
+        except ColabdevError as exc:
+            return [Check(f"drive of {name}", False, exc.message, exc.hint)]
+        return [
+            Check(
+                f"drive of {name}, {link.workdir}",
+                is_well,
+                saw,
+                f"colabdev ssh {name} shows that Drive; colabdev sync tries again at once",
+            )
+            for link, saw, is_well in stands
+        ]
