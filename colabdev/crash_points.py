@@ -25,6 +25,8 @@ CRASH_POINTS = frozenset(
         "run.started",
         "state.staged",
         "state.replaced",
+        "sync.received",
+        "sync.writing",
     }
 )
 

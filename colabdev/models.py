@@ -231,6 +231,10 @@ class TreeScan:
 
     entries: tuple[Entry, ...]
     problems: tuple[Problem, ...]
+    rules: str = ""
+    """The document of the rules by which the runtime is to list its side; see `agent.rules`."""
+    root: int = 0
+    """What tells the project's folder from another one in its place: its inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +258,15 @@ class DataPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncOptions:
-    """How far a sync goes."""
+class KnownSide:
+    """What this computer remembers of the last sync of a project with a runtime. Only a cache: when it
+    is wrong, the runtime says so."""
 
-    dry_run: bool = False
-    force: bool = False
-    """Go on where the guard would halt."""
-    prefer_local: bool = False
-    """What was edited on the runtime gives way to what is here."""
+    ancestor: str
+    """The hash of what both sides had then."""
+    tree: str
+    """The hash of what the runtime had then."""
+    local: str
+    """The hash of what was here then."""
+    root: int
+    """`TreeScan.root` of then."""

@@ -11,7 +11,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from colabdev.agent.changes import Frame
+from colabdev.agent.blocks import Recipe, Signature
+from colabdev.agent.changes import Change, Frame
+from colabdev.agent.placing import Failure
 from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry
 from colabdev.models import (
@@ -20,6 +22,7 @@ from colabdev.models import (
     DataPlan,
     ExitStatus,
     JobRecord,
+    KnownSide,
     Machine,
     Output,
     RuntimeRecord,
@@ -30,6 +33,10 @@ from colabdev.models import (
 
 Progress = Callable[[str], None]
 """Told of each step as it begins, in words for the user; prints nothing itself."""
+
+
+Meter = Callable[[str, int, int], None]
+"""Told how far a transfer is: `sent` or `received`, bytes so far, bytes in all."""
 
 
 class RemoteProcess(Protocol):
@@ -132,7 +139,7 @@ class AgentStream(Protocol):
         """Ask and wait for the answer: its values and its body. One round trip."""
 
     def stream(
-        self, kind: str, arguments: Mapping[str, object] | None = None
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Iterator[tuple[Mapping[str, object], bytes]]:
         """Ask, and give each frame of the answer as it comes. The frames say which is the last; a
         reader that has enough before that closes the stream."""
@@ -210,6 +217,16 @@ class JobStore(Protocol):
         """The next piece of the copy from `offset` on; b"" at its end."""
 
 
+class Steps(Protocol):
+    """Changes one after the other, each with its content; `agent.changes.Unpacker` is one."""
+
+    def changes(self) -> Iterator[Change]:
+        """Each change in turn; content of it that nobody took is skipped."""
+
+    def content(self) -> Iterator[memoryview]:
+        """The content of the change at hand, in pieces."""
+
+
 class LocalTree(Protocol):
     """A project's files on this computer."""
 
@@ -219,8 +236,41 @@ class LocalTree(Protocol):
     def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:
         """Why each of these, which the last scan did not find, is no part of the project."""
 
-    def read(self, entry: Entry) -> Iterator[bytes]:
-        """The content, in pieces; OSError when it cannot be read any more."""
+    def read(self, change: Change) -> Iterator[bytes]:
+        """The content that the change brings, in pieces; OSError when it cannot be read any more."""
+
+    def look(self, path: str) -> str:
+        """The fingerprint of what stands at a path now, in the project or not."""
+
+    def signature(self, path: str, digest: str) -> Signature | None:
+        """The blocks of the version with this digest, of the file that stands there now or of one that
+        was remembered; None when nobody knows."""
+
+    def recipe(self, entry: Entry, old: Signature) -> Recipe:
+        """How the file here is made of an older version; () when it is hardly made of it."""
+
+    def remember_blocks(self, digests: Mapping[str, str]) -> None:
+        """Remember the blocks of these large files, path by digest, and forget all others."""
+
+    def staged_bytes(self, digest: str) -> int:
+        """How much of that content is here already, left by a sync that was cut."""
+
+    def write(self, steps: Steps) -> Sequence[Failure]:
+        """Make the changes here; those that cannot be made are values. `ColabdevError` when no more can
+        be written, or another sync of the project is at it; what was done until then stays."""
+
+
+class SyncMemory(Protocol):
+    """What is remembered of each runtime's side of a project. Only a cache: it may forget."""
+
+    def load(self, runtime: str) -> KnownSide | None:
+        """What is known of the last sync with this machine."""
+
+    def ancestor(self, runtime: str) -> Mapping[str, str] | None:
+        """The fingerprints that both sides had then, by path."""
+
+    def save(self, runtime: str, known: KnownSide, ancestor: Mapping[str, str]) -> None:
+        """Remember this from now on, if that can be written."""
 
 
 class BrokenArchive(Exception):

@@ -16,11 +16,13 @@ import pytest
 
 from colabdev.crash_points import CRASH_POINTS
 from tests.support.house import House
+from tests.support.syncing import look, make_synced_folder
 from tests.support.waiting import wait_until
 
 CONNECT = sorted(point for point in CRASH_POINTS if point.startswith(("connect.", "state.")))
 DOWN = sorted(point for point in CRASH_POINTS if point.startswith("down."))
 RUN = sorted(point for point in CRASH_POINTS if point.startswith("run."))
+SYNC = sorted(point for point in CRASH_POINTS if point.startswith("sync."))
 REPAIR = sorted(point for point in CRASH_POINTS if point.startswith("repair."))
 
 
@@ -31,7 +33,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def test_every_crash_point_is_tried() -> None:
-    assert {*CONNECT, *DOWN, *REPAIR, *RUN} == CRASH_POINTS
+    assert {*CONNECT, *DOWN, *REPAIR, *RUN, *SYNC} == CRASH_POINTS
 
 
 @pytest.mark.parametrize("point", CONNECT)
@@ -49,6 +51,25 @@ def test_connect_killed_can_be_given_back(house: House, point: str) -> None:
     crash(house, point, "connect", "--provider", "local")
     assert house.colabdev("down", "--all").returncode == 0
     assert_nothing_is_left(house)
+
+
+@pytest.mark.parametrize("point", SYNC)
+def test_sync_killed_while_files_come_home_goes_on(house: House, point: str) -> None:
+    house.connect()
+    project = make_synced_folder(house, "digits")
+    for name in ("edited", "removed", "kept"):
+        project.write(name, name)
+    project.sync()
+    (project.remote / "edited").write_text("there")
+    (project.remote / "removed").unlink()
+    (project.remote / "new").write_text("there")
+    before = look(project.local)
+    killed = house.colabdev("sync", cwd=project.local, env={"COLABDEV_CRASH_AT": point})
+    assert killed.returncode == 137, killed.stderr
+    assert set(look(project.local).items()) <= {*before.items(), *look(project.remote).items()}
+    assert project.sync()["conflicts"] == []
+    project.assert_equal()
+    assert project.sync()["actions"] == []
 
 
 @pytest.mark.parametrize("point", DOWN)

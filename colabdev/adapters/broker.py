@@ -182,10 +182,10 @@ class KeeperAgent:
             raise cut_off(self._name) from exc
 
     def stream(
-        self, kind: str, arguments: Mapping[str, object] | None = None
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Iterator[tuple[Mapping[str, object], bytes]]:
         try:
-            yield self.request(kind, arguments)
+            yield self.request(kind, arguments, body)
             while True:
                 yield read_answer(self._read, kind)
         except OSError as exc:

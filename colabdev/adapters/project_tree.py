@@ -1,4 +1,4 @@
-"""A project's tree on this computer: scanned with the hashes of last time, and read."""
+"""A project's tree on this computer: scanned with the hashes of last time, read, and written."""
 
 from __future__ import annotations
 
@@ -7,33 +7,53 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from colabdev.adapters.block_files import BlockFiles
 from colabdev.adapters.files import write_atomic
-from colabdev.adapters.project_files import Listing, list_project, own_filter
-from colabdev.agent import tree
+from colabdev.adapters.project_files import list_project
+from colabdev.adapters.project_rules import ProjectRules, RuleSettings
+from colabdev.adapters.project_writer import ProjectWriter
+from colabdev.adapters.rule_files import Compile
+from colabdev.agent import blocks, tree
+from colabdev.agent.blocks import Recipe, Signature
+from colabdev.agent.changes import OTHER, Change
+from colabdev.agent.placing import Failure
+from colabdev.core.ignore import Filter
 from colabdev.models import Absence, TreeScan
+from colabdev.ports import Steps
 
 log = logging.getLogger(__name__)
 
-_READ_BYTES = 256 * 1024
+
+@dataclass(frozen=True, slots=True)
+class TreeSettings:
+    """How a project is looked at."""
+
+    index_dir: Path
+    """Where the hashes, rules and blocks of last time are kept, in files of their own for each project.
+    All of them are caches: what cannot be read or written is found out anew."""
+    max_bytes: int
+    compile_rules: Compile
+    rules: RuleSettings
 
 
 class ProjectTree:
-    """`ports.LocalTree` on the local file system.
+    """`ports.LocalTree` on the local file system."""
 
-    The hashes are kept in `index_dir`, in a file of its own for each project. It is a cache: when it
-    cannot be read or written, everything is hashed.
-    """
-
-    def __init__(
-        self, root: Path, *, exclude: Sequence[str], max_bytes: int, index_dir: Path
-    ) -> None:
+    def __init__(self, root: Path, settings: TreeSettings) -> None:
         self._root = root
-        self._exclude = exclude
-        self._max_bytes = max_bytes
+        self._settings = settings
         name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
-        self._index_file = index_dir / f"{name}.json"
+        self.cache_prefix = settings.index_dir / name
+        """Every file that is kept about the project begins with it."""
+        self._index_file = settings.index_dir / f"{name}.json"
+        rules_file = settings.index_dir / f"{name}.rules.json"
+        self._rules = ProjectRules(root, settings.rules, rules_file, settings.compile_rules)
+        self._blocks = BlockFiles(settings.index_dir / f"{name}.blocks")
+        self._lock_file = settings.index_dir / f"{name}.lock"
+        self._index: tree.Index = {}
         self._unknown: set[str] = set()
 
     def scan(self) -> TreeScan:
@@ -41,33 +61,89 @@ class ProjectTree:
         entries: list[tree.Entry] = []
         problems: list[tree.Problem] = []
         stamps: tree.Index = {}
-        rules = own_filter(self._root, self._exclude)
+        rules = []
+        repositories = []
+        own = Filter(self._rules.own())
         pending = [""]
         while pending:
             folder = pending.pop()
-            listing = self._list(folder)
-            paths = rules.kept(listing.paths)
-            scan = tree.scan(str(self._root), paths, index, self._max_bytes)
+            listing = list_project(self._root / folder, self._settings.compile_rules)
+            if folder:
+                listing = listing.below(folder)
+                repositories.append(folder)
+            scan = tree.scan(
+                str(self._root), own.kept(listing.paths), index, self._settings.max_bytes
+            )
             entries += scan.entries
             problems += [*listing.problems, *scan.problems]
+            rules += listing.rules
             stamps |= scan.stamps
             # A folder in git's list is a repository of its own, with a list of its own.
             pending += [
-                path for path in scan.folders if os.path.lexists(self._root / path / ".git")
+                f"{path}/" for path in scan.folders if os.path.lexists(self._root / path / ".git")
             ]
         if stamps != index:
             self._save_index(stamps)
+        self._index = stamps
         self._unknown = {path for path, _ in problems}
-        return TreeScan(tuple(entries), tuple(sorted(problems)))
+        return TreeScan(
+            entries=tuple(entries),
+            problems=tuple(sorted(problems)),
+            rules=self._rules.document(rules, sorted(repositories)),
+            root=os.stat(self._root).st_ino,
+        )
 
     def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:
         folders = tree.Folders(str(self._root))
         return {path: self._absence(folders, path) for path in paths}
 
-    def read(self, entry: tree.Entry) -> Iterator[bytes]:
-        with open(self._root / entry.path, "rb", buffering=0) as file:
-            while piece := file.read(_READ_BYTES):
-                yield piece
+    def read(self, change: Change) -> Iterator[bytes]:
+        return tree.read_pieces(f"{self._root}/{change.path}", change.pieces)
+
+    def look(self, path: str) -> str:
+        try:
+            return self._writer().look(path)
+        except OSError:
+            return OTHER
+
+    def signature(self, path: str, digest: str) -> Signature | None:
+        return self._blocks.load(digest) or self._sign(path, digest)
+
+    def recipe(self, entry: tree.Entry, old: Signature) -> Recipe:
+        try:
+            return blocks.find_recipe(old, f"{self._root}/{entry.path}")
+        except OSError:
+            return ()  # It went; to send it whole says so.
+
+    def remember_blocks(self, digests: Mapping[str, str]) -> None:
+        for path, digest in digests.items():
+            if not self._blocks.has(digest):
+                signature = self._sign(path, digest)
+                if signature is not None:
+                    self._blocks.save(digest, signature)
+        self._blocks.forget_all_but(digests.values())
+
+    def staged_bytes(self, digest: str) -> int:
+        return self._writer().staged_bytes(digest)
+
+    def write(self, steps: Steps) -> Sequence[Failure]:
+        return self._writer().write(steps)
+
+    def _writer(self) -> ProjectWriter:
+        return ProjectWriter(self._root, self._index, self._lock_file)
+
+    def _sign(self, path: str, digest: str) -> Signature | None:
+        """The blocks of the file here, if it is that version."""
+        stamp = self._index.get(path)
+        try:
+            if stamp is None or stamp.digest != digest:
+                return None
+            before = os.lstat(self._root / path)
+            signature = blocks.sign(f"{self._root}/{path}")
+            same = tree.is_unchanged(before, stamp) and before == os.lstat(self._root / path)
+            return signature if same else None
+        except OSError:
+            return None
 
     def _absence(self, folders: tree.Folders, path: str) -> Absence:
         if self._is_unknown(path):
@@ -87,15 +163,6 @@ class ProjectTree:
                 return True
             path = path.rpartition("/")[0]
         return "." in self._unknown
-
-    def _list(self, folder: str) -> Listing:
-        listing = list_project(self._root / folder)
-        if not folder:
-            return listing
-        return Listing(
-            [f"{folder}/{path}" for path in listing.paths],
-            [(f"{folder}/{path}", reason) for path, reason in listing.problems],
-        )
 
     def _load_index(self) -> tree.Index:
         try:

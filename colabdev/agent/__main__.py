@@ -60,6 +60,8 @@ HANDLERS: Dict[str, Handler] = {
     "prepare": answer_prepare,
     "probe": answer_probe,
     "sync.compare": sync.compare,
+    "sync.find": sync.find,
+    "sync.push": sync.push,
 }
 
 
@@ -70,6 +72,7 @@ STREAMS: Dict[str, Stream] = {
     "job.follow": jobs.follow_log,
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,
+    "sync.fetch": sync.fetch,
 }
 """The requests that are answered by any number of frames."""
 

@@ -1,7 +1,7 @@
 """Changes to a tree and the contents they need, as one stream of frames.
 
 A frame's header is `{"rows": bytes of rows, "size": bytes unpacked, "z": compressed}`; its body holds
-rows (a JSON array of changes) and then a piece of the contents. The contents of all `file` changes
+rows (a JSON array of changes) and then a piece of the contents. The contents that the changes bring
 follow each other in the order of the changes, without anything between. `{"end": true}` is the last
 frame.
 """
@@ -15,6 +15,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 from .tree import FILE, Entry, check_name, entry_from_row, entry_to_row
 
 SEND = "send"
+PATCH = "patch"
+"""A file that is made of pieces of the one it replaces and of new ones."""
+COPY = "copy"
+"""A file whose content stands at another path already."""
 MAKE_LINK = "link"
 CHMOD = "chmod"
 DELETE = "delete"
@@ -22,14 +26,27 @@ KEEP = "keep"
 """What is there already is what should be there: it is ours from now on."""
 FORGET = "forget"
 """What is there stays, and is not ours any more."""
+BROUGHT = "brought"
+"""What is there was brought to the other side, as an output: it is not ours."""
+
+PUTS = (SEND, PATCH, COPY, MAKE_LINK)
+"""The changes that put something new in the place of what is there."""
 
 NOTHING = ""
 """The fingerprint of what is not there."""
 OTHER = "?"
 """The fingerprint of what is no part of a tree: a folder, a device, or behind a link."""
+NEW = -1
+"""In a recipe: these bytes come with the stream."""
 
 FRAME_BYTES = 512 * 1024
 MAX_FRAME_BYTES = 8 * 1024 * 1024
+COMPRESSED = (
+    *(".7z", ".bz2", ".gz", ".lz4", ".npz", ".rar", ".tgz", ".whl", ".xz", ".zip", ".zst"),
+    *(".avi", ".gif", ".jpeg", ".jpg", ".m4a", ".mkv", ".mov", ".mp3", ".mp4", ".ogg", ".png"),
+    *(".webm", ".webp", ".ckpt", ".pt", ".pth", ".safetensors"),
+)
+"""Names of what is compressed already, or is known to gain nothing by it."""
 _ROWS_PER_FRAME = 400
 _RAW_FRAMES_AFTER_A_FAILURE = 15
 _WORTH = 0.95
@@ -47,6 +64,12 @@ class Change(NamedTuple):
     expected: str
     entry: Optional[Entry] = None
     """What shall be there; None for `delete` and `forget`."""
+    source: str = ""
+    """Where the content of a `copy` stands."""
+    recipe: Tuple[Tuple[int, int], ...] = ()
+    """What a `patch` is made of: (offset in the old file or NEW, length), in order."""
+    skip: int = 0
+    """How much of what a `send` brings is staged already, by one that was cut."""
 
     @property
     def fingerprint(self) -> str:
@@ -56,26 +79,44 @@ class Change(NamedTuple):
     @property
     def content_bytes(self) -> int:
         """How much content the stream holds for it."""
-        return self.entry.size if self.op == SEND and self.entry is not None else 0
+        if self.op == PATCH:
+            return sum(length for offset, length in self.recipe if offset == NEW)
+        return self.entry.size - self.skip if self.op == SEND and self.entry is not None else 0
+
+    @property
+    def pieces(self) -> Iterable[Tuple[int, int]]:
+        """(offset in the new file, length) of what the stream holds for it."""
+        if self.op != PATCH:
+            return [(self.skip, self.content_bytes)]
+        pieces, position = [], 0
+        for offset, length in self.recipe:
+            if offset == NEW:
+                pieces.append((position, length))
+            position += length
+        return pieces
 
 
 Frame = Tuple[Dict[str, Any], bytes]
-Read = Callable[[Entry], Iterator[bytes]]
+Read = Callable[[Change], Iterator[bytes]]
 
 
 def pack(changes: Iterable[Change], read: Optional[Read]) -> Iterator[Frame]:
     """The stream, without contents when `read` is None.
 
-    `read` gives a file's content. A file that became shorter, or cannot be read any more, is filled up
-    with zeros, so that it fails its digest and nothing else does.
+    `read` gives the content that a change brings. A file that became shorter, or cannot be read any
+    more, is filled up with zeros, so that it fails its digest and nothing else does.
     """
     packer = _Packer()
     for change in changes:
-        packer.rows.append([change.op, change.path, change.expected, _row(change.entry)])
+        compressed = change.content_bytes > 0 and change.path.lower().endswith(COMPRESSED)
+        if compressed != packer.compressed and packer.content_bytes:
+            yield packer.frame()
+        packer.compressed = compressed
+        packer.rows.append(_change_to_row(change))
         if len(packer.rows) >= _ROWS_PER_FRAME:
             yield packer.frame()
-        if read is not None and change.content_bytes and change.entry is not None:
-            for piece in _exactly(change.entry, read):
+        if read is not None and change.content_bytes:
+            for piece in _exactly(change, read):
                 packer.add(piece)
                 if packer.content_bytes >= FRAME_BYTES:
                     yield packer.frame()
@@ -140,6 +181,8 @@ class _Packer:
     def __init__(self) -> None:
         self.rows: List[List[Any]] = []
         self.content_bytes = 0
+        self.compressed = False
+        """What is added is compressed already."""
         self._pieces: List[bytes] = []
         self._raw_frames = 0
 
@@ -153,7 +196,10 @@ class _Packer:
             rows = json.dumps(self.rows, separators=(",", ":")).encode("ascii")
         plain = b"".join([rows, *self._pieces])
         header: Dict[str, Any] = {"rows": len(rows), "size": len(plain), "z": False}
+        compressed = self.compressed and self.content_bytes > len(rows)
         self.rows, self._pieces, self.content_bytes = [], [], 0
+        if compressed:
+            return header, plain
         if self._raw_frames:
             # What could not be compressed goes on to be so for a while; trying costs time.
             self._raw_frames -= 1
@@ -165,10 +211,10 @@ class _Packer:
         return dict(header, z=True), packed
 
 
-def _exactly(entry: Entry, read: Read) -> Iterator[bytes]:
-    left = entry.size
+def _exactly(change: Change, read: Read) -> Iterator[bytes]:
+    left = change.content_bytes
     try:
-        for piece in read(entry):
+        for piece in read(change):
             yield piece[:left]
             left -= min(left, len(piece))
             if not left:
@@ -193,12 +239,16 @@ def _plain(header: Dict[str, Any], body: bytes) -> Tuple[bytes, int]:
     return plain, rows_bytes
 
 
-def _row(entry: Optional[Entry]) -> Optional[List[Any]]:
-    return entry_to_row(entry) if entry is not None else None
+def _change_to_row(change: Change) -> List[Any]:
+    entry = entry_to_row(change.entry) if change.entry is not None else None
+    row: List[Any] = [change.op, change.path, change.expected, entry]
+    how: Any = change.source or change.recipe or change.skip
+    return [*row, how] if how else row
 
 
 def _change_from_row(row: Any) -> Change:
-    op, path, expected, entry_row = row
+    op, path, expected, entry_row = row[:4]
+    how = row[4] if len(row) > 4 else None
     entry = None if entry_row is None else entry_from_row(entry_row)
     if not isinstance(path, str) or not isinstance(expected, str):
         raise Malformed("not a change: {!r}".format(row))
@@ -206,8 +256,28 @@ def _change_from_row(row: Any) -> Change:
         check_name(path)
         if op not in (DELETE, FORGET):
             raise Malformed("not a change: {!r}".format(row))
-    elif entry.path != path or op not in (SEND, MAKE_LINK, CHMOD, KEEP):
+    elif entry.path != path or op not in (*PUTS, CHMOD, KEEP, BROUGHT):
         raise Malformed("not a change: {!r}".format(row))
-    if op in (SEND, CHMOD) and (entry is None or entry.kind != FILE):
+    if op in (SEND, PATCH, COPY, CHMOD) and (entry is None or entry.kind != FILE):
+        raise Malformed("not a change: {!r}".format(row))
+    if op == COPY and isinstance(how, str):
+        return Change(op, path, expected, entry, source=check_name(how))
+    if op == PATCH and entry is not None and isinstance(how, list):
+        return Change(op, path, expected, entry, recipe=_recipe(how, entry.size))
+    if op == SEND and entry is not None and isinstance(how, int) and 0 < how <= entry.size:
+        return Change(op, path, expected, entry, skip=how)
+    if how is not None or op in (COPY, PATCH):
         raise Malformed("not a change: {!r}".format(row))
     return Change(op, path, expected, entry)
+
+
+def _recipe(rows: List[Any], size: int) -> Tuple[Tuple[int, int], ...]:
+    recipe = tuple((offset, length) for offset, length in rows)
+    for offset, length in recipe:
+        if not isinstance(offset, int) or not isinstance(length, int):
+            raise Malformed("not a recipe: {!r}".format(rows[:3]))
+        if offset < NEW or length <= 0:
+            raise Malformed("not a recipe: {!r}".format(rows[:3]))
+    if sum(length for _, length in recipe) != size:
+        raise Malformed("a recipe for another size than {}".format(size))
+    return recipe

@@ -111,7 +111,10 @@ def _as_expected(place: str, expect: Dict[str, Any]) -> Tuple[workdir.WorkDir, w
                 "cannot run it in {}: {}".format(place, exc),
                 "give the project another [project] name in colabdev.toml, and connect again",
             ) from exc
-    survey = directory.survey()
+    view = workdir.View(directory.rules(expect.get("rules")), expect.get("max_bytes"))
+    if "tree" in expect and view.rules is None:
+        raise Stale("the rules of the project here are not known there")
+    survey = directory.survey(view)
     if "tree" in expect and survey.tree != expect["tree"]:
         raise Stale("the files there are not those of the project here")
     return directory, survey

@@ -23,7 +23,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 from . import archive, jobdir, shelf, tree
 from .drive import Stored
 from .mirror_files import Place, agent_name, read, read_state
-from .workdir import WorkDir
+from .workdir import View, WorkDir
 
 SCHEMA = 1
 MAX_FILE_BYTES = 200 * 1000 * 1000
@@ -65,28 +65,30 @@ class Look(NamedTuple):
 
 
 class Watcher:
-    """Looks at the files of a work dir; hashes only what changed since the last time."""
+    """Looks at the files of a work dir by the project's own rules; hashes only what changed."""
 
     def __init__(self, workdir: str) -> None:
         self._path = workdir
-        self._workdir = WorkDir(workdir)
+        self._read()
 
     def look(self) -> Look:
         """What there is now, large files aside."""
-        if not self._workdir.is_current():
-            self._workdir = WorkDir(self._path)
-        survey = self._workdir.survey()
-        kept = [entry for entry in survey.entries if entry.size <= MAX_FILE_BYTES]
-        left_out = [
-            (entry.path, "is large: {} MB".format(entry.size // 1000000))
-            for entry in survey.entries
-            if entry.size > MAX_FILE_BYTES
-        ]
-        return Look(
-            tree.hash_entries(kept),
-            [entry.path for entry in kept],
-            [*left_out, *survey.problems],
-        )
+        if not (self._workdir.is_current() and self._rules_time == self._time_of_rules()):
+            self._read()
+        survey = self._workdir.survey(self._view)
+        return Look(survey.tree, [entry.path for entry in survey.entries], survey.problems)
+
+    def _read(self) -> None:
+        self._rules_time = self._time_of_rules()
+        self._workdir = WorkDir(self._path)
+        # Before the first sync has told its rules, what it put there is all that is known.
+        self._view = View(self._workdir.rules(None), MAX_FILE_BYTES)
+
+    def _time_of_rules(self) -> int:
+        try:
+            return os.stat(Place(self._path).rules).st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
 
 def main(arguments: List[str]) -> int:

@@ -27,6 +27,7 @@ class Place:
         self.packed = ours + "/mirror.zip"
         self.marker = ours + "/marker.json"
         self.journal = ours + "/journal"
+        self.rules = ours + "/rules.json"
         self.complaints = ours + "/mirror.log"
 
 

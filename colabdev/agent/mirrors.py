@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from . import changes, jobdir
 from .mirror_files import Place, agent_name, read_state
-from .workdir import WorkDir
+from .workdir import View, WorkDir
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -142,7 +142,8 @@ def _runs(place: Place) -> bool:
 
 def _away(path: str) -> List[str]:
     """The files whose content, as it is now, neither a sync put there nor brought home."""
-    survey = WorkDir(path).survey()
+    workdir = WorkDir(path)
+    survey = workdir.survey(View(workdir.rules(None)))
     return sorted(
         entry.path
         for entry in survey.entries

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import json
 import math
 import os
 import threading
 import time
 import zlib
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from . import changes, wire
-from .workdir import Foreign, Stopped, Survey, WorkDir
+from . import changes, rules, tree, wire
+from .workdir import Foreign, Stopped, Survey, View, WorkDir
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -44,36 +46,100 @@ class Upload:
 
 
 def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
-    """Whether the owned files are the tree that the client has; if not, how each of them is.
+    """How the project's files are there, beside what both sides last had.
 
-    Arguments: `workdir`, `marker`, `tree`. The answer's body, when the trees differ, is a compressed
-    JSON array of `[path, fingerprint as sync put it there, fingerprint now]`.
+    Arguments: `workdir`, `marker`, `rules` (the key of the project's rules; `rules_text` when the agent
+    may not know them), `max_bytes`, `outputs` (whether they are looked for), `tree` (the client's own)
+    and `ancestor` (what it believes that both sides last had). The answer: `unknown_rules`; or `tree`,
+    `ancestor`, `same` (the client's tree), `changed_only` and a body, for which see `_Report`.
     """
     workdir = WorkDir(str(arguments["workdir"]))
     try:
         workdir.check(arguments["marker"])
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
-    survey = workdir.survey()
+    view = _view(workdir, arguments)
+    if view is None:
+        return {"unknown_rules": True}, b""
+    survey = workdir.survey(view)
     found = survey.tree
     same = found == arguments.get("tree")
     if same:
         workdir.agree(survey)
+    answer = _compared(survey, found, arguments)
     workdir.keep_hashes()
-    if same:
-        return {"same": True, "tree": found}, b""
-    return {"same": False, "tree": found}, _packed_rows(survey)
+    return answer
+
+
+def push(arguments: Dict[str, Any], body: bytes) -> Answer:
+    """Apply the changes in the body, if all is as the client believes; else answer as `compare` does.
+
+    Arguments: those of `compare`, whose `ancestor` must be what both sides last had and what is there
+    now. The answer is `apply`'s, or that of `compare`.
+    """
+    path = str(arguments["workdir"])
+    try:
+        workdir = WorkDir(path)
+        workdir.check(arguments["marker"])
+        if not os.path.isdir(workdir.ours):
+            return compare(arguments, b"")
+        with workdir.locked(LOCK_TIMEOUT_S):
+            workdir = WorkDir(path)
+            view = _view(workdir, arguments)
+            if view is None:
+                return {"unknown_rules": True}, b""
+            survey = workdir.survey(view)
+            if not survey.tree == survey.ancestor == arguments.get("ancestor"):
+                return _compared(survey, survey.tree, arguments)
+            stream = io.BytesIO(body)
+            return _applied(workdir, changes.Unpacker(Upload(stream.read).next_frame), view, survey)
+    except Foreign as exc:
+        return {"foreign": str(exc)}, b""
 
 
 def apply(arguments: Dict[str, Any], upload: Upload) -> Answer:
     """Apply a stream of changes; see `agent.changes`.
 
-    Arguments: `workdir`, `marker`, `check_only`. The answer: `failures` (path, kind, detail) and the
-    hash of the `tree` that sync owns there now; or `foreign`, or `stopped` with the reason.
+    Arguments: those of `compare`, and `check_only`. The answer: `failures` (path, kind, detail), the
+    hash of the `tree` that is there now and of the `ancestor`; or `foreign`, or `stopped` with the
+    reason.
     """
     path = str(arguments["workdir"])
     with _Watchdog(STALL_S) as watchdog:
         return _apply(path, arguments, lambda: watchdog.guard(upload.next_frame))
+
+
+def fetch(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
+    """Send files; a stream as in `agent.changes`, in the order in which they are wanted.
+
+    Arguments: `workdir`, `marker`. The body: compressed JSON lines, each `[path, fingerprint, how much
+    of it is there already, signature of what it replaces or null]`. A file that is another by now comes
+    as `forget`.
+    """
+    workdir = WorkDir(str(arguments["workdir"]))
+    try:
+        workdir.check(arguments["marker"])
+    except Foreign as exc:
+        yield {"foreign": str(exc)}, b""
+        return
+    wants = (json.loads(line) for line in zlib.decompress(body).splitlines())
+    steps = (workdir.offer(*want) for want in wants)
+    yield from changes.pack(steps, workdir.read)
+
+
+def find(arguments: Dict[str, Any], body: bytes) -> Answer:
+    """What lies at a path of the work dir, ignored or not.
+
+    Arguments: `workdir`, `marker`, `path`. The answer's body is `compare`'s, all of it as outputs.
+    """
+    workdir = WorkDir(str(arguments["workdir"]))
+    try:
+        workdir.check(arguments["marker"])
+    except Foreign as exc:
+        return {"foreign": str(exc)}, b""
+    survey = workdir.look_at(tree.check_name(str(arguments["path"])))
+    workdir.keep_hashes()
+    return {"changed_only": True}, _packed(survey, changed_only=True)
 
 
 def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], changes.Frame]) -> Answer:
@@ -89,42 +155,106 @@ def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], change
         WorkDir(path).claim(arguments["marker"])
         with WorkDir(path).locked(LOCK_TIMEOUT_S):
             workdir = WorkDir(path)  # Read again: another sync may have ended just now.
-            try:
-                failures = workdir.apply(unpacker)
-            except Stopped as exc:
-                with contextlib.suppress(OSError):
-                    workdir.save()  # Where that is impossible, too, the journal says the same.
-                return {"stopped": str(exc)}, b""
-            survey = workdir.survey()
-            workdir.save()
+            view = _view(workdir, arguments) or View()
+            return _applied(workdir, unpacker, view, None)
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
-    return {"failures": [list(failure) for failure in failures], "tree": survey.tree}, b""
 
 
-def _packed_rows(survey: Survey) -> bytes:
-    entries = {entry.path: entry for entry in survey.entries}
-    unfit = {path for path, _ in survey.problems}
+def _applied(
+    workdir: WorkDir, unpacker: changes.Unpacker, view: View, before: Optional[Survey]
+) -> Answer:
+    """Apply the stream, under the lock. With `before` what is there was as both sides last had it."""
+    try:
+        failures = workdir.apply(unpacker)
+    except Stopped as exc:
+        with contextlib.suppress(OSError):
+            workdir.save()  # Where that is impossible, too, the journal says the same.
+        return {"stopped": str(exc)}, b""
+    if before is not None and not failures:
+        found = ancestor = before.ancestor  # The same dictionary, changed by what was applied.
+    else:
+        survey = workdir.survey(view._replace(outputs=False))
+        found, ancestor = survey.tree, survey.ancestor
+    workdir.save()
+    rows = [list(failure) for failure in failures]
+    return {"failures": rows, "tree": found, "ancestor": ancestor}, b""
 
-    def now(path: str) -> str:
-        if path in unfit:
-            return changes.OTHER
-        return entries[path].fingerprint if path in entries else changes.NOTHING
 
+def _view(workdir: WorkDir, arguments: Dict[str, Any]) -> Optional[View]:
+    """How the client wants the work dir looked at; None when that takes rules that are not known."""
+    text = arguments.get("rules_text")
+    if text is not None:
+        workdir.keep_rules(str(text))
+        found: Optional[rules.Rules] = rules.from_document(str(text))
+    else:
+        found = workdir.rules(arguments.get("rules"))
+    if found is None:
+        return None
+    return View(found, arguments.get("max_bytes"), bool(arguments.get("outputs")))
+
+
+def _compared(survey: Survey, found: str, arguments: Dict[str, Any]) -> Answer:
+    ancestor = survey.ancestor
+    answer = {
+        "tree": found,
+        "ancestor": ancestor,
+        "same": found == arguments.get("tree"),
+        "changed_only": ancestor == arguments.get("ancestor"),
+    }
+    brings = any(survey.brought.get(e.path) != e.fingerprint for e in survey.outputs)
+    if answer["same"] and not brings and not survey.problems:
+        return answer, b""
+    return answer, _packed(survey, changed_only=bool(answer["changed_only"]))
+
+
+def _packed(survey: Survey, *, changed_only: bool) -> bytes:
+    """The survey as compressed JSON lines `[what, rows]`.
+
+    `files`: `[path, fingerprint both sides last had, fingerprint now]`, "" for nothing and "?" for what
+    cannot be told; `entries`: those that are not as both sides last had them; `outputs`: `[fingerprint
+    that was brought, entry]` of those that are not as they were brought; `problems`: `[path, reason]`.
+    With `changed_only` files that are as both sides last had them are left out.
+    """
     packer = zlib.compressobj(1)
     pieces = []
-    paths = sorted(survey.baseline)
-    # Piece by piece, so that a large tree is never in memory as text.
-    for start in range(0, len(paths), _ROWS_PER_PIECE):
-        rows = [
-            [path, survey.baseline[path], now(path)]
-            for path in paths[start : start + _ROWS_PER_PIECE]
-        ]
-        text = json.dumps(rows, separators=(",", ":"))[1:-1]
-        pieces.append(packer.compress(((",\n" if start else "[") + text).encode("ascii")))
-    pieces.append(packer.compress(b"]" if paths else b"[]"))
+    for what, rows in (
+        ("files", _file_rows(survey, changed_only)),
+        ("entries", _entry_rows(survey)),
+        ("outputs", _output_rows(survey)),
+        ("problems", iter(sorted(set(survey.problems)))),
+    ):
+        # Piece by piece, so that a large tree is never in memory as text.
+        while True:
+            piece = list(itertools.islice(rows, _ROWS_PER_PIECE))
+            if not piece:
+                break
+            line = json.dumps([what, piece], separators=(",", ":")) + "\n"
+            pieces.append(packer.compress(line.encode("ascii")))
     pieces.append(packer.flush())
     return b"".join(pieces)
+
+
+def _file_rows(survey: Survey, changed_only: bool) -> Iterator[List[str]]:
+    now = {entry.path: entry.fingerprint for entry in survey.entries}
+    for path in sorted({*survey.baseline, *now}):
+        placed = survey.baseline.get(path, changes.NOTHING)
+        found = changes.OTHER if path in survey.hidden else now.get(path, changes.NOTHING)
+        if found != placed or not changed_only:
+            yield [path, placed, found]
+
+
+def _entry_rows(survey: Survey) -> Iterator[List[Any]]:
+    for entry in survey.entries:
+        if survey.baseline.get(entry.path) != entry.fingerprint:
+            yield tree.entry_to_row(entry)
+
+
+def _output_rows(survey: Survey) -> Iterator[List[Any]]:
+    for entry in survey.outputs:
+        brought = survey.brought.get(entry.path, changes.NOTHING)
+        if brought != entry.fingerprint:
+            yield [brought, tree.entry_to_row(entry)]
 
 
 class _Watchdog:

@@ -13,7 +13,7 @@ import os
 import posixpath
 import stat
 import time
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 OURS = ".colabdev"
 """The folder at the top of a work dir that holds our own files. It is never part of a tree."""
@@ -96,12 +96,17 @@ class Scan(NamedTuple):
 
 def hash_entries(entries: Iterable[Entry]) -> str:
     """The hash of a tree of entries, in any order: of their paths and fingerprints."""
+    return hash_fingerprints({entry.path: entry.fingerprint for entry in entries})
+
+
+def hash_fingerprints(fingerprints: Mapping[str, str]) -> str:
+    """The hash of the tree that has these fingerprints at these paths."""
     digest = hashlib.sha256()
-    ordered = sorted(entries)
+    ordered = sorted(fingerprints)
     # Piece by piece, so that a large tree is never in memory as text.
     for start in range(0, len(ordered), _HASHED_AT_ONCE):
         piece = ordered[start : start + _HASHED_AT_ONCE]
-        text = "".join(["{}\0{}\n".format(entry.path, entry.fingerprint) for entry in piece])
+        text = "".join(["{}\0{}\n".format(path, fingerprints[path]) for path in piece])
         # surrogatepass carries every name that os.fsdecode can give, the same on each system.
         digest.update(text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
@@ -276,6 +281,23 @@ def hash_file(location: str) -> Tuple[str, os.stat_result]:
     raise OSError(errno.EAGAIN, "it keeps changing")
 
 
+def read_pieces(location: str, pieces: Iterable[Tuple[int, int]]) -> Iterator[bytes]:
+    """The content of a regular file at these (offset, length), or what there is of it."""
+    handle = os.open(location, _OPEN_FLAGS)
+    try:
+        for offset, length in pieces:
+            os.lseek(handle, offset, os.SEEK_SET)
+            left = length
+            while left:
+                piece = os.read(handle, min(left, _READ_BYTES))
+                if not piece:
+                    return
+                left -= len(piece)
+                yield piece
+    finally:
+        os.close(handle)
+
+
 def is_unchanged(status: os.stat_result, stamp: Stamp) -> bool:
     """Whether the file still has the content of which `stamp` was taken."""
     return _outside(status) == stamp[:4]
@@ -313,7 +335,7 @@ def _unfit(status: os.stat_result, max_bytes: Optional[int]) -> str:
         return "is a socket, a FIFO or a device"
     if max_bytes is not None and status.st_size > max_bytes:
         megabytes = -(-status.st_size // 1000000)
-        return "is large; colabdev sync --max-size {}M sends it".format(megabytes)
+        return "is large; colabdev sync --max-size {}M takes it along".format(megabytes)
     return ""
 
 

@@ -8,19 +8,30 @@ whoever is killed at any moment leaves every file old or new, and the journal te
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
-import shutil
-import stat
 import time
-from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from typing import (
+    Any,
+    BinaryIO,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
-from . import changes, tree
-from .changes import NOTHING, OTHER, Change
+from . import blocks, changes, placing, rules, tree
+from .changes import NOTHING, Change
+from .listing import Listing, list_others
+from .placing import Failure, Placer
 from .tree import Entry, Stamp
 
 SCHEMA = 1
@@ -28,10 +39,6 @@ _LOCK_POLL_S = 0.05
 _ROWS_PER_LINE = 500
 _OWNED_HEAD = '{{"schema": {}, "files": [\n'.format(SCHEMA)
 _OWNED_TAIL = "]}\n"
-_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-
-CONFLICT = "conflict"
-PROBLEM = "problem"
 
 
 class Foreign(Exception):
@@ -42,27 +49,40 @@ class Stopped(Exception):
     """Nothing more can be written here. What was done until then stays, and is recorded."""
 
 
-class Failure(NamedTuple):
-    """A change that was not made, and why."""
+class View(NamedTuple):
+    """By which eyes a work dir is looked at."""
 
-    path: str
-    kind: str
-    detail: str
+    rules: Optional[rules.Rules] = None
+    """None: only what sync put there is seen."""
+    max_bytes: Optional[int] = None
+    """Larger files of the project are problems."""
+    outputs: bool = False
+    """Whether outputs are looked for."""
 
 
 class Survey(NamedTuple):
-    """What sync owns in a work dir, and how it is now."""
+    """How the project's files in a work dir are now."""
 
     baseline: Dict[str, str]
-    """The fingerprint of each owned file when sync put it there."""
+    """The fingerprint of each owned file when both sides last had the same."""
     entries: List[Entry]
-    """Those that still exist, as they are now."""
+    """The project's files: the owned ones that exist, and what is new there."""
     problems: List[tree.Problem]
+    outputs: List[Entry]
+    brought: Dict[str, str]
+    """The fingerprint of each file that was brought to the other side as an output."""
+    hidden: Set[str]
+    """Owned files of which nobody can say how they are now; why is among the problems."""
 
     @property
     def tree(self) -> str:
-        """The hash of what still exists."""
+        """The hash of what exists."""
         return tree.hash_entries(self.entries)
+
+    @property
+    def ancestor(self) -> str:
+        """The hash of what both sides last had."""
+        return tree.hash_fingerprints(self.baseline)
 
 
 def make(workdir: str) -> None:
@@ -80,10 +100,11 @@ class WorkDir:
     def __init__(self, path: str) -> None:
         self.path = path.rstrip("/") or "/"
         self.ours = self.path + "/" + tree.OURS
-        self._folders = tree.Folders(self.path)
         self._baseline: Dict[str, str] = {}
+        self._brought: Dict[str, str] = {}
         self._index: tree.Index = {}
         self._changed = False
+        self._placer = Placer(self.path, self.ours + "/staging", self._index)
         self._load()
 
     # --- whose it is ---
@@ -133,18 +154,104 @@ class WorkDir:
         """Nobody wrote down anything since this was read."""
         return self._versions() == self._read_versions
 
-    def survey(self) -> Survey:
-        """How the owned files are now; hashes only those that may have changed."""
-        found = tree.scan(self.path, sorted(self._baseline), self._index)
-        self._changed = self._changed or found.hashed > 0 or len(found.stamps) != len(self._index)
-        self._index = found.stamps
-        return Survey(self._baseline, found.entries, found.problems)
+    def survey(self, view: View) -> Survey:
+        """How the project's files are now; hashes only those that may have changed."""
+        others = Listing([], [], [])
+        if view.rules is not None:
+            others = list_others(self.path, view.rules, self._baseline)
+        paths = sorted([*self._baseline, *others.project])
+        found = tree.scan(self.path, paths, self._index, view.max_bytes)
+        brought = others.outputs if view.outputs else []
+        outputs = tree.scan(self.path, sorted(brought), self._index)
+        stamps = found.stamps
+        stamps.update(outputs.stamps)
+        if not view.outputs:
+            kept = {path: self._index[path] for path in self._brought if path in self._index}
+            stamps.update(kept)
+        hashed = found.hashed + outputs.hashed
+        self._changed = self._changed or hashed > 0 or len(stamps) != len(self._index)
+        self._index.clear()
+        self._index.update(stamps)
+        problems = [*others.problems, *found.problems, *outputs.problems]
+        hidden = self._hidden(found.entries, problems)
+        return Survey(
+            self._baseline, found.entries, problems, outputs.entries, self._brought, hidden
+        )
+
+    def _hidden(self, entries: List[Entry], problems: List[tree.Problem]) -> Set[str]:
+        """The owned files that were not seen though they may be there; adds to the problems."""
+        seen = {entry.path for entry in entries}
+        unseen = {path for path, _ in problems}
+        hidden = set()
+        for path in self._baseline:
+            if path not in seen:
+                link = self._link_above(path)
+                if link and link not in seen and link not in unseen:
+                    unseen.add(link)
+                    problems.append((link, "is a link now; what lay below it is left alone"))
+                if _is_below(path, unseen):
+                    hidden.add(path)
+        return hidden
+
+    def _link_above(self, path: str) -> str:
+        """The folder above it that is a link; "" when none is."""
+        folder = path.rpartition("/")[0]
+        while folder and not os.path.islink(self.path + "/" + folder):
+            folder = folder.rpartition("/")[0]
+        return folder
 
     def agree(self, survey: Survey) -> None:
         """What is there now is what both sides have: whoever made it so, it is as sync left it."""
-        agreed = {entry.path: entry.fingerprint for entry in survey.entries}
+        agreed = {path: self._baseline[path] for path in survey.hidden}
+        agreed.update({entry.path: entry.fingerprint for entry in survey.entries})
         if agreed != self._baseline:
             self._baseline, self._changed = agreed, True
+
+    def rules(self, key: Optional[str]) -> Optional[rules.Rules]:
+        """The project's rules as they were last told, if those are the ones with this key; with None
+        whichever they are."""
+        try:
+            with open(self.ours + "/rules.json", encoding="ascii") as file:
+                text = file.read()
+            return rules.from_document(text) if key in (None, rules.key_of(text)) else None
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def keep_rules(self, text: str) -> None:
+        """Write down the project's rules, if that is possible now."""
+        with contextlib.suppress(OSError):
+            if os.path.isdir(self.ours):
+                self._write("rules.json", [text])
+
+    def look_at(self, path: str) -> Survey:
+        """What lies at `path` or below it, whatever the rules say, as if all of it were outputs."""
+        paths: List[str] = [path]
+        problems: List[tree.Problem] = []
+        if self._placer.folders.is_real(path):
+            paths, problems = _list_all(self.path, path)
+        found = tree.scan(self.path, sorted(paths), self._index)
+        self._changed = self._changed or found.hashed > 0
+        self._index.update(found.stamps)
+        known = {**self._baseline, **self._brought}
+        problems = [*problems, *found.problems]
+        return Survey({}, [], problems, found.entries, known, set())
+
+    def offer(self, path: str, fingerprint: str, skip: int, signature: Optional[str]) -> Change:
+        """How to send the file that has this fingerprint to who has already `skip` bytes of it, or a
+        file with this signature; `forget` when there is another by now."""
+        found = tree.scan(self.path, [tree.check_name(path)], self._index).entries
+        if not found or found[0].fingerprint != fingerprint or found[0].kind != tree.FILE:
+            return Change(changes.FORGET, path, NOTHING)
+        if signature is not None:
+            old = blocks.signature_from_bytes(base64.b64decode(signature))
+            recipe = blocks.find_recipe(old, self.path + "/" + path)
+            if recipe:
+                return Change(changes.PATCH, path, fingerprint, found[0], recipe=recipe)
+        return Change(changes.SEND, path, fingerprint, found[0], skip=min(skip, found[0].size))
+
+    def read(self, change: Change) -> Iterator[bytes]:
+        """The content that a change from `offer` brings."""
+        return tree.read_pieces(self.path + "/" + change.path, change.pieces)
 
     def keep_hashes(self) -> None:
         """Write down what the survey found, if that is possible now: the next one costs less."""
@@ -169,53 +276,28 @@ class WorkDir:
         Raises Stopped when the disk is full or broken; the changes made until then are kept.
         """
         if check_only:
-            return self._failures(unpacker, self._check)
+            return placing.attempt(unpacker.changes(), self._placer.check)
         staging = self.ours + "/staging"
         try:
             if os.path.exists(self.ours + "/journal"):
                 self.save()  # What was replayed is written down before a new journal begins.
-            shutil.rmtree(staging, ignore_errors=True)
+            placing.clear(staging)
             os.makedirs(staging, exist_ok=True)
             with open(self.ours + "/journal", "ab", buffering=0) as journal:
-                return self._failures(
-                    unpacker, lambda change: self._make(change, unpacker.content(), journal)
+                return placing.attempt(
+                    unpacker.changes(),
+                    lambda change: self._make(change, unpacker.content(), journal),
                 )
         except OSError as exc:
             raise Stopped(exc.strerror or str(exc)) from exc
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-    def _failures(
-        self, unpacker: changes.Unpacker, step: Callable[[Change], object]
-    ) -> List[Failure]:
-        failures = []
-        for change in unpacker.changes():
-            try:
-                step(change)
-            except _Refused as exc:
-                failures.append(Failure(change.path, exc.args[0], exc.args[1]))
-            except OSError as exc:
-                if exc.errno in _FATAL:
-                    raise
-                detail = "cannot be changed on the runtime: {}".format(exc.strerror or exc)
-                failures.append(Failure(change.path, PROBLEM, detail))
-        return failures
-
-    def _check(self, change: Change) -> str:
-        """What is there now, if the change may be made to it."""
-        current = self._current(change.path)
-        if change.op == changes.FORGET or current in (change.fingerprint, change.expected):
-            return current
-        if current == NOTHING and change.op in (changes.SEND, changes.MAKE_LINK):
-            return current
-        if current == OTHER:
-            raise _Refused(CONFLICT, "a folder, or no file")
-        if current == NOTHING:
-            raise _Refused(CONFLICT, "deleted")
-        raise _Refused(CONFLICT, "created" if change.expected == NOTHING else "edited")
+            placing.clear(staging)
 
     def _make(self, change: Change, content: Iterator[memoryview], journal: BinaryIO) -> None:
-        current = self._check(change)
+        if change.op == changes.BROUGHT:
+            self._remember_brought(change)
+            return
+        current = self._placer.check(change)
         if current != change.fingerprint or self._baseline.get(change.path) != current:
             # Written before the deed: should we be killed, what is there by then is ours.
             row = [change.path, change.fingerprint, change.op]
@@ -223,98 +305,26 @@ class WorkDir:
             if journal.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if current != change.fingerprint:
-            self._do(change, content)
+            self._placer.do(change, content)
         self._remember(change)
-
-    def _do(self, change: Change, content: Iterator[memoryview]) -> None:
-        location = self.path + "/" + change.path
-        if change.op == changes.SEND and change.entry is not None:
-            staged = self._stage(change.entry, content)
-            self._put(staged, change)
-        elif change.op == changes.MAKE_LINK and change.entry is not None:
-            staged = self.ours + "/staging/link"
-            os.symlink(tree.check_target(change.path, change.entry.target), staged)
-            self._put(staged, change)
-        elif change.op == changes.CHMOD and change.entry is not None:
-            os.chmod(location, _mode(change.entry, os.lstat(location)))
-        elif change.op == changes.DELETE:
-            os.unlink(location)
-            self._remove_empty_folders(change.path)
-
-    def _stage(self, entry: Entry, content: Iterator[memoryview]) -> str:
-        """The file in the staging folder, complete and proved to be what it should be."""
-        staged = self.ours + "/staging/file"
-        digest = hashlib.sha256()
-        with open(staged, "wb", buffering=0) as file:
-            for piece in content:
-                digest.update(piece)
-                _write_all(file, piece)
-            if digest.hexdigest() != entry.digest:
-                raise _Refused(PROBLEM, "changed while it was sent; the next sync sends it")
-            os.fchmod(file.fileno(), _mode(entry, os.fstat(file.fileno())))
-            os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
-        return staged
-
-    def _put(self, staged: str, change: Change) -> None:
-        """Move what is staged to its place, if that is still as it was expected to be."""
-        self._check(change)
-        self._make_folders(change.path.rpartition("/")[0])
-        location = self.path + "/" + change.path
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.rmdir(location)  # Only an empty folder goes, and only one gets here.
-        os.replace(staged, location)
-
-    def _make_folders(self, folder: str) -> None:
-        if not folder or self._folders.is_real(folder):
-            return
-        self._make_folders(folder.rpartition("/")[0])
-        try:
-            os.mkdir(self.path + "/" + folder)
-        except FileExistsError:
-            raise _Refused(CONFLICT, "{} is no folder there".format(folder)) from None
-        self._folders.forget()
-
-    def _remove_empty_folders(self, path: str) -> None:
-        """Folders that a deletion emptied go with it."""
-        folder = path.rpartition("/")[0]
-        with contextlib.suppress(OSError):
-            while folder:
-                os.rmdir(self.path + "/" + folder)
-                folder = folder.rpartition("/")[0]
-        self._folders.forget()
 
     def _remember(self, change: Change) -> None:
         self._changed = True
+        self._brought.pop(change.path, None)
         if change.entry is None:
             self._baseline.pop(change.path, None)
             self._index.pop(change.path, None)
             return
         self._baseline[change.path] = change.fingerprint
         if change.entry.kind == tree.FILE:
-            status = self._folders.lstat(change.path)
+            status = self._placer.folders.lstat(change.path)
             if status is not None:
                 self._index[change.path] = tree.stamp_of(status, change.entry.digest)
 
-    def _current(self, path: str) -> str:
-        """The fingerprint of what is at `path` now."""
-        self._folders.forget()
-        folder = path.rpartition("/")[0]
-        status = self._folders.lstat(path)
-        if status is None:
-            return NOTHING if self._could_be_made(folder) else OTHER
-        if stat.S_ISDIR(status.st_mode):
-            return NOTHING if not os.listdir(self.path + "/" + path) else OTHER
-        found = tree.scan(self.path, [path], self._index)
-        self._index.update(found.stamps)
-        return found.entries[0].fingerprint if found.entries else OTHER
-
-    def _could_be_made(self, folder: str) -> bool:
-        """Whether nothing but folders is in the way of a file in `folder`."""
-        while folder and not self._folders.is_real(folder):
-            if os.path.lexists(self.path + "/" + folder):
-                return False
-            folder = folder.rpartition("/")[0]
-        return True
+    def _remember_brought(self, change: Change) -> None:
+        """Not in the journal: lost, it is said again by the next sync."""
+        self._changed = True
+        self._brought[change.path] = change.fingerprint
 
     # --- our own files ---
 
@@ -338,7 +348,8 @@ class WorkDir:
         except (ValueError, TypeError, IndexError):
             # To own nothing is always safe: what is there is then adopted when it is the same, and
             # else reported and left alone.
-            self._baseline, self._index, self._changed = {}, {}, True
+            self._baseline, self._brought, self._changed = {}, {}, True
+            self._index.clear()
         self._replay()
 
     def _read_owned(self) -> None:
@@ -349,8 +360,9 @@ class WorkDir:
             for line in file:
                 if line == _OWNED_TAIL:
                     return
-                for path, fingerprint, stamp in json.loads(line.rstrip(",\n")):
-                    self._baseline[path] = fingerprint
+                for path, fingerprint, stamp, *kind in json.loads(line.rstrip(",\n")):
+                    if fingerprint:
+                        (self._brought if kind else self._baseline)[path] = fingerprint
                     if stamp is not None:
                         digest = stamp[4] or fingerprint[2:]
                         self._index[path] = Stamp(stamp[0], stamp[1], stamp[2], stamp[3], digest)
@@ -359,7 +371,7 @@ class WorkDir:
     def _owned_lines(self) -> Iterator[str]:
         """One JSON document that can be read by lines."""
         yield _OWNED_HEAD
-        paths = sorted(self._baseline)
+        paths = sorted({*self._baseline, *self._brought, *self._index})
         for start in range(0, len(paths), _ROWS_PER_LINE):
             rows = [self._owned_row(path) for path in paths[start : start + _ROWS_PER_LINE]]
             comma = "," if start + _ROWS_PER_LINE < len(paths) else ""
@@ -378,19 +390,22 @@ class WorkDir:
             intended[path] = (fingerprint, op)
         self._changed = self._changed or bool(intended)
         for path, (fingerprint, op) in intended.items():
-            current = self._current(path)
+            current = self._placer.current(path)
             if op == changes.FORGET or current == fingerprint == NOTHING:
                 self._baseline.pop(path, None)
             elif current == fingerprint:
                 self._baseline[path] = fingerprint
 
     def _owned_row(self, path: str) -> List[Any]:
-        fingerprint, stamp = self._baseline[path], self._index.get(path)
+        """A file that is ours, or was brought, or whose hash is worth keeping all the same."""
+        kind = [] if path in self._baseline or path not in self._brought else ["brought"]
+        fingerprint = self._baseline.get(path) or self._brought.get(path, NOTHING)
+        stamp = self._index.get(path)
         if stamp is None:
-            return [path, fingerprint, None]
+            return [path, fingerprint, None, *kind]
         # A digest is most of the row, and nearly always in the fingerprint already.
         same = fingerprint[2:] == stamp.digest
-        return [path, fingerprint, [*stamp[:4], "" if same else stamp.digest]]
+        return [path, fingerprint, [*stamp[:4], "" if same else stamp.digest], *kind]
 
     def _write(self, name: str, lines: Iterable[str]) -> None:
         """Replace one of our own files, atomically."""
@@ -404,20 +419,28 @@ class WorkDir:
                 os.unlink(staging)
 
 
-class _Refused(Exception):
-    """A change that turns out to be impossible while it is made: the kind of failure, and the reason."""
+def _list_all(root: str, folder: str) -> Tuple[List[str], List[tree.Problem]]:
+    """Every file and link below a folder, but for what is never synced."""
+    paths: List[str] = []
+    problems: List[tree.Problem] = []
+    pending = [folder]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(root + "/" + folder) as entries:
+                for entry in entries:
+                    if entry.name.lower() != ".git":
+                        is_folder = entry.is_dir(follow_symlinks=False)
+                        (pending if is_folder else paths).append(folder + "/" + entry.name)
+        except OSError as exc:
+            problems.append((folder, "cannot be listed: {}".format(exc.strerror or exc)))
+    return paths, problems
 
 
-def _mode(entry: Entry, status: os.stat_result) -> int:
-    """The file's mode with the entry's executable bit, for whoever may read it."""
-    mode = stat.S_IMODE(status.st_mode)
-    readable = (mode & 0o444) >> 2
-    return mode | readable if entry.executable else mode & ~0o111
-
-
-def _write_all(file: BinaryIO, data: memoryview) -> None:
-    while data:
-        data = data[file.write(data) :]
+def _is_below(path: str, folders: Set[str]) -> bool:
+    while path and path not in folders:
+        path = path.rpartition("/")[0]
+    return (path or ".") in folders
 
 
 def _try_lock(handle: int) -> bool:

@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from colabdev.core.sizes import format_size
 from colabdev.errors import ColabdevError
 
 SCHEMA = 1
@@ -47,6 +49,33 @@ def say(text: str) -> None:
 def progress(step: str) -> None:
     """A step that begins."""
     say(f"  {step}")
+
+
+class Meter:
+    """How far a transfer is, on one line that is written over; silent unless stderr is a terminal."""
+
+    _INTERVAL_S = 0.1
+    _SILENT_S = 0.5
+
+    def __init__(self) -> None:
+        self._begun = self._shown = 0.0
+        self._word = ""
+
+    def __call__(self, word: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if word != self._word:
+            self._word, self._begun, self._shown = word, now, now - self._INTERVAL_S
+        finished = done >= total and self._shown > self._begun
+        passed = now - self._begun
+        if not finished and (passed < self._SILENT_S or now - self._shown < self._INTERVAL_S):
+            return
+        self._shown = now
+        with contextlib.suppress(OSError, ValueError):
+            if sys.stderr.isatty():
+                rate = format_size(int(done / passed)) if passed else "0 bytes"
+                sizes = f"{format_size(done)} of {format_size(total)}"
+                text = f"\r  {word} {sizes}, {rate}/s\x1b[K"
+                print(text, end="\n" if done >= total else "", file=sys.stderr, flush=True)
 
 
 def interrupted() -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
-from colabdev.core.sizes import format_size
 from colabdev.core.times import format_age, format_time
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from colabdev.services.jobs import JobListing, Start
     from colabdev.services.projects import NewProject
     from colabdev.services.runtimes import Listing, Release, Repair
-    from colabdev.services.sync import SyncReport
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LONGEST_LINE_BYTES = 64 * 1024
@@ -265,68 +262,6 @@ def _job_row(job: JobRecord) -> tuple[str, ...]:
         f"{format_age((datetime.now(UTC) - began).total_seconds())} ago",
         printable(shlex.join(job.argv)),
     )
-
-
-def synced(report: SyncReport, *, as_json: bool) -> None:
-    """What a sync did, or would do."""
-    if as_json:
-        document(_sync_json(report))
-        return
-    line(_sync_summary(report))
-    if report.dry_run:
-        for action in report.actions:
-            size = f", {format_size(action.content_bytes)}" if action.content_bytes else ""
-            line(f"  {action.op:<6}  {printable(action.path)}  ({action.reason}{size})")
-    for conflict in report.conflicts:
-        line(
-            f"  conflict: {printable(conflict.path)}: "
-            f"here {conflict.local}, on the runtime {conflict.remote}; both are kept"
-        )
-    if report.conflicts:
-        line("  next: colabdev sync --prefer local takes yours; scp brings the others here")
-    for path, reason in report.problems:
-        line(f"  not synced: {printable(path)}: {printable(reason)}")
-    if report.guard:
-        line(f"  would halt: {report.guard}; --force goes on")
-
-
-def _sync_summary(report: SyncReport) -> str:
-    counted = Counter(action.reason for action in report.actions)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counted.items())
-    would = "would be " if report.dry_run else ""
-    return (
-        f"{report.runtime}: {len(report.sent)} {would}sent ({format_size(report.sent_bytes)}), "
-        f"{report.deleted} {would}deleted, {report.unchanged} unchanged in {report.seconds:.2f} s"
-        + (f": {reasons}" if reasons else "")
-    )
-
-
-def _sync_json(report: SyncReport) -> dict[str, Any]:
-    """A sync as the JSON contract has it."""
-    problems = [{"path": path, "reason": reason} for path, reason in report.problems]
-    if report.guard:
-        problems.append({"path": ".", "reason": f"would halt: {report.guard}"})
-    return {
-        "sent": {"files": len(report.sent), "bytes": report.sent_bytes},
-        "received": {"files": 0, "bytes": 0},
-        "deleted": report.deleted,
-        "unchanged": report.unchanged,
-        "conflicts": [
-            {"path": conflict.path, "local": conflict.local, "remote": conflict.remote}
-            for conflict in report.conflicts
-        ],
-        "problems": problems,
-        "actions": [
-            {
-                "op": action.op,
-                "path": action.path,
-                "reason": action.reason,
-                "bytes": action.content_bytes,
-            }
-            for action in report.actions
-        ],
-        "wire_bytes": report.wire_bytes,
-    }
 
 
 def _row(status: RuntimeStatus) -> tuple[str, ...]:

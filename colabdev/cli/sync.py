@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from colabdev.cli import output, render
+from colabdev.cli import output, render_sync
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
-from colabdev.errors import ExitCode, UsageError
-from colabdev.models import SyncOptions
+from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -27,26 +26,30 @@ def sync(
     ] = False,
     prefer: Annotated[
         str | None,
-        typer.Option(metavar="local", help="Where both sides changed, yours replaces the other."),
+        typer.Option(metavar="local|remote", help="Whose version is taken where both changed."),
     ] = None,
+    one_way: Annotated[
+        bool, typer.Option("--one-way", help="Only send; edits on the runtime are reported.")
+    ] = False,
+    delete: Annotated[
+        bool,
+        typer.Option("--delete", help="With --one-way: make the runtime a mirror of this folder."),
+    ] = False,
     max_size: Annotated[
-        str, typer.Option(help="Larger files are not sent by accident: 500M, 2G.")
+        str, typer.Option(help="Larger files are not taken along by accident: 500M, 2G.")
     ] = DEFAULT_MAX_SIZE,
     as_json: JsonOption = False,
 ) -> int:
-    """Bring the project's files to the runtime; what was edited there is kept and reported.
+    """Bring this folder and the runtime in step: edits go both ways, and none is lost.
 
     Example: colabdev sync --dry-run
     """
     wiring: Wiring = ctx.obj
-    if prefer not in (None, "local"):
-        raise UsageError(
-            f"--prefer takes local; {prefer!r} is not in this version",
-            hint="copy what you want of the other side with scp, then colabdev sync --prefer local",
-        )
-    options = SyncOptions(dry_run=dry_run, force=force, prefer_local=prefer == "local")
-    project = wiring.synced_project(parse_size(max_size))
+    max_bytes = parse_size(max_size)
+    mode = wiring.sync_mode(prefer, one_way=one_way, mirror=delete)
+    project = wiring.synced_project(max_bytes)
     record = wiring.runtimes().choose(wiring.named(runtime), project.path)
+    options = wiring.sync_options(mode, dry_run=dry_run, force=force)
     report = wiring.syncer().sync_project(record, project, options, output.progress)
-    render.synced(report, as_json=as_json)
+    render_sync.synced(report, as_json=as_json)
     return ExitCode.OK if report.is_complete else ExitCode.PARTLY_DONE

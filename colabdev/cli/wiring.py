@@ -6,7 +6,7 @@ Imports stand inside functions here so that `--help` and `status` load nothing t
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
+    from colabdev.agent.rules import Rule
     from colabdev.config.places import Places
     from colabdev.config.project import Project
     from colabdev.config.settings import Settings
+    from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord
     from colabdev.ports import Progress, Provider
     from colabdev.services.archives import Archives
     from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
+    from colabdev.services.exchange import SyncOptions
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.jobs import Jobs, RunRequest
     from colabdev.services.plan import ConnectRequest
@@ -198,27 +201,47 @@ class Wiring:
         return ProjectCode(self.syncer(), lambda: self.synced_project(max_bytes))
 
     def syncer(self) -> Syncer:
+        from colabdev.cli import output
         from colabdev.services.sync import Syncer
 
         store = self.store()
-        return Syncer(store=store, keepers=self.keepers(), computer_id=store.computer_id)
+        return Syncer(
+            store=store,
+            keepers=self.keepers(),
+            computer_id=store.computer_id,
+            meter=output.Meter(),
+        )
+
+    def sync_mode(self, prefer: str | None, *, one_way: bool, mirror: bool) -> Mode:
+        from colabdev.core.reconcile import choose_mode
+
+        return choose_mode(prefer, one_way=one_way, mirror=mirror)
+
+    def sync_options(self, mode: Mode, *, dry_run: bool, force: bool) -> SyncOptions:
+        from colabdev.services.exchange import SyncOptions
+
+        return SyncOptions(dry_run=dry_run, force=force, mode=mode)
 
     def synced_project(self, max_bytes: int) -> SyncedProject:
         """The project we stand in, which there must be."""
-        from colabdev.adapters.project_tree import ProjectTree
+        from colabdev.adapters.project_rules import RuleSettings
+        from colabdev.adapters.project_tree import ProjectTree, TreeSettings
+        from colabdev.adapters.sync_memory import FileSyncMemory
         from colabdev.config.project import find_project
         from colabdev.services.sync import SyncedProject
 
         project = find_project(_working_directory(), _home())
         chosen = _settings(project)
-        tree = ProjectTree(
-            project.path,
-            exclude=[*chosen.sync.exclude, *chosen.sync.outputs] if chosen else [],
-            max_bytes=max_bytes,
-            index_dir=self.places().state_dir / "indexes",
+        settings = TreeSettings(
+            self.places().state_dir / "indexes",
+            max_bytes,
+            _compile_rules,
+            RuleSettings(chosen.sync.exclude, chosen.sync.outputs) if chosen else RuleSettings(),
         )
-        name = chosen.project.name if chosen else None
-        return SyncedProject(str(project.path), name or project.path.name, tree)
+        tree = ProjectTree(project.path, settings)
+        name = (chosen.project.name if chosen else None) or project.path.name
+        memory = FileSyncMemory(tree.cache_prefix)
+        return SyncedProject(str(project.path), name, tree, memory, max_bytes)
 
     def bring_home(self, *, force: bool) -> BringHome:
         """What must happen before a runtime is released; with `force` edits may be lost."""
@@ -305,6 +328,12 @@ def _settings(project: Project) -> Settings | None:
     from colabdev.config.settings import load_settings
 
     return load_settings(project.settings_file)
+
+
+def _compile_rules(lines: Iterable[str]) -> list[Rule]:
+    from colabdev.adapters.ignore_files import compile_rules
+
+    return compile_rules(lines)
 
 
 def log_to_stderr() -> None:

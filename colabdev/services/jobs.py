@@ -32,7 +32,8 @@ from colabdev.errors import (
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
 from colabdev.services.job_logs import JobLogs, Starting
-from colabdev.services.sync import Expected, SyncReport
+from colabdev.services.sync import Expected
+from colabdev.services.sync_report import SyncReport
 
 LIST_TIMEOUT_S = 3.0
 MAX_SYNCS = 3
@@ -55,7 +56,7 @@ class RunRequest:
 class Code(Protocol):
     """The project's files, which a job is started from."""
 
-    def expected(self) -> Expected:
+    def expected(self, runtime: RuntimeRecord) -> Expected:
         """What the work dir holds when nothing has to be synced."""
 
     def marker(self) -> Mapping[str, str]:
@@ -99,7 +100,7 @@ class Jobs:
         """Choose the runtime and write the job down. Nothing is sent or started yet."""
         runtime = self.choose(request.runtime, request.project_path)
         usable_machine(runtime)
-        expect = self._expect(request, progress)
+        expect = self._expect(request, runtime, progress)
         job = self._write_down(request, runtime)
         spec = {
             "schema": jobdir.SCHEMA,
@@ -116,16 +117,18 @@ class Jobs:
         arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
         return Start(job, runtime, Starting(arguments))
 
-    def _expect(self, request: RunRequest, progress: Progress) -> Mapping[str, object]:
+    def _expect(
+        self, request: RunRequest, runtime: RuntimeRecord, progress: Progress
+    ) -> Mapping[str, object]:
         """What the work dir must be for the job to be started in it."""
         if request.project_path is None:
             return {}
         if not request.sync:
             return {"marker": dict(self.code.marker())}
-        expected = self.code.expected()
+        expected = self.code.expected(runtime)
         if expected.problems:
             progress(f"{len(expected.problems)} files are not sent; colabdev sync names them")
-        return {"marker": dict(expected.marker), "tree": expected.tree}
+        return expected.arguments
 
     def start(self, start: Start, progress: Progress) -> None:
         """Start the job and leave it alone."""
@@ -206,11 +209,13 @@ class Jobs:
                 named = ", ".join(conflict.path for conflict in synced.conflicts[:3])
                 more = ", …" if len(synced.conflicts) > 3 else ""
                 raise ColabdevError(
-                    f"cannot run it: files of the project were edited on the runtime: {named}{more}",
-                    hint="colabdev sync --prefer local takes yours; --no-sync runs what is there",
+                    f"cannot run it: files were edited here and on the runtime: {named}{more}",
+                    hint="colabdev sync --prefer local takes yours, --prefer remote the others; "
+                    "--no-sync runs what is there",
                 )
-            marker = dict(self.code.marker())
-            expect = {"marker": marker, "tree": synced.sent_tree}
+            if synced.received:
+                progress(_brought_home(synced))
+            expect = self.code.expected(start.runtime).with_tree(synced.sent_tree).arguments
             starting.arguments = {**starting.arguments, "expect": expect}
             yield starting
         raise _other_files(synced)
@@ -291,6 +296,12 @@ def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:
     if job.id in there.rows:
         return told_by_runtime(job, there.rows[job.id])
     return job if job.id in there.problems else not_on_runtime(job, datetime.now(UTC))
+
+
+def _brought_home(synced: SyncReport) -> str:
+    names = ", ".join(action.path for action in synced.received[:_NAMED_FILES])
+    more = ", …" if len(synced.received) > _NAMED_FILES else ""
+    return f"brought home what was edited on the runtime: {names}{more}"
 
 
 def _other_files(synced: SyncReport) -> ColabdevError:

@@ -93,8 +93,7 @@ def _judge(
         return
     raise NotSafeToRelease(
         f"cannot release {runtime.name!r}: it has {sentence}",
-        hint=f"colabdev ssh {runtime.name} shows them; "
-        f"colabdev down {runtime.name} --force gives them up",
+        hint=f"colabdev sync brings them here; colabdev down {runtime.name} --force gives them up",
     )
 
 

@@ -1,25 +1,25 @@
-"""Bringing a project's files to its work dir on a runtime: scan, plan, guard, apply."""
+"""Keeping a project and its work dir on a runtime in step: scan, plan, guard, apply."""
 
 from __future__ import annotations
 
-import json
 import time
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from colabdev.agent import changes
-from colabdev.agent.tree import Problem, check_name, hash_entries
+from colabdev.agent import rules
+from colabdev.agent.blocks import FROM_BYTES
+from colabdev.agent.tree import FILE, Problem, hash_entries
 from colabdev.core.names import check_project_name
-from colabdev.core.reconcile import Action, Conflict, OwnedFile, Plan, plan_up
-from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import usable_machine, workdir_of
-from colabdev.errors import ColabdevError, GuardHalted, ProtocolError
-from colabdev.models import ProjectLink, RuntimeRecord, SyncOptions, TreeScan
-from colabdev.ports import AgentStream, Keepers, LocalTree, Progress, RuntimeStore
+from colabdev.models import ProjectLink, RuntimeRecord, TreeScan
+from colabdev.ports import Keepers, LocalTree, Meter, Progress, RuntimeStore, SyncMemory
+from colabdev.services.exchange import Exchange, Known, Outcome, SyncOptions
+from colabdev.services.sync_report import SyncReport
+from colabdev.services.transfer import Transfer
 
-_MAX_ANSWER_BYTES = 512 * 1024 * 1024
+_MAX_PASSES = 4
+"""Rules that come from the runtime may bring other rules within reach; nobody nests them so deep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,69 +29,38 @@ class SyncedProject:
     path: str
     name: str
     tree: LocalTree
-
-
-@dataclass(frozen=True, slots=True)
-class SyncReport:
-    """What a sync did, or with `dry_run` would do, and what it could not."""
-
-    runtime: str
-    workdir: str
-    tree_hash: str
-    """The hash of the files that sync owns in the work dir now."""
-    sent_tree: str
-    """The hash of the project's files as they were scanned for this sync; equal when all is well."""
-    actions: tuple[Action, ...] = ()
-    conflicts: tuple[Conflict, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    undone: tuple[str, ...] = ()
-    """The files that the runtime did not take; why is among the problems."""
-    unchanged: int = 0
-    wire_bytes: int = 0
-    seconds: float = 0.0
-    dry_run: bool = False
-    guard: str = ""
-    """Why the same without `dry_run` would halt."""
-
-    @property
-    def sent(self) -> tuple[Action, ...]:
-        """The files and links that were sent."""
-        return tuple(
-            action for action in self.actions if action.op in (changes.SEND, changes.MAKE_LINK)
-        )
-
-    @property
-    def sent_bytes(self) -> int:
-        return sum(action.content_bytes for action in self.actions)
-
-    @property
-    def deleted(self) -> int:
-        return sum(action.op == changes.DELETE for action in self.actions)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether everything was done."""
-        return not self.conflicts and not self.problems and not self.guard
+    memory: SyncMemory
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What a work dir holds when nothing has to be synced."""
 
-    tree: str
-    marker: Mapping[str, str]
+    arguments: Mapping[str, object]
+    """As `job.start` takes it: whose it is, its tree, and the rules by which that is found."""
     problems: tuple[Problem, ...]
+
+    def with_tree(self, tree: str) -> Expected:
+        """The same for another tree."""
+        return replace(self, arguments={**self.arguments, "tree": tree})
 
 
 class Syncer:
     """`sync`. Each step may be interrupted anywhere; the next sync finds what is left to do."""
 
     def __init__(
-        self, *, store: RuntimeStore, keepers: Keepers, computer_id: Callable[[], str]
+        self,
+        *,
+        store: RuntimeStore,
+        keepers: Keepers,
+        computer_id: Callable[[], str],
+        meter: Meter,
     ) -> None:
         self._store = store
         self._keepers = keepers
         self._computer_id = computer_id
+        self._meter = meter
 
     def sync_project(
         self,
@@ -100,39 +69,74 @@ class Syncer:
         options: SyncOptions,
         progress: Progress,
     ) -> SyncReport:
-        """Make the work dir equal to the project, except for what was edited there.
+        """Make the work dir and the project equal, except for what both sides changed.
 
-        One round trip when nothing changed. Raises `GuardHalted` before anything is done that looks
-        like an accident, or in a work dir that is not this project's.
+        One round trip when nothing changed, or little and only here. Raises `GuardHalted` before
+        anything is done that looks like an accident, or in a work dir that is not this project's.
         """
-        begun = time.monotonic()
         check_project_name(project.name)
-        workdir = workdir_of(record, project.path, project.name)
+        report: SyncReport | None = None
+        for _ in range(_MAX_PASSES):
+            outcome = self._pass(record, project, options, progress)
+            report = outcome.report.after(report) if report else outcome.report
+            if not outcome.again:
+                break
+        assert report is not None, "there is at least one pass"
+        if not options.dry_run:
+            self._remember(record, project, workdir_of(record, project.path, project.name))
+        return report
+
+    def _pass(
+        self,
+        record: RuntimeRecord,
+        project: SyncedProject,
+        options: SyncOptions,
+        progress: Progress,
+    ) -> Outcome:
+        begun = time.monotonic()
         scan = project.tree.scan()
         place = {
-            "workdir": workdir,
+            "workdir": workdir_of(record, project.path, project.name),
             "marker": self.marker(project),
             "drive_dir": usable_machine(record).drive_dir,
         }
+        known = Known(
+            project.memory.load(record.name), lambda: project.memory.ancestor(record.name)
+        )
         agent = self._keepers.ensure(record.name).agent()
         try:
-            run = _Run(agent, place, project.tree, scan, progress)
-            report = run.go(options)
+            transfer = Transfer(
+                agent=agent, place=place, tree=project.tree, progress=progress, meter=self._meter
+            )
+            limited = replace(options, max_bytes=project.max_bytes)
+            outcome = Exchange(transfer, scan, limited, known).go()
         finally:
             agent.close()
-        if not options.dry_run:
-            self._remember(record, project, workdir)
-        return replace(
-            report,
+        if outcome.side is not None:
+            project.memory.save(record.name, outcome.side, outcome.ancestor)
+            project.tree.remember_blocks(_large_files(scan))
+        report = replace(
+            outcome.report,
             runtime=record.name,
             wire_bytes=agent.wire_bytes,
             seconds=time.monotonic() - begun,
         )
+        return replace(outcome, report=report)
 
-    def expected(self, project: SyncedProject) -> Expected:
+    def expected(self, record: RuntimeRecord, project: SyncedProject) -> Expected:
         """What the work dir should hold; asks nobody."""
         scan = project.tree.scan()
-        return Expected(hash_entries(scan.entries), self.marker(project), scan.problems)
+        tree = hash_entries(scan.entries)
+        known = project.memory.load(record.name)
+        if known is not None and known.local == tree:
+            tree = known.tree  # Not the same where one side has what cannot be synced.
+        arguments = {
+            "marker": dict(self.marker(project)),
+            "tree": tree,
+            "rules": rules.key_of(scan.rules),
+            "max_bytes": project.max_bytes,
+        }
+        return Expected(arguments, scan.problems)
 
     def marker(self, project: SyncedProject) -> Mapping[str, str]:
         """What says of a work dir that it is this project's."""
@@ -152,144 +156,23 @@ class ProjectCode:
         self._syncer = syncer
         self._project = project
 
-    def expected(self) -> Expected:
+    def expected(self, runtime: RuntimeRecord) -> Expected:
         """What the work dir holds when nothing has to be synced."""
-        return self._syncer.expected(self._project())
+        return self._syncer.expected(runtime, self._project())
 
     def marker(self) -> Mapping[str, str]:
-        """What says of a work dir that it is this project's."""
+        """What says of a work dir that it is the project's."""
         return self._syncer.marker(self._project())
 
     def bring(self, runtime: RuntimeRecord, progress: Progress) -> SyncReport:
-        """Sync, with the default options."""
-        return self._syncer.sync_project(runtime, self._project(), SyncOptions(), progress)
+        """Sync, with the default options, but leave outputs where they are: they may be large."""
+        options = SyncOptions(outputs=False)
+        return self._syncer.sync_project(runtime, self._project(), options, progress)
 
 
-class _Run:
-    """One sync over one agent."""
-
-    def __init__(
-        self,
-        agent: AgentStream,
-        place: Mapping[str, object],
-        tree: LocalTree,
-        scan: TreeScan,
-        progress: Progress,
-    ) -> None:
-        self._agent = agent
-        self._place = place
-        self._tree = tree
-        self._scan = scan
-        self._wanted = hash_entries(scan.entries)
-        self._progress = progress
-
-    def go(self, options: SyncOptions) -> SyncReport:
-        arguments = {**self._place, "tree": self._wanted}
-        answer, body = self._agent.request("sync.compare", arguments)
-        self._check(answer)
-        found, same = answer.get("tree"), answer.get("same")
-        if not isinstance(found, str) or not isinstance(same, bool):
-            raise ProtocolError("cannot understand how the agent compares: no tree")
-        if same:
-            return self._report(found, unchanged=len(self._scan.entries), dry_run=options.dry_run)
-        plan = self._plan(_parse_owned(body), options)
-        if plan.guard and not options.force and not options.dry_run:
-            raise GuardHalted(
-                f"halted: {plan.guard} from {self._place['workdir']}",
-                hint="colabdev sync --dry-run lists them; colabdev sync --force deletes them",
-            )
-        report = self._report(found, plan=plan, dry_run=options.dry_run)
-        if options.dry_run:
-            report = replace(report, guard=plan.guard)
-        return self._apply(report) if plan.actions else report
-
-    def _plan(self, owned: Mapping[str, OwnedFile], options: SyncOptions) -> Plan:
-        local = {entry.path: entry for entry in self._scan.entries}
-        gone = [path for path in owned if path not in local]
-        absences = self._tree.absences(gone)
-        return plan_up(local, owned, absences, prefer_local=options.prefer_local)
-
-    def _apply(self, report: SyncReport) -> SyncReport:
-        """Let the agent do what the report says; what it did not do moves to conflicts and problems."""
-        if not report.dry_run:
-            self._progress(_announcement(report))
-        arguments = {**self._place, "check_only": report.dry_run}
-        steps = (action.change for action in report.actions)
-        read = None if report.dry_run else self._tree.read
-        answer, _ = self._agent.upload("sync.apply", arguments, changes.pack(steps, read))
-        self._check(answer)
-        reasons = {action.path: action.reason for action in report.actions}
-        conflicts, problems = [*report.conflicts], [*report.problems]
-        failed, undone = set(), []
-        for path, kind, detail in _parse_failures(answer):
-            failed.add(path)
-            if kind == "conflict":
-                conflicts.append(Conflict(path, reasons.get(path, "edited"), detail))
-            else:
-                problems.append((path, detail))
-                undone.append(path)
-        return replace(
-            report,
-            tree_hash=str(answer.get("tree", report.tree_hash)),
-            actions=tuple(action for action in report.actions if action.path not in failed),
-            conflicts=tuple(conflicts),
-            problems=tuple(problems),
-            undone=tuple(undone),
-        )
-
-    def _report(
-        self, tree_hash: str, *, dry_run: bool, plan: Plan | None = None, unchanged: int = 0
-    ) -> SyncReport:
-        return SyncReport(
-            runtime="",
-            workdir=str(self._place["workdir"]),
-            tree_hash=tree_hash,
-            sent_tree=self._wanted,
-            actions=plan.actions if plan else (),
-            conflicts=plan.conflicts if plan else (),
-            problems=self._scan.problems,
-            unchanged=plan.unchanged if plan else unchanged,
-            dry_run=dry_run,
-        )
-
-    def _check(self, answer: Mapping[str, object]) -> None:
-        workdir = self._place["workdir"]
-        if "foreign" in answer:
-            raise GuardHalted(
-                f"cannot sync into {workdir}: {answer['foreign']}",
-                hint="give the project another [project] name in colabdev.toml, and connect again",
-            )
-        if "stopped" in answer:
-            raise ColabdevError(
-                f"cannot go on syncing into {workdir}: {answer['stopped']}; what was sent stays",
-                hint="colabdev ssh -- df -h shows the runtime's disks; sync again when there is room",
-            )
-
-
-def _announcement(report: SyncReport) -> str:
-    if not report.sent:
-        return "bringing the work dir in step"
-    files = "1 file" if len(report.sent) == 1 else f"{len(report.sent)} files"
-    return f"sending {files}, {format_size(report.sent_bytes)}"
-
-
-def _parse_owned(body: bytes) -> Mapping[str, OwnedFile]:
-    """The owned files as the agent lists them; `ProtocolError` when that is no such list."""
-    try:
-        text = zlib.decompressobj().decompress(body, _MAX_ANSWER_BYTES)
-        return {
-            check_name(path): OwnedFile(str(placed), str(now))
-            for path, placed, now in json.loads(text)
-        }
-    except (zlib.error, ValueError, TypeError, AttributeError) as exc:
-        raise ProtocolError(f"cannot understand the agent's list of files: {exc}") from exc
-
-
-def _parse_failures(answer: Mapping[str, object]) -> Sequence[tuple[str, str, str]]:
-    failures = answer.get("failures")
-    try:
-        if not isinstance(failures, list):
-            raise TypeError("no list")
-        return [(str(path), str(kind), str(detail)) for path, kind, detail in failures]
-    except (TypeError, ValueError) as exc:
-        raise ProtocolError(f"cannot understand the agent's list of failures: {exc}") from exc
+def _large_files(scan: TreeScan) -> Mapping[str, str]:
+    return {
+        entry.path: entry.digest
+        for entry in scan.entries
+        if entry.kind == FILE and entry.size >= FROM_BYTES
+    }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from colabdev.adapters.ignore_files import compile_rules
 from colabdev.adapters.project_files import Listing, list_by_git, list_by_walk, list_project
 from colabdev.errors import ColabdevError
 from tests.agent.test_tree import HOSTILE
@@ -39,7 +40,7 @@ def by_git(root: Path) -> set[str]:
 
 
 def by_walk(root: Path) -> set[str]:
-    return paths_of(list_by_walk(root))
+    return paths_of(list_by_walk(root, compile_rules))
 
 
 def paths_of(listing: Listing) -> set[str]:
@@ -89,7 +90,10 @@ def test_project_that_the_repository_around_it_ignores_stands_alone(repository: 
     write(repository, "project/train.py")
     write(repository, "project/.gitignore", "*.log\n")
     write(repository, "project/x.log")
-    assert paths_of(list_project(repository / "project")) == {"train.py", ".gitignore"}
+    assert paths_of(list_project(repository / "project", compile_rules)) == {
+        "train.py",
+        ".gitignore",
+    }
 
 
 def test_repositories_inside_are_listed_as_folders(repository: Path, tmp_path: Path) -> None:
@@ -122,7 +126,7 @@ def test_variables_of_another_git_do_not_lead_astray(
 def test_folder_named_git_that_is_no_repository_is_walked(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     write(tmp_path, "a")
-    assert paths_of(list_project(tmp_path)) == {"a"}
+    assert paths_of(list_project(tmp_path, compile_rules)) == {"a"}
 
 
 def test_broken_repository_is_an_error_and_not_an_empty_one(repository: Path) -> None:
@@ -130,7 +134,7 @@ def test_broken_repository_is_an_error_and_not_an_empty_one(repository: Path) ->
     git(repository, "add", "a")
     (repository / ".git" / "index").write_bytes(b"garbage")
     with pytest.raises(ColabdevError, match=r"cannot list the files of .*git says"):
-        list_project(repository)
+        list_project(repository, compile_rules)
 
 
 def test_without_git_on_the_path_the_rules_are_the_same(
@@ -141,7 +145,7 @@ def test_without_git_on_the_path_the_rules_are_the_same(
         write(repository, path)
     expected = by_git(repository)
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert paths_of(list_project(repository)) == expected
+    assert paths_of(list_project(repository, compile_rules)) == expected
 
 
 PARTS = [

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from colabdev.adapters.project_tree import ProjectTree
+from colabdev.adapters.ignore_files import compile_rules
+from colabdev.adapters.project_rules import RuleSettings
+from colabdev.adapters.project_tree import ProjectTree, TreeSettings
+from colabdev.agent.changes import SEND, Change
 from colabdev.models import Absence
 
 OLD_NS = 1_600_000_000_123_456_789
@@ -23,7 +26,8 @@ def root(tmp_path: Path) -> Path:
 
 def tree_of(root: Path, *exclude: str) -> ProjectTree:
     index_dir = root.parent / "indexes"
-    return ProjectTree(root, exclude=exclude, max_bytes=10**9, index_dir=index_dir)
+    settings = TreeSettings(index_dir, 10**9, compile_rules, RuleSettings(exclude))
+    return ProjectTree(root, settings)
 
 
 def test_hashes_are_kept_for_the_next_scan(root: Path) -> None:
@@ -31,7 +35,7 @@ def test_hashes_are_kept_for_the_next_scan(root: Path) -> None:
         (root / name).write_text(name)
     time.sleep(0.08)
     first = tree_of(root).scan()
-    (index,) = (root.parent / "indexes").iterdir()
+    (index,) = (file for file in (root.parent / "indexes").iterdir() if ".rules" not in file.name)
     kept_ns = index.stat().st_mtime_ns
     assert tree_of(root).scan() == first
     assert index.stat().st_mtime_ns == kept_ns, "nothing changed, and nothing was written"
@@ -72,6 +76,6 @@ def test_content_is_read_in_pieces(root: Path) -> None:
     (root / "a").write_bytes(content)
     tree = tree_of(root)
     (entry,) = tree.scan().entries
-    pieces = list(tree.read(entry))
+    pieces = list(tree.read(Change(SEND, "a", "", entry)))
     assert b"".join(pieces) == content
     assert max(map(len, pieces)) <= 256 * 1024

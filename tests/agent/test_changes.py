@@ -24,7 +24,7 @@ def round_trip(
 ) -> dict[str, bytes]:
     """What arrives of these contents, when the files have meanwhile other sizes than announced."""
 
-    def read(wanted: Entry) -> Iterator[bytes]:
+    def read(wanted: Change) -> Iterator[bytes]:
         data = contents[wanted.path]
         for start in range(0, len(data), 100_000):
             yield data[start : start + 100_000]
@@ -69,7 +69,7 @@ def test_file_that_grew_is_cut_off() -> None:
 
 
 def test_file_that_went_away_is_filled_up() -> None:
-    def read(wanted: Entry) -> Iterator[bytes]:
+    def read(wanted: Change) -> Iterator[bytes]:
         raise FileNotFoundError(wanted.path)
 
     frames = pack([Change(changes.SEND, "a", "", entry("a", b"abc"))], read)

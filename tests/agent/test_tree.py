@@ -111,7 +111,7 @@ def test_large_file_is_named_and_not_read(tmp_path: Path) -> None:
     with (tmp_path / "big").open("wb") as file:
         file.truncate(300_000_001)
     scan = tree.scan(str(tmp_path), ["big"], {}, max_bytes=200_000_000)
-    assert scan.problems == [("big", "is large; colabdev sync --max-size 301M sends it")]
+    assert scan.problems == [("big", "is large; colabdev sync --max-size 301M takes it along")]
     assert scan.hashed == 0
 
 

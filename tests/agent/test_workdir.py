@@ -13,12 +13,14 @@ from zlib import decompress
 
 import pytest
 
-from colabdev.agent import changes, sync, tree, wire, workdir
+from colabdev.agent import changes, rules, sync, tree, wire, workdir
 from colabdev.agent.changes import Change
 from colabdev.agent.tree import Entry
+from colabdev.agent.workdir import View
 from tests.agent.test_tree import HOSTILE
 from tests.support.disks import fill, tiny_disk
 
+NO_RULES = rules.to_document(rules.Rules())
 MARKER = {"computer": "mine", "project": "/home/me/digits"}
 
 
@@ -57,7 +59,7 @@ class Place:
 
     def apply(self, steps: list[Change], **options: Any) -> dict[str, Any]:
         until = options.pop("until", 10**9)
-        frames = changes.pack(steps, lambda entry: iter([(self.local / entry.path).read_bytes()]))
+        frames = changes.pack(steps, lambda change: iter([(self.local / change.path).read_bytes()]))
         arguments = {"workdir": str(self.remote), "marker": self.marker, **options}
         answer, _ = sync.apply(arguments, Frames(frames, until))  # type: ignore[arg-type]
         return answer
@@ -70,9 +72,13 @@ class Place:
         return self.apply([Change(put[e.kind], e.path, "", e) for e in chosen], **options)
 
     def compare(self, told: str = "") -> tuple[dict[str, Any], list[list[str]]]:
+        """The answer, and what it says of each file."""
         arguments = {"workdir": str(self.remote), "marker": self.marker, "tree": told}
-        answer, body = sync.compare(arguments, b"")
-        return answer, json.loads(decompress(body)) if body else []
+        answer, body = sync.compare({**arguments, "rules_text": NO_RULES}, b"")
+        lines = decompress(body).splitlines() if body else []
+        return answer, [
+            row for what, rows in map(json.loads, lines) if what == "files" for row in rows
+        ]
 
     def there(self) -> dict[str, bytes | str]:
         """What lies in the work dir."""
@@ -105,7 +111,8 @@ def test_files_arrive_with_bits_times_and_links(place: Place) -> None:
     place.write("empty", b"")
     (place.local / "link").symlink_to("sub/deep/old.txt")
     answer = place.send()
-    assert answer == {"failures": [], "tree": tree.hash_entries(place.entries().values())}
+    whole = tree.hash_entries(place.entries().values())
+    assert answer == {"failures": [], "tree": whole, "ancestor": whole}
     assert place.there() == contents(place.local)
     assert os.access(place.remote / "run.sh", os.X_OK)
     assert not os.access(place.remote / "empty", os.X_OK) or os.geteuid() == 0
@@ -126,10 +133,10 @@ def test_survey_says_what_of_ours_is_there(place: Place) -> None:
     place.send()
     (place.remote / "b").unlink()
     (place.remote / "stranger").write_text("not ours")
-    survey = workdir.WorkDir(str(place.remote)).survey()
+    survey = workdir.WorkDir(str(place.remote)).survey(View())
     assert [entry.path for entry in survey.entries] == ["a"]
     assert survey.tree == tree.hash_entries(survey.entries)
-    nothing = workdir.WorkDir(str(place.remote / "no-such-dir")).survey()
+    nothing = workdir.WorkDir(str(place.remote / "no-such-dir")).survey(View())
     assert (nothing.tree, nothing.entries) == (tree.hash_entries([]), [])
 
 
@@ -146,7 +153,8 @@ def test_compare_says_same_or_lists(place: Place) -> None:
     place.write("a", "1")
     place.write("b", "2")
     told = place.send()["tree"]
-    assert place.compare(told) == ({"same": True, "tree": told}, [])
+    answer, rows = place.compare(told)
+    assert (answer["same"], answer["tree"], rows) == (True, told, [])
     (place.remote / "a").write_text("edited")
     (place.remote / "b").unlink()
     (place.remote / "b").mkdir()
@@ -170,11 +178,11 @@ def test_hashes_that_are_older_than_what_is_written_are_not_kept(place: Place) -
     place.write("a", "1")
     place.send()
     overtaken = workdir.WorkDir(str(place.remote))
-    overtaken.agree(overtaken.survey())
+    overtaken.agree(overtaken.survey(View()))
     place.write("b", "2")
     place.send("b")
     (place.remote / "a").unlink()
-    overtaken.agree(overtaken.survey())
+    overtaken.agree(overtaken.survey(View()))
     overtaken.keep_hashes()
     assert [row[0] for row in place.compare()[1]] == ["a", "b"]
 
@@ -213,7 +221,7 @@ def test_created_there_is_kept_and_the_same_is_adopted(place: Place) -> None:
     (place.remote / "b").write_text("same")
     assert place.send()["failures"] == [["a", "conflict", "created"]]
     assert place.there() == {"a": b"theirs", "b": b"same"}
-    assert [row[0] for row in place.compare()[1]] == ["b"]
+    assert [row[0] for row in place.compare()[1] if row[1]] == ["b"]
 
 
 def test_folder_and_file_change_places(place: Place) -> None:

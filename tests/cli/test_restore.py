@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from colabdev.adapters.project_tree import ProjectTree
 from colabdev.agent import archive, tree
 from colabdev.agent.tree import Entry
 from colabdev.core.portable import windows_objection
@@ -23,6 +22,7 @@ from tests.agent.test_tree import HOSTILE
 from tests.support.house import House
 from tests.support.jobs import workdir
 from tests.support.read_only import read_only_mount
+from tests.support.syncing import look
 from tests.support.waiting import wait_until
 
 RESTORE_KEYS = [
@@ -59,12 +59,9 @@ def archives(house: House, project: str = "project") -> list[str]:
     return sorted(os.listdir(folder)) if folder.is_dir() else []
 
 
-def tree_of(folder: Path, house: House) -> str:
-    """The hash of the project's tree, as sync sees it."""
-    index = house.home / "index"
-    scan = ProjectTree(folder, exclude=[], max_bytes=10**9, index_dir=index).scan()
-    assert scan.problems == ()
-    return tree.hash_entries(scan.entries)
+def tree_of(folder: Path) -> str:
+    """The hash of the tree of all files in the folder."""
+    return tree.hash_entries(tree.scan(str(folder), sorted(look(folder)), {}).entries)
 
 
 def type_json(house: House, *words: str, code: int = 0) -> dict[str, Any]:
@@ -89,23 +86,28 @@ def test_project_comes_back_on_another_computer(house: House, tmp_path: Path) ->
         file.write_bytes(os.fsencode(name))
     (house.project / "run.sh").write_text("#!/bin/sh\n")
     (house.project / "run.sh").chmod(0o755)
+    (house.project / ".gitignore").write_text("ignored/\n")
     (house.project / "link").symlink_to("hostile/plain.py")
     house.connect()
     sync_and_wait(house)
     # What is typed there after the keeper is gone, and the laptop maybe, too.
     house.end_keeper()
     (workdir(house) / "run.sh").write_text("#!/bin/sh\necho edited there\n")
+    (workdir(house) / "new.py").write_text("made there")
+    (workdir(house) / "ignored").mkdir()
+    (workdir(house) / "ignored" / "large").write_bytes(bytes(100_000))
     down = house.colabdev("down")
     assert down.returncode == 0, down.stderr
     assert "to Drive" in down.stderr
     (house.project / "run.sh").write_text("#!/bin/sh\necho edited there\n")
+    (house.project / "new.py").write_text("made there")
     with House(tmp_path / "other") as other:
         shutil.copytree(drive_of(house), drive_of(other))
         other.connect()
         document = type_json(other, "restore", "project", "--to", "back")
         assert list(document) == RESTORE_KEYS
         back = other.project / "back"
-        assert document["tree"] == tree_of(back, other) == tree_of(house.project, house)
+        assert document["tree"] == tree_of(back) == tree_of(house.project)
         assert document["path"] == str(back)
         assert stat.S_IMODE((back / "run.sh").stat().st_mode) & 0o111
         assert (back / "link").is_symlink()
@@ -119,7 +121,7 @@ def test_newest_that_verifies_is_taken_and_older_ones_by_name(house: House) -> N
     for number in range(3):
         (house.project / "a.py").write_text(str(number))
         sync_and_wait(house)
-        trees.append(tree_of(house.project, house))
+        trees.append(tree_of(house.project))
     listing = type_json(house, "restore", "--list")
     (project,) = listing["projects"]
     assert (project["project"], project["broken"]) == ("project", [])
@@ -154,10 +156,12 @@ def test_edits_that_drive_cannot_take_keep_the_runtime(house: House) -> None:
     house.connect()
     sync_and_wait(house)
     (workdir(house) / "a.py").write_text("typed there")
+    (workdir(house) / "new.py").write_text("made there")
     with read_only_mount(drive_of(house)):
         down = house.colabdev("down")
         assert down.returncode == 16, down.stderr
-        assert "a.py" in down.stderr
+        assert "2 files" in down.stderr
+        assert "a.py, new.py" in down.stderr
         assert "read-only" in down.stderr
         assert house.status()[0]["state"] == "ready"
         doctor = house.colabdev("doctor")
@@ -165,7 +169,7 @@ def test_edits_that_drive_cannot_take_keep_the_runtime(house: House) -> None:
         assert "Drive is mounted read-only" in doctor.stdout
         down = house.colabdev("down", "--force")
         assert down.returncode == 0, down.stderr
-        assert "giving up 1 file" in down.stderr
+        assert "giving up 2 files" in down.stderr
     assert house.status() == []
 
 

@@ -108,23 +108,211 @@ def test_edit_of_the_same_size_and_time_is_found(project: SyncedFolder) -> None:
     project.assert_equal()
 
 
-def test_edit_on_the_runtime_is_kept_and_reported(project: SyncedFolder) -> None:
+def test_edit_on_the_runtime_comes_home(project: SyncedFolder) -> None:
+    for path in ("a", "d/b", "gone", "run.sh", "mine"):
+        project.write(path, f"{path} 1")
+    project.sync()
+    (project.remote / "a").write_text("typed in VS Code")
+    (project.remote / "d" / "new").write_text("new there")
+    (project.remote / "gone").unlink()
+    (project.remote / "run.sh").chmod(0o755)
+    (project.remote / "link").symlink_to("d/new")
+    project.write("mine", "edited here")
+    report = project.sync()
+    project.assert_equal()
+    assert (project.local / "a").read_text() == "typed in VS Code"
+    assert {action["path"]: (action["op"], action["reason"]) for action in report["actions"]} == {
+        "a": ("receive", "edited there"),
+        "d/new": ("receive", "new there"),
+        "gone": ("remove", "deleted there"),
+        "link": ("receive", "new there"),
+        "mine": ("send", "edited"),
+        "run.sh": ("receive", "made executable there"),
+    }
+    assert (report["received"]["files"], report["sent"]["files"]) == (3, 1)
+    assert not (project.local / ".colabdev").exists()
+    before = {path: path.lstat().st_mtime_ns for path in project.local.rglob("*")}
+    again = project.sync()
+    assert (again["actions"], again["wire_bytes"] < 1000) == ([], True)
+    assert {path: path.lstat().st_mtime_ns for path in project.local.rglob("*")} == before
+
+
+def test_times_come_home_with_the_files(project: SyncedFolder) -> None:
+    project.write("a", "1")
+    project.sync()
+    (project.remote / "old").write_text("old")
+    os.utime(project.remote / "old", ns=(1, 1_500_000_000_123_456_789))
+    project.sync()
+    assert (project.local / "old").stat().st_mtime_ns == 1_500_000_000_123_456_789
+
+
+def test_edits_on_both_sides_are_kept_and_reported(project: SyncedFolder) -> None:
     project.write("a", "1")
     project.write("b", "1")
     project.sync()
     (project.remote / "a").write_text("typed in VS Code")
+    project.write("a", "2")
     project.write("b", "2")
     report = project.sync(code=3)
-    assert report["conflicts"] == [{"path": "a", "local": "unchanged", "remote": "edited"}]
-    project.write("a", "2")
-    assert project.sync(code=3)["conflicts"][0]["local"] == "edited"
-    (project.local / "a").unlink()
-    assert project.sync(code=3)["conflicts"][0]["local"] == "deleted"
+    assert report["conflicts"] == [{"path": "a", "local": "edited", "remote": "edited"}]
     assert (project.remote / "a").read_text() == "typed in VS Code"
+    assert (project.local / "a").read_text() == "2"
     assert (project.remote / "b").read_text() == "2"
     done = project.type("sync")
     assert done.returncode == 3
-    assert "conflict: a: here deleted, on the runtime edited; both are kept" in done.stdout
+    assert "conflict: a: here edited, on the runtime edited; both are kept" in done.stdout
+
+
+def test_edit_wins_against_a_deletion(project: SyncedFolder) -> None:
+    for path in "abcdef":
+        project.write(path, "1")
+    project.sync()
+    (project.local / "a").unlink()
+    (project.remote / "a").write_text("edited there")
+    (project.remote / "b").unlink()
+    project.write("b", "edited here")
+    project.sync()
+    project.assert_equal()
+    assert (project.local / "a").read_text() == "edited there"
+    assert (project.remote / "b").read_text() == "edited here"
+
+
+def test_one_way_takes_nothing_from_the_runtime(project: SyncedFolder) -> None:
+    for path in ("a", "b", "c"):
+        project.write(path, "1")
+    project.sync()
+    (project.remote / "a").write_text("edited there")
+    (project.remote / "b").unlink()
+    (project.remote / "extra").write_text("new there")
+    report = project.sync("--one-way", code=3)
+    assert report["conflicts"] == [{"path": "a", "local": "unchanged", "remote": "edited"}]
+    assert [action["reason"] for action in report["actions"]] == ["missing on the runtime"]
+    assert (project.local / "a").read_text() == "1"
+    assert project.type("sync", "--delete").returncode == 2
+    assert project.type("sync", "--one-way", "--prefer", "remote").returncode == 2
+    mirrored = project.sync("--one-way", "--delete")
+    assert {action["path"]: action["op"] for action in mirrored["actions"]} == {
+        "a": "send",
+        "extra": "delete",
+    }
+    project.assert_equal()
+
+
+def test_emptied_work_dir_halts_until_told(project: SyncedFolder) -> None:
+    for name in "abc":
+        project.write(name, name)
+    project.sync()
+    before = look(project.local)
+    for name in "abc":
+        (project.remote / name).unlink()
+    error = project.sync(code=14)["error"]
+    assert "3 of the 3 files of the project would be deleted here" in error["message"]
+    assert "--one-way sends yours again" in error["hint"]
+    assert project.type("run", "true").returncode == 125
+    assert look(project.local) == before
+    assert project.sync("--one-way")["sent"]["files"] == 3
+    project.assert_equal()
+    for name in "abc":
+        (project.remote / name).unlink()
+    assert project.sync("--force")["deleted"] == 3
+    assert look(project.local) == {}
+
+
+def test_replaced_folder_halts(project: SyncedFolder) -> None:
+    """As when a disk is not mounted, and another project stands below."""
+    for name in "abcd":
+        project.write(name, name * 3)
+    project.sync()
+    aside = project.local.with_name("aside-" + project.local.name)
+    project.local.rename(aside)
+    project.local.mkdir()
+    for name in "abc":
+        project.write(name, "another project's")
+    error = project.sync(code=14)["error"]
+    assert "would be deleted on the runtime" in error["message"]
+    assert (project.remote / "a").read_text() == "aaa"
+
+
+def test_files_that_lie_behind_a_new_link_there_are_left_alone(project: SyncedFolder) -> None:
+    project.write("data/x", "precious")
+    project.write("a", "1")
+    project.sync()
+    elsewhere = project.remote.parent / ("elsewhere-" + project.local.name)
+    (project.remote / "data").rename(elsewhere)
+    (project.remote / "data").symlink_to(elsewhere)
+    report = project.sync(code=3)
+    assert [problem["path"] for problem in report["problems"]] == ["data"]
+    assert (project.local / "data" / "x").read_text() == "precious"
+
+
+def test_what_is_ignored_or_large_there_stays_there(project: SyncedFolder) -> None:
+    project.write(".gitignore", "*.log\nbuild/\n")
+    project.write("a", "1")
+    project.sync()
+    for path in ("x.log", "build/y", "__pycache__/z.pyc", ".venv/lib/m.py", ".git/config"):
+        (project.remote / path).parent.mkdir(parents=True, exist_ok=True)
+        (project.remote / path).write_text("made there")
+    (project.remote / ".venv" / ".gitignore").write_text("*\n")
+    os.mkfifo(project.remote / "fifo")
+    (project.remote / "out").symlink_to("/etc")
+    with (project.remote / "big").open("wb") as file:
+        file.truncate(5_000_000)
+    report = project.sync("--max-size", "1M", code=3)
+    assert [problem["path"] for problem in report["problems"]] == ["big", "fifo", "out"]
+    assert (
+        "on the runtime, is large; colabdev sync --max-size 5M" in report["problems"][0]["reason"]
+    )
+    assert report["actions"] == []
+    for path in ("fifo", "out"):
+        (project.remote / path).unlink()
+    assert project.sync()["received"] == {"files": 1, "bytes": 5_000_000}
+
+
+def test_rules_that_are_typed_there_hold_at_once(project: SyncedFolder) -> None:
+    project.write("a", "1")
+    project.sync()
+    (project.remote / ".gitignore").write_text("*.log\n")
+    (project.remote / "x.log").write_text("not wanted")
+    (project.remote / "b").write_text("wanted")
+    report = project.sync()
+    assert [action["path"] for action in report["actions"]] == [".gitignore", "b"]
+    assert project.sync()["actions"] == []
+
+
+def test_small_edit_costs_one_round_trip(project: SyncedFolder) -> None:
+    for number in range(200):
+        project.write(f"d/{number}", f"{number}\n" * 50)
+    project.sync()
+    project.write("d/7", "edited")
+    (project.local / "d" / "8").rename(project.local / "renamed")
+    report = project.sync()
+    assert {action["path"]: action["op"] for action in report["actions"]} == {
+        "d/7": "send",
+        "renamed": "copy",
+        "d/8": "delete",
+    }
+    # A comparison of all of them would be more.
+    assert report["wire_bytes"] < 2500
+    project.assert_equal()
+
+
+def test_memory_that_makes_no_sense_costs_a_round_trip(project: SyncedFolder) -> None:
+    project.write("a", "1")
+    project.write("b", "1")
+    project.sync()
+    for content in ("", "{", '[1, "x", "y", "z", 1]\n', '[1, "x", "x", "z", 1]\n{"a": "f-"}\n'):
+        for file in (project.house.places.state_dir / "indexes").glob("*.known"):
+            file.write_text(content)
+        project.write("a", content + "!")
+        assert [a["op"] for a in project.sync()["actions"]] == ["send"], content
+        project.assert_equal()
+    for file in (project.house.places.state_dir / "indexes").glob("*.known"):
+        head, _, _ = file.read_text().partition("\n")
+        file.write_text(head + '\n{"a": "f-00"}\n')
+    project.write("a", "once more")
+    (project.remote / "b").write_text("there")
+    assert [a["op"] for a in project.sync()["actions"]] == ["receive", "send"]
+    project.assert_equal()
 
 
 def test_file_created_on_the_runtime_is_kept(project: SyncedFolder) -> None:
@@ -151,7 +339,7 @@ def test_dry_run_says_all_and_does_nothing(project: SyncedFolder) -> None:
         {"op": "delete", "path": "b", "reason": "deleted here", "bytes": 0},
     ]
     text = project.type("sync", "--dry-run").stdout
-    assert "send    a  (edited, 2 bytes)" in text
+    assert "-> send     a  (edited, 2 bytes)" in text
     assert look(project.remote) == before
 
 
@@ -267,11 +455,11 @@ def test_index_that_makes_no_sense_is_made_anew(project: SyncedFolder) -> None:
     time.sleep(0.1)
     project.sync()
     indexes = project.house.places.state_dir / "indexes"
-    for file in indexes.iterdir():
+    for file in indexes.glob("*.json"):
         file.write_text("{")
     assert project.sync()["actions"] == []
     assert all(
-        json.loads(file.read_text()) for file in indexes.iterdir() if file.stat().st_size > 1
+        json.loads(file.read_text()) for file in indexes.glob("*.json") if file.stat().st_size > 1
     )
 
 
@@ -326,9 +514,10 @@ def test_home_is_refused(house: House) -> None:
 
 def test_full_disk_on_the_runtime_is_one_sentence(project: SyncedFolder) -> None:
     project.write("a", "old")
+    project.write(".colabdevignore", "ballast\n")
     project.sync()
     with tiny_disk(project.remote, size_kb=600):
-        assert project.sync()["sent"]["files"] == 1  # The mount hides what was there.
+        assert project.sync()["sent"]["files"] == 2  # The mount hides what was there.
         project.write("a", "new")
         project.write("big", os.urandom(3_000_000))
         fill(project.remote / "ballast")
@@ -381,19 +570,20 @@ def test_names_that_no_terminal_shows_are_printed_on_one_line(project: SyncedFol
     assert len(done.stdout.splitlines()) == 1 + len(HOSTILE)
 
 
-def test_preferred_side_replaces_what_was_edited_there(project: SyncedFolder) -> None:
-    for name in ("kept.txt", "both.txt", "gone.txt"):
+@pytest.mark.parametrize("side", ["local", "remote"])
+def test_preferred_side_replaces_the_other(project: SyncedFolder, side: str) -> None:
+    for name in ("both.txt", "gone.txt", "other.txt"):
         project.write(name, "first")
     project.sync()
     (project.remote / "both.txt").write_text("theirs")
     (project.remote / "gone.txt").write_text("theirs")
     project.write("both.txt", "mine")
     (project.local / "gone.txt").unlink()
-    refused = project.sync(code=3)
-    assert [row["path"] for row in refused["conflicts"]] == ["both.txt", "gone.txt"]
-    assert "colabdev sync --prefer local" in project.type("sync").stdout
-    assert project.type("sync", "--prefer", "remote").returncode == 2
-    done = project.sync("--prefer", "local")
+    before = look(project.local if side == "local" else project.remote)
+    assert "--prefer local takes yours, --prefer remote" in project.type("sync", "--dry-run").stdout
+    done = project.sync("--prefer", side)
     assert [row["path"] for row in done["actions"]] == ["both.txt", "gone.txt"]
     project.assert_equal()
+    assert look(project.local) == before
     assert project.sync()["actions"] == []
+    assert project.type("sync", "--prefer", "mine").returncode == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,19 @@ from hypothesis import strategies as st
 
 from colabdev.agent import changes
 from colabdev.agent.tree import Entry
-from colabdev.core.reconcile import Conflict, OwnedFile, Plan, plan_up
+from colabdev.core.reconcile import (
+    TWO_WAY,
+    Action,
+    Conflict,
+    Mode,
+    Plan,
+    Prefer,
+    Remote,
+    RemoteFile,
+    choose_mode,
+    plan_sync,
+)
+from colabdev.errors import UsageError
 from colabdev.models import Absence
 
 
@@ -35,65 +49,143 @@ OLD, NEW, OTHER = file("f", "old"), file("f", "new"), file("f", "other")
 RUN = file("f", "old", executable=True)
 LINK = link("f", "old")
 
-CASES: list[tuple[str, Entry | None, Entry | None, Entry | str | None, str]] = [
-    # what, local, as sync left it, on the runtime now, what is done
-    ("new here", NEW, None, None, "send"),
-    ("new link here", LINK, None, None, "link"),
-    ("unchanged", OLD, OLD, OLD, "nothing"),
-    ("edited here", NEW, OLD, OLD, "send"),
-    ("made executable", RUN, OLD, OLD, "chmod"),
-    ("not executable any more", OLD, RUN, RUN, "chmod"),
-    ("file became a link", LINK, OLD, OLD, "link"),
-    ("link became a file", OLD, LINK, LINK, "send"),
-    ("edited there", OLD, OLD, OTHER, "conflict"),
-    ("edited on both sides", NEW, OLD, OTHER, "conflict"),
-    ("edited the same on both sides", NEW, OLD, NEW, "keep"),
-    ("made executable there", OLD, OLD, RUN, "conflict"),
-    ("became a folder there", OLD, OLD, "?", "conflict"),
-    ("deleted there", OLD, OLD, None, "send"),
-    ("deleted there, edited here", NEW, OLD, None, "send"),
-    ("deleted here", None, OLD, OLD, "delete"),
-    ("deleted here, edited there", None, OLD, OTHER, "conflict"),
-    ("deleted here, a folder there", None, OLD, "?", "conflict"),
-    ("deleted on both sides", None, OLD, None, "forget"),
+ONE_WAY, MIRROR = Mode(one_way=True), Mode(one_way=True, mirror=True)
+LOCAL, REMOTE = Mode(Prefer.LOCAL), Mode(Prefer.REMOTE)
+SIDES = dict[str, Entry]
+
+CASES: list[tuple[str, Entry | None, Entry | None, Entry | str | None, dict[Mode, str]]] = [
+    # what, here, as both sides last had it, there, what is done: "<" is done here
+    ("unchanged", OLD, OLD, OLD, {TWO_WAY: "", MIRROR: ""}),
+    ("new here", NEW, None, None, {TWO_WAY: "send", ONE_WAY: "send"}),
+    ("new link here", LINK, None, None, {TWO_WAY: "link"}),
+    ("new there", None, None, NEW, {TWO_WAY: "< send", ONE_WAY: "", MIRROR: "delete"}),
+    ("new link there", None, None, LINK, {TWO_WAY: "< link"}),
+    ("the same, new on both sides", NEW, None, NEW, {TWO_WAY: "keep", ONE_WAY: "keep"}),
+    (
+        *("others, new on both sides", NEW, None, OTHER),
+        {TWO_WAY: "conflict", ONE_WAY: "conflict", LOCAL: "send", REMOTE: "< send", MIRROR: "send"},
+    ),
+    ("edited here", NEW, OLD, OLD, {TWO_WAY: "send", REMOTE: "send", ONE_WAY: "send"}),
+    ("made executable here", RUN, OLD, OLD, {TWO_WAY: "chmod"}),
+    ("not executable any more", OLD, RUN, RUN, {TWO_WAY: "chmod"}),
+    ("file became a link here", LINK, OLD, OLD, {TWO_WAY: "link"}),
+    ("link became a file here", OLD, LINK, LINK, {TWO_WAY: "send"}),
+    (
+        *("edited there", OLD, OLD, OTHER),
+        {TWO_WAY: "< send", LOCAL: "< send", ONE_WAY: "conflict", MIRROR: "send"},
+    ),
+    ("made executable there", OLD, OLD, RUN, {TWO_WAY: "< chmod", ONE_WAY: "conflict"}),
+    ("file became a link there", OLD, OLD, LINK, {TWO_WAY: "< link"}),
+    (
+        *("edited on both sides", NEW, OLD, OTHER),
+        {TWO_WAY: "conflict", LOCAL: "send", REMOTE: "< send", ONE_WAY: "conflict"},
+    ),
+    ("edited the same on both sides", NEW, OLD, NEW, {TWO_WAY: "keep", ONE_WAY: "keep"}),
+    ("deleted here", None, OLD, OLD, {TWO_WAY: "delete", ONE_WAY: "delete"}),
+    (
+        *("deleted there", OLD, OLD, None),
+        {TWO_WAY: "< delete", LOCAL: "< delete", ONE_WAY: "send", MIRROR: "send"},
+    ),
+    ("deleted on both sides", None, OLD, None, {TWO_WAY: "forget", ONE_WAY: "forget"}),
+    (
+        *("deleted here, edited there", None, OLD, OTHER),
+        {TWO_WAY: "< send", LOCAL: "delete", REMOTE: "< send", ONE_WAY: "conflict"},
+    ),
+    (
+        *("deleted there, edited here", NEW, OLD, None),
+        {TWO_WAY: "send", LOCAL: "send", REMOTE: "< delete", ONE_WAY: "send"},
+    ),
+    ("cannot be told there", OLD, OLD, "?", {TWO_WAY: "", LOCAL: "", REMOTE: "", MIRROR: ""}),
+    ("cannot be told there, edited here", NEW, OLD, "?", {TWO_WAY: "", LOCAL: "", MIRROR: ""}),
+    ("cannot be told there, deleted here", None, OLD, "?", {TWO_WAY: "", LOCAL: ""}),
 ]
 
 
-@pytest.mark.parametrize(("local", "placed", "now", "expected"), [case[1:] for case in CASES])
+def plan(
+    local: SIDES,
+    placed: SIDES,
+    there: dict[str, Entry | str],
+    mode: Mode = TWO_WAY,
+    absence: Absence = Absence.GONE,
+    *,
+    replaced: bool = False,
+) -> Plan:
+    """The plan for these files here, as both sides last had them, and there."""
+    paths = {*placed, *there}
+    files = {path: RemoteFile(mark(placed.get(path)), mark(there.get(path))) for path in paths}
+    changed = {
+        path: entry
+        for path, entry in there.items()
+        if isinstance(entry, Entry) and mark(entry) != mark(placed.get(path))
+    }
+    absences = dict.fromkeys(paths - set(local), absence)
+    return plan_sync(local, Remote(files, changed), absences, mode, replaced=replaced)
+
+
+def one(entry: Entry | str | None) -> dict[str, Any]:
+    return {} if entry is None else {"f": entry}
+
+
+def words(plan: Plan) -> list[str]:
+    """What is done, shortly."""
+    return [
+        *(f"< {action.change.op}" for action in plan.here),
+        *(action.change.op for action in plan.there),
+        *("conflict" for _ in plan.conflicts),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("local", "placed", "now", "mode", "expected"),
+    [
+        pytest.param(local, placed, now, mode, expected, id=f"{what}, {mode}")
+        for what, local, placed, now, outcomes in CASES
+        for mode, expected in outcomes.items()
+    ],
+)
 def test_one_file(
-    local: Entry | None, placed: Entry | None, now: Entry | str | None, expected: str
+    local: Entry | None, placed: Entry | None, now: Entry | str | None, mode: Mode, expected: str
 ) -> None:
-    owned = {} if placed is None else {"f": OwnedFile(mark(placed), mark(now))}
-    plan = plan_up({} if local is None else {"f": local}, owned, {"f": Absence.GONE})
-    done = [action.op for action in plan.actions] + ["conflict"] * len(plan.conflicts)
-    assert done == ([] if expected == "nothing" else [expected])
+    made = plan(one(local), one(placed), one(now), mode)
+    assert words(made) == ([expected] if expected else [])
+
+
+def test_what_is_expected_before_a_change_is_what_was_seen_there() -> None:
+    assert plan({"f": NEW}, {"f": OLD}, {"f": OLD}).there[0].change.expected == mark(OLD)
+    assert plan({"f": OLD}, {"f": OLD}, {"f": NEW}).here[0].change.expected == mark(OLD)
 
 
 def test_conflict_says_what_happened_on_each_side() -> None:
-    plan = plan_up({"f": NEW}, {"f": OwnedFile(mark(OLD), mark(OTHER))}, {})
-    assert plan.conflicts == (Conflict("f", "edited", "edited"),)
-    plan = plan_up({"f": OLD}, {"f": OwnedFile(mark(OLD), "?")}, {})
-    assert plan.conflicts == (Conflict("f", "unchanged", "a folder, or no file"),)
+    assert plan({"f": NEW}, {"f": OLD}, {"f": OTHER}).conflicts == (
+        Conflict("f", "edited", "edited"),
+    )
+    assert plan({"f": NEW}, {}, {"f": OTHER}).conflicts == (Conflict("f", "new", "created"),)
 
 
 def test_file_that_is_ignored_now_stays_and_is_not_ours() -> None:
-    plan = plan_up({}, {"f": OwnedFile(mark(OLD), mark(OTHER))}, {"f": Absence.IGNORED})
-    assert [(action.op, action.reason) for action in plan.actions] == [
+    made = plan({}, {"f": OLD}, {"f": OTHER}, absence=Absence.IGNORED)
+    assert [(action.op, action.reason) for action in made.there] == [
         ("forget", "ignored now; stays on the runtime")
     ]
 
 
 def test_file_that_cannot_be_looked_at_is_left_alone() -> None:
-    plan = plan_up({}, {"f": OwnedFile(mark(OLD), mark(OLD))}, {"f": Absence.UNKNOWN})
-    assert plan == Plan((), (), 0, "")
+    for there in (OLD, OTHER):
+        assert words(plan({}, {"f": OLD}, {"f": there}, absence=Absence.UNKNOWN)) == []
+
+
+def named(*paths: str) -> SIDES:
+    return {path: file(path, path) for path in paths}
+
+
+def order(actions: Iterable[Action]) -> list[tuple[str, str]]:
+    return [(action.change.op, action.path) for action in actions]
 
 
 def test_what_makes_room_goes_first_and_other_deletions_last() -> None:
-    local = {path: file(path, path) for path in ("was_folder", "was_file/x", "renamed")}
-    gone = ("was_folder/y", "was_file", "z_old_name", "a_old_name")
-    owned = {path: OwnedFile(mark(file(path, path)), mark(file(path, path))) for path in gone}
-    plan = plan_up(local, owned, dict.fromkeys(gone, Absence.GONE))
-    assert [(action.op, action.path) for action in plan.actions] == [
+    now = named("was_folder", "was_file/x", "renamed")
+    old = named("was_folder/y", "was_file", "z_old_name", "a_old_name")
+    expected = [
         ("delete", "was_file"),
         ("delete", "was_folder/y"),
         ("send", "renamed"),
@@ -102,74 +194,125 @@ def test_what_makes_room_goes_first_and_other_deletions_last() -> None:
         ("delete", "a_old_name"),
         ("delete", "z_old_name"),
     ]
+    assert order(plan(now, old, dict(old)).there) == expected
+    assert order(plan(old, old, dict(now)).here) == expected
 
 
-def guarded(owned: int, kept: int, *, moved: int = 0, created: int = 0) -> str:
-    """The guard's words when of so many files so many are still here."""
+def test_known_content_is_copied_before_its_source_goes() -> None:
+    content = "as long as it takes to be worth it" * 3
+    old = {"a": file("a", content), "b": file("b", content + "!")}
+    moved = {"d/a": file("d/a", content), "b": file("b", content + "!")}
+    expected = [("copy", "d/a"), ("delete", "a")]
+    assert order(plan(moved, old, dict(old)).there) == expected
+    assert order(plan(old, old, dict(moved)).here) == expected
+
+
+def test_contents_that_change_places_are_sent() -> None:
+    """None of them goes on to stand where it could be copied from."""
+    one, two = "one as long as it takes" * 4, "two as long as it takes" * 4
+    old = {"a": file("a", one), "b": file("b", two)}
+    now = {"a": file("a", two), "b": file("b", one)}
+    assert order(plan(now, old, dict(old)).there) == [("send", "a"), ("send", "b")]
+
+
+def guarded(owned: int, kept: int, *, moved: int = 0, created: int = 0, here: bool = False) -> str:
+    """The guard's words when of so many files so many are still there on the side that lost some."""
     entries = [file(f"f{number}", f"content {number}") for number in range(owned)]
-    local = {entry.path: entry for entry in entries[:kept]}
-    local |= {f"m{e.path}": e._replace(path=f"m{e.path}") for e in entries[kept : kept + moved]}
-    local |= {f"new{number}": file(f"new{number}", f"new {number}") for number in range(created)}
-    there = {entry.path: OwnedFile(mark(entry), mark(entry)) for entry in entries}
-    absences = {path: Absence.GONE for path in there if path not in local}
-    return plan_up(local, there, absences).guard
+    placed = {entry.path: entry for entry in entries}
+    left = {entry.path: entry for entry in entries[:kept]}
+    left |= {f"m{e.path}": e._replace(path=f"m{e.path}") for e in entries[kept : kept + moved]}
+    left |= {f"new{number}": file(f"new{number}", f"new {number}") for number in range(created)}
+    if here:
+        return plan(placed, placed, dict(left)).guard
+    return plan(left, placed, dict(placed)).guard
 
 
 def test_emptied_or_replaced_root_halts() -> None:
     assert guarded(1, 0) == ""
-    assert guarded(2, 0) == "2 of the 2 files that sync put there would be deleted ('f0', 'f1')"
+    assert guarded(2, 0) == (
+        "2 of the 2 files that sync put there would be deleted on the runtime ('f0', 'f1')"
+    )
     assert guarded(5, 0, created=3).startswith("5 of the 5 files")
     assert guarded(2, 1) == ""
+    assert guarded(2, 0, here=True) == (
+        "2 of the 2 files of the project would be deleted here ('f0', 'f1')"
+    )
+    assert guarded(1, 0, here=True) == guarded(2, 1, here=True) == ""
 
 
-def test_many_deletions_halt() -> None:
-    assert guarded(9, 1) == ""
-    assert guarded(10, 5) == ""
-    assert guarded(10, 4).startswith("6 of the 10 files")
-    assert guarded(10, 0).endswith("('f0', 'f1', 'f2', …)")
+@pytest.mark.parametrize("here", [False, True])
+def test_many_deletions_halt(here: bool) -> None:
+    assert guarded(9, 1, here=here) == ""
+    assert guarded(10, 5, here=here) == ""
+    assert guarded(10, 4, here=here).startswith("6 of the 10 files")
+    assert guarded(10, 0, here=here).endswith("('f0', 'f1', 'f2', …)")
 
 
-def test_moved_files_are_no_accident() -> None:
-    assert guarded(20, 0, moved=20) == ""
-    assert guarded(20, 5, moved=10) == ""
+@pytest.mark.parametrize("here", [False, True])
+def test_moved_files_are_no_accident(here: bool) -> None:
+    assert guarded(20, 0, moved=20, here=here) == ""
+    assert guarded(20, 5, moved=10, here=here) == ""
+
+
+def test_another_folder_with_another_content_halts() -> None:
+    old = named("a", "b", "c", "d")
+    now = {path: file(path, "another project's") for path in "abc"}
+    assert plan(now, old, dict(old)).guard == ""
+    assert plan(now, old, dict(old), replaced=True).guard.startswith("1 of the 4 files")
+    assert plan(old, old, dict(old), replaced=True).guard == ""
+
+
+def test_mode_is_checked() -> None:
+    assert choose_mode(None, one_way=False, mirror=False) == TWO_WAY
+    assert choose_mode("local", one_way=True, mirror=True) == Mode(
+        Prefer.LOCAL, one_way=True, mirror=True
+    )
+    for words in [("mine", False, False), (None, False, True), ("remote", True, False)]:
+        with pytest.raises(UsageError):
+            choose_mode(words[0], one_way=words[1], mirror=words[2])
 
 
 PATHS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=3).map("/".join)
-MARKS = st.sampled_from(["", "?", *(mark(entry) for entry in (OLD, NEW, OTHER, RUN, LINK))])
-LOCAL = st.dictionaries(PATHS, st.sampled_from([OLD, NEW, OTHER, RUN, LINK]), max_size=6).map(
+ENTRIES = st.sampled_from([OLD, NEW, OTHER, RUN, LINK])
+TREES = st.dictionaries(PATHS, ENTRIES, max_size=6).map(
     lambda found: {path: entry._replace(path=path) for path, entry in found.items()}
 )
-OWNED = st.dictionaries(PATHS, st.builds(OwnedFile, MARKS.filter(len), MARKS), max_size=6)
+MODES = st.sampled_from([TWO_WAY, LOCAL, REMOTE, ONE_WAY, MIRROR])
 
 
-@given(LOCAL, OWNED)
-def test_nothing_is_touched_that_is_not_as_sync_left_it(
-    local: dict[str, Entry], owned: dict[str, OwnedFile]
+@given(TREES, TREES, TREES, st.sampled_from([TWO_WAY, ONE_WAY]))
+def test_nothing_that_one_side_alone_has_is_lost(
+    local: SIDES, placed: SIDES, there: SIDES, mode: Mode
 ) -> None:
-    plan = plan_up(local, owned, dict.fromkeys(owned, Absence.GONE))
-    for action in plan.actions:
-        there = owned.get(action.path, OwnedFile("", ""))
-        if action.op == changes.KEEP:
-            assert there.now == local[action.path].fingerprint
-        else:
-            assert there.now in ("", there.placed)
-            assert action.change.expected == there.now
-    for conflict in plan.conflicts:
-        assert owned[conflict.path].now not in ("", owned[conflict.path].placed)
-    handled = [action.path for action in plan.actions] + [c.path for c in plan.conflicts]
+    """What is replaced or deleted is what both sides had; new and edited files are not."""
+    made = plan(local, placed, dict(there), mode)
+    for action in made.there:
+        if action.change.op in changes.PUTS or action.change.op == changes.DELETE:
+            lost = mark(there.get(action.path))
+            assert lost in ("", mark(placed.get(action.path)))
+            assert action.change.expected == lost
+    for action in made.here:
+        lost = mark(local.get(action.path))
+        assert lost in ("", mark(placed.get(action.path)))
+        assert action.change.expected == lost
+    handled = [action.path for action in (*made.here, *made.there)]
+    handled += [conflict.path for conflict in made.conflicts]
     assert len(handled) == len(set(handled))
 
 
-@given(LOCAL, OWNED)
+@given(TREES, TREES, TREES, MODES)
 def test_plan_once_done_leaves_nothing_to_do(
-    local: dict[str, Entry], owned: dict[str, OwnedFile]
+    local: SIDES, placed: SIDES, there: SIDES, mode: Mode
 ) -> None:
-    plan = plan_up(local, owned, dict.fromkeys(owned, Absence.GONE))
-    after = dict(owned)
-    for action in plan.actions:
-        after[action.path] = OwnedFile(action.change.fingerprint, action.change.fingerprint)
-        if action.change.entry is None:
-            del after[action.path]
-    again = plan_up(local, after, dict.fromkeys(after, Absence.GONE))
-    assert again.actions == ()
-    assert again.conflicts == plan.conflicts
+    made = plan(local, placed, dict(there), mode)
+    here, both, far = dict(local), dict(placed), dict(there)
+    for action in (*made.here, *made.there):
+        for side in (both, here if action.here else far):
+            if action.change.entry is None:
+                side.pop(action.path, None)
+            else:
+                side[action.path] = action.change.entry
+    again = plan(here, both, dict(far), mode)
+    assert words(again) == ["conflict"] * len(made.conflicts)
+    if mode in (TWO_WAY, MIRROR) and not made.conflicts:
+        assert here == far

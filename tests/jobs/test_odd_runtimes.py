@@ -25,7 +25,8 @@ from colabdev.errors import (
 from colabdev.models import AgentHello, JobRecord, JobState, RuntimeRecord
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.jobs import MAX_SYNCS, Jobs, RunRequest, Start
-from colabdev.services.sync import Expected, SyncReport
+from colabdev.services.sync import Expected
+from colabdev.services.sync_report import SyncReport
 from tests.support.records import MOMENT, make_record
 
 Answer = tuple[Mapping[str, object], bytes]
@@ -68,7 +69,9 @@ class OddRuntime:
         self.asked.append((kind, arguments or {}))
         return self.answers[kind](arguments or {}), b""
 
-    def stream(self, kind: str, arguments: Mapping[str, object] | None = None) -> Iterator[Answer]:
+    def stream(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> Iterator[Answer]:
         self.asked.append((kind, arguments or {}))
         yield from self.answers[kind](arguments or {})
 
@@ -83,8 +86,8 @@ class Files:
     bring_them: Callable[[], SyncReport]
     synced: int = 0
 
-    def expected(self) -> Expected:
-        return Expected("local-0", self.marker(), ())
+    def expected(self, runtime: RuntimeRecord) -> Expected:
+        return Expected({"marker": dict(self.marker()), "tree": "local-0"}, ())
 
     def marker(self) -> Mapping[str, str]:
         return {"computer": "mine", "project": "/home/me/digits"}

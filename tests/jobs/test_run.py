@@ -21,6 +21,7 @@ from tests.support.jobs import (
     allow,
     bare_environment,
     job_directory,
+    job_of,
     kill,
     listed,
     run_bytes,
@@ -129,7 +130,7 @@ def test_log_is_the_jobs_bytes_exactly(house: House, tmp_path: Path) -> None:
         )
     assert done[0] == 0, done[2]
     assert (tmp_path / "log").read_bytes() == expected
-    job_id = done[2].split()[-3]
+    job_id = job_of(done[2])
     assert (job_directory(house, job_id) / "log").read_bytes() == expected
     assert run_bytes(house, "logs", job_id)[1] == expected
     status, out, _ = run_bytes(house, "logs", "--json", job_id)
@@ -157,7 +158,7 @@ def test_reader_that_goes_away_ends_run_quietly_and_the_job_runs_on(house: House
         running.stop_reading()
         status, _, err = running.finish(timeout_s=10)  # Although nothing more is written.
     assert (status, err.count("\n")) == (141, 1), err
-    job_id = err.split()[-3]
+    job_id = job_of(err)
     assert state_of(house, job_id) == "running"
     allow(house, "read")
     assert run_bytes(house, "logs", "-f", job_id)[:2] == (0, b"first\nlast\n")
@@ -187,7 +188,7 @@ def test_terminal_that_closes_detaches(house: House) -> None:
         os.kill(running.pid, signal.SIGHUP)
         status, _, err = running.finish(timeout_s=5)
     assert status == -signal.SIGHUP
-    assert state_of(house, err.split()[-3]) == "running"
+    assert state_of(house, job_of(err)) == "running"
     allow(house, "hung-up")
 
 

@@ -76,6 +76,11 @@ class Running:
         return self._command.returncode, out or b"", err.decode()
 
 
+def job_of(said: str) -> str:
+    """The id of the job that `run` says it started."""
+    return said.split("  job ")[1].split(maxsplit=1)[0]
+
+
 def run_bytes(house: House, *arguments: str | bytes | Path, **more: Any) -> tuple[int, bytes, str]:
     """Run a command line to its end."""
     with Running(house, *arguments, **more) as running:

@@ -1,0 +1,318 @@
+"""One sync over one agent: ask, plan, guard, and do what is to be done, here first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from colabdev.agent import changes, rules, wire
+from colabdev.agent.changes import NOTHING, OTHER, Change
+from colabdev.agent.tree import FILE, hash_entries, hash_fingerprints
+from colabdev.core.portability import unportable
+from colabdev.core.reconcile import (
+    TWO_WAY,
+    Action,
+    Conflict,
+    Mode,
+    Plan,
+    Prefer,
+    Remote,
+    RemoteFile,
+    plan_sync,
+)
+from colabdev.crash_points import crash_point
+from colabdev.errors import GuardHalted
+from colabdev.models import KnownSide, TreeScan
+from colabdev.services.sync_answers import Comparison, parse_comparison, parse_failures
+from colabdev.services.sync_report import SyncReport
+from colabdev.services.transfer import Answer, Done, Transfer, may_be_patched, sort_out
+
+PUSHED_BYTES = 512 * 1024
+"""So much content is sent unasked, in the hope that nothing changed there."""
+_PUSHED_CHANGES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """How far a sync goes."""
+
+    dry_run: bool = False
+    force: bool = False
+    """Go on where the guard would halt."""
+    mode: Mode = TWO_WAY
+    outputs: bool = True
+    """Whether outputs are brought here."""
+    max_bytes: int | None = None
+    """Larger files are problems, on either side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is believed of the runtime's side."""
+
+    side: KnownSide | None
+    read_ancestor: Callable[[], Mapping[str, str] | None]
+
+    def ancestor(self) -> Mapping[str, str] | None:
+        """What both sides last had, by path; None when nobody knows, or the note of it is damaged."""
+        ancestor = self.read_ancestor() if self.side is not None else None
+        if ancestor is None or self.side is None:
+            return None
+        return ancestor if hash_fingerprints(ancestor) == self.side.ancestor else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it, and what to believe of the runtime's side from now on."""
+
+    report: SyncReport
+    side: KnownSide | None = None
+    """None: as before."""
+    ancestor: Mapping[str, str] = field(default_factory=dict)
+    again: bool = False
+    """Rules came from the runtime: the rest is to be done by them."""
+
+
+class Exchange:
+    """One sync. It may be interrupted anywhere; the next one finds what is left to do."""
+
+    def __init__(
+        self, transfer: Transfer, scan: TreeScan, options: SyncOptions, known: Known
+    ) -> None:
+        self._transfer = transfer
+        self._scan = scan
+        self._options = options
+        self._known = known
+        self._local = {entry.path: entry for entry in scan.entries}
+        self._wanted = hash_entries(scan.entries)
+        self._arguments: dict[str, object] = {
+            **transfer.place,
+            "rules": rules.key_of(scan.rules),
+            "max_bytes": options.max_bytes,
+            "outputs": options.outputs and not options.mode.one_way,
+            "tree": self._wanted,
+            "ancestor": known.side.ancestor if known.side else "",
+        }
+
+    def go(self) -> Outcome:
+        """Make both sides equal, as far as the options go."""
+        pushed = self._push()
+        if isinstance(pushed, Outcome):
+            return pushed
+        comparison = pushed or self._ask("sync.compare")
+        if comparison.same and not comparison.files and not comparison.outputs:
+            return self._nothing_to_do(comparison)
+        ancestor: Mapping[str, str] | None = {}
+        if comparison.changed_only:
+            ancestor = self._known.ancestor()
+            if ancestor is None:
+                self._arguments["ancestor"] = ""
+                comparison, ancestor = self._ask("sync.compare"), {}
+        remote = _remote(ancestor or {}, comparison)
+        plan = self._plan(remote)
+        self._halt_at(plan)
+        return self._carry_out(plan, comparison, remote)
+
+    # --- asking ---
+
+    def _ask(self, kind: str, body: bytes = b"") -> Comparison:
+        return self._compared(*self._transfer.agent.request(kind, self._arguments, body))
+
+    def _compared(self, answer: Answer, body: bytes) -> Comparison:
+        """The comparison in an answer; asked for once more when the agent does not know the rules."""
+        if answer.get("unknown_rules"):
+            self._arguments["rules_text"] = self._scan.rules
+            answer, body = self._transfer.agent.request("sync.compare", self._arguments)
+        return parse_comparison(self._transfer.checked(answer), body)
+
+    def _push(self) -> Outcome | Comparison | None:
+        """Send what changed here unasked, if that is little, and nothing else is known to be to do.
+        None when it is not so; a comparison when the runtime says that it is not."""
+        side = self._known.side
+        if side is None or self._options.dry_run or self._wanted == side.local:
+            return None
+        ancestor = self._known.ancestor() if side.ancestor == side.tree else None
+        if ancestor is None:
+            return None
+        remote = _remote(ancestor, None)
+        plan = self._plan(remote)
+        actions = self._pushed(plan)
+        if not actions:
+            return None
+        steps = (action.change for action in actions)
+        frames = changes.pack(steps, self._transfer.tree.read)
+        body = b"".join(wire.encode(*frame) for frame in frames)
+        answer, found = self._transfer.agent.request("sync.push", self._arguments, body)
+        if "failures" not in self._transfer.checked(answer):
+            return self._compared(answer, found)
+        done, again = sort_out(actions, parse_failures(answer))
+        answer, done = self._transfer.send_whole(self._arguments, answer, done, again)
+        done += Done(problems=self._scan.problems)
+        return self._outcome(done, plan, remote, answer)
+
+    def _pushed(self, plan: Plan) -> list[Action]:
+        """What is sent unasked; nothing when it is too much, or needs somebody to look at it."""
+        if plan.guard or len(plan.there) > _PUSHED_CHANGES:
+            return []
+        least = sum(a.content_bytes for a in plan.there if not may_be_patched(a.change))
+        if least > PUSHED_BYTES:
+            return []
+        actions = [self._transfer.patched(action) for action in plan.there]
+        return actions if sum(a.content_bytes for a in actions) <= PUSHED_BYTES else []
+
+    # --- planning ---
+
+    def _plan(self, remote: Remote) -> Plan:
+        gone = [path for path in remote.files if path not in self._local]
+        side = self._known.side
+        return plan_sync(
+            self._local,
+            remote,
+            self._transfer.tree.absences(gone),
+            self._options.mode,
+            replaced=side is not None and side.root not in (0, self._scan.root),
+        )
+
+    def _halt_at(self, plan: Plan) -> None:
+        if plan.guard and not self._options.force and not self._options.dry_run:
+            hint = "colabdev sync --dry-run lists them; colabdev sync --force deletes them"
+            if any(action.change.op == changes.DELETE for action in plan.here):
+                hint += "; --one-way sends yours again"
+            workdir = self._transfer.place["workdir"]
+            raise GuardHalted(f"halted: {plan.guard}; the work dir is {workdir}", hint=hint)
+
+    def _outputs(self, comparison: Comparison) -> tuple[list[Action], list[Conflict]]:
+        """What is to be brought: outputs that are here as they came, or not at all."""
+        prefer = self._options.mode.prefer
+        actions, conflicts = [], []
+        for brought, entry in comparison.outputs:
+            here = self._transfer.tree.look(entry.path)
+            untouched = here in (NOTHING, brought)
+            if here == entry.fingerprint or (prefer is Prefer.LOCAL and not untouched):
+                change = Change(changes.BROUGHT, entry.path, entry.fingerprint, entry)
+                actions.append(Action(change, "an output that is here", output=True))
+            elif untouched or prefer is Prefer.REMOTE:
+                op = changes.SEND if entry.kind == FILE else changes.MAKE_LINK
+                reason = "an output" if here == NOTHING else "an output that changed"
+                change = Change(op, entry.path, here, entry)
+                actions.append(Action(change, reason, here=True, output=True))
+            else:
+                word = "edited" if brought else "another one"
+                conflicts.append(Conflict(entry.path, word, "an output"))
+        return actions, conflicts
+
+    # --- doing ---
+
+    def _carry_out(self, plan: Plan, comparison: Comparison, remote: Remote) -> Outcome:
+        outputs, conflicts = self._outputs(comparison)
+        here = [*plan.here, *(action for action in outputs if action.here)]
+        there = [*plan.there, *(action for action in outputs if not action.here)]
+        rule_files = [action for action in plan.here if rules.is_rule_file(action.path)]
+        if rule_files and not self._options.dry_run:
+            here, there = rule_files, []
+        strange = unportable([action.path for action in here], self._local)
+        here = [action for action in here if action.path not in strange]
+        told = Done(
+            conflicts=(*plan.conflicts, *conflicts),
+            problems=(*self._scan.problems, *_problems(comparison), *strange.items()),
+        )
+        if self._options.dry_run:
+            done = Done(actions=tuple(here)) + self._transfer.check(self._arguments, there)
+            report = self._report(told + done, plan, comparison.tree, remote)
+            return Outcome(replace(report, guard=plan.guard))
+        received = self._transfer.receive(here)
+        if received.actions:
+            crash_point("sync.received")
+        notes = [_note(action) for action in received.actions]
+        answer: Answer = {"tree": comparison.tree, "ancestor": comparison.ancestor}
+        sent = Done()
+        if there or notes:
+            answer, sent = self._transfer.send(self._arguments, [*there, *notes])
+        noted = {note.path for note in notes}
+        sent = replace(sent, actions=tuple(a for a in sent.actions if a.path not in noted))
+        outcome = self._outcome(told + received + sent, plan, remote, answer)
+        return replace(outcome, again=bool(rule_files and received.actions))
+
+    # --- telling ---
+
+    def _nothing_to_do(self, comparison: Comparison) -> Outcome:
+        done = Done(problems=(*self._scan.problems, *_problems(comparison)))
+        plan = Plan((), (), (), len(self._local), "")
+        marks = {path: entry.fingerprint for path, entry in self._local.items()}
+        remote = Remote({path: RemoteFile(mark, mark) for path, mark in marks.items()}, {})
+        report = self._report(done, plan, comparison.tree, remote)
+        side = KnownSide(self._wanted, self._wanted, self._wanted, self._scan.root)
+        if self._options.dry_run or side == self._known.side:
+            return Outcome(report)
+        return Outcome(report, side, marks)
+
+    def _outcome(self, done: Done, plan: Plan, remote: Remote, answer: Answer) -> Outcome:
+        tree, ancestor = str(answer.get("tree", "")), str(answer.get("ancestor", ""))
+        report = self._report(done, plan, tree, remote)
+        marks = {path: file.placed for path, file in remote.files.items() if file.placed}
+        local = {path: entry.fingerprint for path, entry in self._local.items()}
+        for action in done.actions:
+            if not action.output:
+                _record(marks, action)
+                if action.here:
+                    _record(local, action)
+        if hash_fingerprints(marks) != ancestor:
+            return Outcome(report)
+        side = KnownSide(ancestor, tree, hash_fingerprints(local), self._scan.root)
+        return Outcome(report, side, marks)
+
+    def _report(self, done: Done, plan: Plan, tree: str, remote: Remote) -> SyncReport:
+        return SyncReport(
+            runtime="",
+            workdir=str(self._transfer.place["workdir"]),
+            tree_hash=tree,
+            sent_tree=_planned_tree(remote, plan),
+            actions=done.actions,
+            conflicts=done.conflicts,
+            problems=tuple(sorted(set(done.problems))),
+            undone=done.undone,
+            unchanged=plan.unchanged,
+            dry_run=self._options.dry_run,
+        )
+
+
+def _remote(ancestor: Mapping[str, str], comparison: Comparison | None) -> Remote:
+    """The runtime's side: as both sides last had it, but for what the comparison says."""
+    files = {path: RemoteFile(mark, mark) for path, mark in ancestor.items()}
+    if comparison is None:
+        return Remote(files, {})
+    return Remote(files | comparison.files, comparison.entries)
+
+
+def _planned_tree(remote: Remote, plan: Plan) -> str:
+    """The hash of what the runtime should have when all of the plan is done."""
+    marks = {
+        path: file.now for path, file in remote.files.items() if file.now not in (NOTHING, OTHER)
+    }
+    for action in plan.there:
+        if action.change.op != changes.FORGET:
+            _record(marks, action)
+    return hash_fingerprints(marks)
+
+
+def _record(marks: dict[str, str], action: Action) -> None:
+    """Make `marks` what it is after the action."""
+    if action.change.entry is None:
+        marks.pop(action.path, None)
+    else:
+        marks[action.path] = action.change.fingerprint
+
+
+def _note(action: Action) -> Action:
+    """What the agent writes down once something is here."""
+    change = action.change
+    if change.entry is None:
+        noted = Change(changes.FORGET, change.path, NOTHING)
+    else:
+        op = changes.BROUGHT if action.output else changes.KEEP
+        noted = Change(op, change.path, change.fingerprint, change.entry)
+    return replace(action, change=noted, here=False)
+
+
+def _problems(comparison: Comparison) -> Sequence[tuple[str, str]]:
+    return [(path, f"on the runtime, {reason}") for path, reason in comparison.problems]
