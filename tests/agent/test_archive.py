@@ -172,6 +172,21 @@ def test_torn_archives_go_when_nobody_can_be_writing_them(tmp_path: Path) -> Non
     assert {str(path) for path in code.iterdir()} == {kept, str(young)}
 
 
+def test_an_archive_with_a_hole_is_not_found(tmp_path: Path) -> None:
+    """Of the right size, and with its end: what came of a file whose middle was never uploaded."""
+    code = tmp_path / "code"
+    make(tmp_path, {"a": random.Random(1).randbytes(50_000)})
+    file = io.BytesIO()
+    summary = archive.write(file, str(tmp_path), ["a"], [], ABOUT)
+    file.seek(0)
+    stored = shelf.store(str(code), summary.tree, file)
+    assert shelf.find_whole(str(code), summary.tree, None) == stored
+    with open(stored.path, "r+b") as whole:
+        whole.seek(20_000)
+        whole.write(bytes(4096))
+    assert shelf.find_whole(str(code), summary.tree, None) is None
+
+
 def test_a_torn_archive_keeps_its_name_and_the_whole_one_gets_another(tmp_path: Path) -> None:
     code = tmp_path / "code"
     whole = Path(shelve(code, tmp_path, 1))
