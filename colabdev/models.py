@@ -258,6 +258,16 @@ class DataPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """Whether a path is synced, and why."""
+
+    path: str
+    synced: str
+    """`yes`, `no`, or `comes`: an output, which goes one way."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class KnownSide:
     """What this computer remembers of the last sync of a project with a runtime. Only a cache: when it
     is wrong, the runtime says so."""

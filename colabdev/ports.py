@@ -21,6 +21,7 @@ from colabdev.models import (
     AgentHello,
     DataPlan,
     ExitStatus,
+    Explanation,
     JobRecord,
     KnownSide,
     Machine,
@@ -238,6 +239,9 @@ class LocalTree(Protocol):
 
     def read(self, change: Change) -> Iterator[bytes]:
         """The content that the change brings, in pieces; OSError when it cannot be read any more."""
+
+    def explain(self, path: str) -> Explanation:
+        """Whether a path is synced, and which rule decided."""
 
     def look(self, path: str) -> str:
         """The fingerprint of what stands at a path now, in the project or not."""

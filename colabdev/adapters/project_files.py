@@ -123,8 +123,9 @@ def is_ignored_by_git(git: str, root: Path) -> bool:
 
 def why_ignored_by_git(git: str, root: Path, path: str) -> tuple[str, str, str] | None:
     """The file, line and pattern that decide about `path`, as git says; None when none does."""
-    arguments = ["check-ignore", "-v", "-z", "--no-index", "--non-matching", "--", path]
-    done = _finish_git(_start_git(git, root, arguments), root)
+    arguments = ["check-ignore", "-v", "-z", "--no-index", "--non-matching", "--stdin"]
+    process = _start_git(git, root, arguments, stdin=subprocess.PIPE)
+    done = _finish_git(process, root, os.fsencode(path) + b"\0")
     fields = os.fsdecode(done.stdout).split("\0")
     if len(fields) < 4 or not fields[0]:
         return None
@@ -179,14 +180,16 @@ def _is_below_git(root: Path) -> bool:
     return any((folder / ".git").exists() for folder in (root, *root.parents))
 
 
-def _start_git(git: str, root: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start_git(
+    git: str, root: Path, arguments: Sequence[str], stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     # Variables of a surrounding git (a hook, say) would make it answer about another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     try:
         return subprocess.Popen(
             [git, "-C", str(root), *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
@@ -195,10 +198,12 @@ def _start_git(git: str, root: Path, arguments: Sequence[str]) -> subprocess.Pop
         raise _git_failed(root, exc) from exc
 
 
-def _finish_git(process: subprocess.Popen[bytes], root: Path) -> subprocess.CompletedProcess[bytes]:
+def _finish_git(
+    process: subprocess.Popen[bytes], root: Path, asked: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
     with process:
         try:
-            stdout, stderr = process.communicate(timeout=_GIT_TIMEOUT_S)
+            stdout, stderr = process.communicate(asked, timeout=_GIT_TIMEOUT_S)
         except subprocess.TimeoutExpired as exc:
             process.kill()
             raise _git_failed(root, exc) from exc

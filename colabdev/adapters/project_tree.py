@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colabdev.adapters.block_files import BlockFiles
+from colabdev.adapters.explaining import Explainer
 from colabdev.adapters.files import write_atomic
 from colabdev.adapters.project_files import list_project
 from colabdev.adapters.project_rules import ProjectRules, RuleSettings
@@ -21,7 +22,7 @@ from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import OTHER, Change
 from colabdev.agent.placing import Failure
 from colabdev.core.ignore import Filter
-from colabdev.models import Absence, TreeScan
+from colabdev.models import Absence, Explanation, TreeScan
 from colabdev.ports import Steps
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,16 @@ class ProjectTree:
     def read(self, change: Change) -> Iterator[bytes]:
         return tree.read_pieces(f"{self._root}/{change.path}", change.pieces)
 
+    def explain(self, path: str) -> Explanation:
+        settings = self._settings
+        return Explainer(
+            root=self._root,
+            settings=settings.rules,
+            rules=self._rules,
+            compile_rules=settings.compile_rules,
+            max_bytes=settings.max_bytes,
+        ).explain(path)
+
     def look(self, path: str) -> str:
         try:
             return self._writer().look(path)
@@ -134,16 +145,11 @@ class ProjectTree:
 
     def _sign(self, path: str, digest: str) -> Signature | None:
         """The blocks of the file here, if it is that version."""
-        stamp = self._index.get(path)
         try:
-            if stamp is None or stamp.digest != digest:
-                return None
-            before = os.lstat(self._root / path)
-            signature = blocks.sign(f"{self._root}/{path}")
-            same = tree.is_unchanged(before, stamp) and before == os.lstat(self._root / path)
-            return signature if same else None
+            found, signature = blocks.sign(f"{self._root}/{path}")
         except OSError:
             return None
+        return signature if found == digest else None
 
     def _absence(self, folders: tree.Folders, path: str) -> Absence:
         if self._is_unknown(path):

@@ -57,8 +57,9 @@ def signature_from_bytes(data: bytes) -> Signature:
     return Signature(size, block_bytes, hashes, anchors)
 
 
-def sign(location: str) -> Signature:
-    """The signature of the file as it is now; OSError when it cannot be read."""
+def sign(location: str) -> Tuple[str, Signature]:
+    """The sha256 of the file as it is now, and its signature; OSError when it cannot be read."""
+    whole = hashlib.sha256()
     hashes, anchors = [], []
     with open(location, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
@@ -69,9 +70,11 @@ def sign(location: str) -> Signature:
             block = file.read(block_bytes)
             if len(block) != block_bytes:
                 raise OSError("it changes while it is read")
+            whole.update(block)
             hashes.append(_hash(block))
             anchors.append(block[:_ANCHOR_BYTES])
-    return Signature(size, block_bytes, hashes, anchors)
+        whole.update(file.read())
+    return whole.hexdigest(), Signature(size, block_bytes, hashes, anchors)
 
 
 def find_recipe(old: Signature, location: str) -> Recipe:

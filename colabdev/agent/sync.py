@@ -139,7 +139,7 @@ def find(arguments: Dict[str, Any], body: bytes) -> Answer:
         return {"foreign": str(exc)}, b""
     survey = workdir.look_at(tree.check_name(str(arguments["path"])))
     workdir.keep_hashes()
-    return {"changed_only": True}, _packed(survey, changed_only=True)
+    return {"changed_only": True}, _packed(survey, changed_only=True, all_outputs=True)
 
 
 def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], changes.Frame]) -> Answer:
@@ -208,20 +208,21 @@ def _compared(survey: Survey, found: str, arguments: Dict[str, Any]) -> Answer:
     return answer, _packed(survey, changed_only=bool(answer["changed_only"]))
 
 
-def _packed(survey: Survey, *, changed_only: bool) -> bytes:
+def _packed(survey: Survey, *, changed_only: bool, all_outputs: bool = False) -> bytes:
     """The survey as compressed JSON lines `[what, rows]`.
 
     `files`: `[path, fingerprint both sides last had, fingerprint now]`, "" for nothing and "?" for what
     cannot be told; `entries`: those that are not as both sides last had them; `outputs`: `[fingerprint
     that was brought, entry]` of those that are not as they were brought; `problems`: `[path, reason]`.
-    With `changed_only` files that are as both sides last had them are left out.
+    With `changed_only` files that are as both sides last had them are left out; with `all_outputs`
+    outputs that are as they were brought are not.
     """
     packer = zlib.compressobj(1)
     pieces = []
     for what, rows in (
         ("files", _file_rows(survey, changed_only)),
         ("entries", _entry_rows(survey)),
-        ("outputs", _output_rows(survey)),
+        ("outputs", _output_rows(survey, all_outputs)),
         ("problems", iter(sorted(set(survey.problems)))),
     ):
         # Piece by piece, so that a large tree is never in memory as text.
@@ -250,10 +251,10 @@ def _entry_rows(survey: Survey) -> Iterator[List[Any]]:
             yield tree.entry_to_row(entry)
 
 
-def _output_rows(survey: Survey) -> Iterator[List[Any]]:
+def _output_rows(survey: Survey, all_of_them: bool) -> Iterator[List[Any]]:
     for entry in survey.outputs:
         brought = survey.brought.get(entry.path, changes.NOTHING)
-        if brought != entry.fingerprint:
+        if all_of_them or brought != entry.fingerprint:
             yield [brought, tree.entry_to_row(entry)]
 
 

@@ -324,7 +324,8 @@ class WorkDir:
     def _remember_brought(self, change: Change) -> None:
         """Not in the journal: lost, it is said again by the next sync."""
         self._changed = True
-        self._brought[change.path] = change.fingerprint
+        known = self._baseline if change.path in self._baseline else self._brought
+        known[change.path] = change.fingerprint
 
     # --- our own files ---
 

@@ -9,6 +9,7 @@ from colabdev.cli.output import document, line, printable
 from colabdev.core.sizes import format_size
 
 if TYPE_CHECKING:
+    from colabdev.models import Explanation
     from colabdev.services.sync_report import SyncReport
 
 _ARROWS = {True: "<-", False: "->"}
@@ -37,6 +38,21 @@ def synced(report: SyncReport, *, as_json: bool) -> None:
         line(f"  not synced: {printable(path)}: {printable(reason)}")
     if report.guard:
         line(f"  would halt: {report.guard}; --force goes on")
+
+
+def explained(explanation: Explanation, *, as_json: bool) -> None:
+    """Whether a path is synced, and why."""
+    if as_json:
+        document(
+            {
+                "path": explanation.path,
+                "synced": explanation.synced,
+                "reason": explanation.reason,
+            }
+        )
+        return
+    word = {"yes": "synced", "no": "not synced", "comes": "comes here"}[explanation.synced]
+    line(f"{printable(explanation.path)}: {word}: {printable(explanation.reason)}")
 
 
 def _summary(report: SyncReport) -> str:

@@ -35,6 +35,14 @@ def sync(
         bool,
         typer.Option("--delete", help="With --one-way: make the runtime a mirror of this folder."),
     ] = False,
+    pull: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Only fetch this file or folder, ignored or not."),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Say whether it is synced, and which rule decided."),
+    ] = None,
     max_size: Annotated[
         str, typer.Option(help="Larger files are not taken along by accident: 500M, 2G.")
     ] = DEFAULT_MAX_SIZE,
@@ -48,8 +56,13 @@ def sync(
     max_bytes = parse_size(max_size)
     mode = wiring.sync_mode(prefer, one_way=one_way, mirror=delete)
     project = wiring.synced_project(max_bytes)
-    record = wiring.runtimes().choose(wiring.named(runtime), project.path)
+    if explain is not None:
+        path = wiring.path_in_project(project.path, explain)
+        render_sync.explained(project.tree.explain(path), as_json=as_json)
+        return ExitCode.OK
     options = wiring.sync_options(mode, dry_run=dry_run, force=force)
-    report = wiring.syncer().sync_project(record, project, options, output.progress)
+    pulled = wiring.path_in_project(project.path, pull) if pull is not None else None
+    record = wiring.runtimes().choose(wiring.named(runtime), project.path)
+    report = wiring.syncer().sync_project(record, project, options, output.progress, pulled)
     render_sync.synced(report, as_json=as_json)
     return ExitCode.OK if report.is_complete else ExitCode.PARTLY_DONE

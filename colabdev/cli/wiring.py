@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from colabdev.errors import AuthNeeded, ColabdevError
+from colabdev.errors import AuthNeeded, ColabdevError, UsageError
 
 if TYPE_CHECKING:
     from colabdev.adapters.broker import LocalKeepers
@@ -212,6 +212,16 @@ class Wiring:
             meter=output.Meter(),
         )
 
+    def path_in_project(self, project: str, typed: str) -> str:
+        """What was typed, from the directory we stand in, as a path in the project."""
+        path = os.path.relpath(self.absolute(Path(typed)), project).replace(os.sep, "/")
+        if path in (".", "..") or path.startswith("../") or os.path.isabs(path):
+            raise UsageError(
+                f"{typed!r} is no file or folder inside the project {project}",
+                hint="name something below it",
+            )
+        return path
+
     def sync_mode(self, prefer: str | None, *, one_way: bool, mirror: bool) -> Mode:
         from colabdev.core.reconcile import choose_mode
 
@@ -313,7 +323,6 @@ class Wiring:
 
     def _project(self) -> Project | None:
         from colabdev.config.project import find_project
-        from colabdev.errors import UsageError
 
         try:
             return find_project(_working_directory(), _home())

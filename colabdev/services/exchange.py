@@ -21,7 +21,7 @@ from colabdev.core.reconcile import (
     plan_sync,
 )
 from colabdev.crash_points import crash_point
-from colabdev.errors import GuardHalted
+from colabdev.errors import ColabdevError, GuardHalted
 from colabdev.models import KnownSide, TreeScan
 from colabdev.services.sync_answers import Comparison, parse_comparison, parse_failures
 from colabdev.services.sync_report import SyncReport
@@ -113,6 +113,19 @@ class Exchange:
         self._halt_at(plan)
         return self._carry_out(plan, comparison, remote)
 
+    def pull(self, path: str) -> Outcome:
+        """Fetch what lies at `path` there, ignored or not; what was edited here is a conflict."""
+        arguments = {**self._transfer.place, "path": path}
+        answer, body = self._transfer.agent.request("sync.find", arguments)
+        comparison = parse_comparison(self._transfer.checked(answer), body)
+        if not comparison.outputs and not comparison.problems:
+            raise ColabdevError(
+                f"cannot fetch {path!r}: nothing of that name is in the work dir",
+                hint=f"colabdev ssh -- ls {self._transfer.place['workdir']} shows what is",
+            )
+        outcome = self._carry_out(Plan((), (), (), 0, ""), comparison, Remote({}, {}))
+        return Outcome(outcome.report)
+
     # --- asking ---
 
     def _ask(self, kind: str, body: bytes = b"") -> Comparison:
@@ -190,15 +203,17 @@ class Exchange:
             untouched = here in (NOTHING, brought)
             if here == entry.fingerprint or (prefer is Prefer.LOCAL and not untouched):
                 change = Change(changes.BROUGHT, entry.path, entry.fingerprint, entry)
-                actions.append(Action(change, "an output that is here", output=True))
+                if brought != entry.fingerprint:
+                    actions.append(Action(change, "here already", output=True))
             elif untouched or prefer is Prefer.REMOTE:
                 op = changes.SEND if entry.kind == FILE else changes.MAKE_LINK
-                reason = "an output" if here == NOTHING else "an output that changed"
+                reason = "fetched" if here == NOTHING else "changed there"
                 change = Change(op, entry.path, here, entry)
                 actions.append(Action(change, reason, here=True, output=True))
             else:
                 word = "edited" if brought else "another one"
-                conflicts.append(Conflict(entry.path, word, "an output"))
+                there = "unchanged" if brought == entry.fingerprint else "edited"
+                conflicts.append(Conflict(entry.path, word, there))
         return actions, conflicts
 
     # --- doing ---

@@ -68,16 +68,18 @@ class Syncer:
         project: SyncedProject,
         options: SyncOptions,
         progress: Progress,
+        pulled: str | None = None,
     ) -> SyncReport:
         """Make the work dir and the project equal, except for what both sides changed.
 
-        One round trip when nothing changed, or little and only here. Raises `GuardHalted` before
-        anything is done that looks like an accident, or in a work dir that is not this project's.
+        One round trip when nothing changed, or little and only here. With `pulled` only what lies at
+        that path there is fetched. Raises `GuardHalted` before anything is done that looks like an
+        accident, or in a work dir that is not this project's.
         """
         check_project_name(project.name)
         report: SyncReport | None = None
         for _ in range(_MAX_PASSES):
-            outcome = self._pass(record, project, options, progress)
+            outcome = self._pass(record, project, options, progress, pulled)
             report = outcome.report.after(report) if report else outcome.report
             if not outcome.again:
                 break
@@ -92,6 +94,7 @@ class Syncer:
         project: SyncedProject,
         options: SyncOptions,
         progress: Progress,
+        pulled: str | None,
     ) -> Outcome:
         begun = time.monotonic()
         scan = project.tree.scan()
@@ -109,7 +112,8 @@ class Syncer:
                 agent=agent, place=place, tree=project.tree, progress=progress, meter=self._meter
             )
             limited = replace(options, max_bytes=project.max_bytes)
-            outcome = Exchange(transfer, scan, limited, known).go()
+            exchange = Exchange(transfer, scan, limited, known)
+            outcome = exchange.pull(pulled) if pulled is not None else exchange.go()
         finally:
             agent.close()
         if outcome.side is not None:

@@ -587,3 +587,69 @@ def test_preferred_side_replaces_the_other(project: SyncedFolder, side: str) -> 
     assert look(project.local) == before
     assert project.sync()["actions"] == []
     assert project.type("sync", "--prefer", "mine").returncode == 2
+
+
+def test_outputs_come_home_and_any_path_can_be_fetched(project: SyncedFolder) -> None:
+    project.write("colabdev.toml", '[sync]\noutputs = ["runs/"]\n')
+    project.write(".gitignore", "runs/\nlogs/\n")
+    project.sync()
+    for path in ("runs/1/model.pt", "logs/x"):
+        (project.remote / path).parent.mkdir(parents=True)
+        (project.remote / path).write_text(path)
+    report = project.sync()
+    assert report["received"] == {"files": 1, "bytes": len("runs/1/model.pt")}
+    assert (project.local / "runs/1/model.pt").read_text() == "runs/1/model.pt"
+    assert project.sync("--pull", "logs", "--dry-run")["received"]["files"] == 1
+    assert not (project.local / "logs").exists()
+    assert project.sync("--pull", "logs")["received"]["files"] == 1
+    assert (project.local / "logs/x").read_text() == "logs/x"
+    nothing = project.sync("--pull", "nowhere", code=1)["error"]
+    assert "nothing of that name" in nothing["message"]
+    for path in ("..", "/etc/passwd", ".", "../other"):
+        assert project.type("sync", "--pull", path).returncode == 2
+
+
+def test_every_verdict_is_explained(project: SyncedFolder) -> None:
+    settings = '[sync]\nexclude = ["data/raw/"]\noutputs = ["runs/"]\n'
+    project.write("colabdev.toml", settings)
+    project.write(".colabdevignore", "# mine\nprivate\n")
+    project.write(".gitignore", "*.log\n\n!keep.log\n")
+    kept = ["a.py", "keep.log", "inner/y.log", "tracked.log"]
+    for path in [*kept, "x.log", "data/raw/y", "private", "runs/1", "big"]:
+        project.write(path, "x")
+    (project.local / "out").symlink_to("/etc")
+    os.truncate(project.local / "big", 5_000_000)
+    cases = {
+        "a.py": ("yes", "no rule is against it"),
+        "x.log": ("no", "ignored by .gitignore:1: *.log"),
+        "data/raw/y": ("no", "excluded by 'data/raw/' in [sync] exclude of colabdev.toml"),
+        "private": ("no", "ignored by .colabdevignore:2: private"),
+        "runs/1": ("comes", "an output by 'runs/' in [sync] outputs"),
+        "big": ("no", "is large; colabdev sync --max-size 5M"),
+        "out": ("no", "points out of the project"),
+        ".git/config": ("no", "is never synced"),
+        "nowhere": ("no", "nothing of that name is here"),
+        "inner": ("yes", "a folder"),
+    }
+
+    def explain(path: str) -> tuple[str, str]:
+        document = project.sync("--explain", path, "--max-size", "1M")
+        assert list(document) == ["schema", "path", "synced", "reason"]
+        return document["synced"], document["reason"]
+
+    for path, (synced, says) in cases.items():
+        found = explain(path)
+        assert (found[0], says in found[1]) == (synced, True), (path, found)
+    for folder in ("", "inner"):
+        subprocess.run(["git", "init", "-q", project.local / folder], check=True)
+    subprocess.run(["git", "-C", project.local, "add", "-f", "tracked.log"], check=True)
+    cases |= {
+        "keep.log": ("yes", "kept by .gitignore:3: !keep.log"),
+        "tracked.log": ("yes", "tracked by git"),
+        "inner/y.log": ("yes", "no rule is against it"),
+    }
+    for path, (synced, says) in cases.items():
+        found = explain(path)
+        assert (found[0], says in found[1]) == (synced, True), (path, found)
+    said = project.type("sync", "--explain", "x.log").stdout
+    assert said == "x.log: not synced: ignored by .gitignore:1: *.log\n"
