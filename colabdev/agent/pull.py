@@ -38,8 +38,10 @@ class _Place:
     """The names around one pulled data set."""
 
     def __init__(self, to: str) -> None:
-        self.to = to.rstrip("/")
+        self.to = os.path.normpath(to)
         parent, name = os.path.split(self.to)
+        if not name or not os.path.isabs(self.to):
+            raise Refusal("cannot pull to {!r}".format(to), "say a folder with --to")
         self.parent = parent
         self.ours = os.path.join(parent, ".{}{}".format(name, tree.OURS))
         self.content = os.path.join(self.ours, "content.json")

@@ -24,6 +24,7 @@ from tests.agent.test_tree import HOSTILE
 from tests.cli.test_restore import drive_of, type_json
 from tests.support.disks import tiny_disk
 from tests.support.house import House
+from tests.support.pythons import find_pythons
 from tests.support.relay import Relay
 from tests.support.syncing import look
 from tests.test_sync_campaign import agents
@@ -43,11 +44,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture
 def folder(house: House, request: pytest.FixtureRequest) -> Path:
-    """A data set of its own for each test, of the test's name: some 20 shards of 50 kB."""
+    """A data set of its own for each test, of the test's name: some 12 shards of 50 kB."""
     name: str = request.node.name
     dice = random.Random(name)
     folder = house.home / name.removeprefix("test_").replace("_", "-")[:60]
-    for number in range(150):
+    for number in range(100):
         file = folder / f"class {number % 3}" / f"{number}.bin"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(dice.randbytes(dice.choice([0, 100, 20_000])))
@@ -87,7 +88,7 @@ def test_folder_goes_to_drive_and_to_the_disk(house: House, folder: Path) -> Non
     pushed = push(house, folder)
     assert list(pushed) == PUSH_KEYS
     assert (pushed["problems"], pushed["level"]) == ([], "accepted")
-    assert pushed["sent"]["shards"] == pushed["shards"] > 10
+    assert pushed["sent"]["shards"] == pushed["shards"] > 8
     assert pushed["files"] == len(look(folder))
     pulled = pull(house, folder)
     assert list(pulled) == PULL_KEYS
@@ -104,6 +105,8 @@ def test_folder_goes_to_drive_and_to_the_disk(house: House, folder: Path) -> Non
 
 
 def test_shards_are_plain_tars_in_folders_that_stay_small(house: House, folder: Path) -> None:
+    for number in range(20):
+        (folder / f"z{number}").write_bytes(bytes(9_000))
     push(house, folder, "--shard-size", "10k")
     version = on_drive(house, folder)
     found = shards_of(version)
@@ -292,6 +295,28 @@ def test_full_drive_loses_nothing_that_came(house: House, folder: Path) -> None:
     assert look(Path(pull(house, folder)["path"])) == look(folder)
 
 
+def test_places_that_are_no_folder_of_its_own_are_refused(house: House, folder: Path) -> None:
+    push(house, folder)
+    (local_disk(house) / "mine").mkdir()
+    (local_disk(house) / "mine" / "file").write_text("mine")
+    for to, says in (("/", "cannot pull to"), ("mine", "something else is there")):
+        done = house.colabdev("data", "pull", folder.name, "--to", to)
+        assert done.returncode == 1, done.stderr
+        assert says in done.stderr
+    assert look(local_disk(house) / "mine") == {"file": ("file", False, b"mine")}
+
+
+def test_oldest_python_of_a_runtime_will_do(folder: Path, tmp_path: Path) -> None:
+    python = find_pythons().get("3.8")
+    if python is None:
+        pytest.fail("no Python 3.8 was found, neither on the PATH nor from pyenv")
+    with House(tmp_path / "old") as old:
+        done = old.colabdev("connect", "--provider", "local", "--python", python)
+        assert done.returncode == 0, done.stderr
+        push(old, folder)
+        assert look(Path(pull(old, folder)["path"])) == look(folder)
+
+
 def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
     for number in range(3_000):
         (tmp_path / "set" / f"{number % 10}").mkdir(parents=True, exist_ok=True)
@@ -317,6 +342,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
         ("data push empty --shard-size x", 2, "is no size"),
         ("data pull nothing", 1, "no data set 'nothing' is on Drive"),
         ("data pull ../x", 2, "as a data set's name"),
+        ("data pull x --version zz", 1, "no data set 'x'"),
         ("data ls -r nobody", 1, "no runtime is called"),
         ("data", 2, ""),
     ],
