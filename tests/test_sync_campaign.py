@@ -19,6 +19,8 @@ from tests.support.relay import Relay
 from tests.support.syncing import SyncedFolder, look, make_synced_folder
 
 PATHS = [f"d{number % 4}/f{number}" for number in range(24)] + ["top", "-x", "a\nb"]
+THEIRS = [f"theirs/d{number % 3}/f{number}" for number in range(12)]
+"""What somebody edits on the runtime meanwhile."""
 
 
 class Campaign:
@@ -29,20 +31,29 @@ class Campaign:
         self.dice = random.Random(seed)
         self.known: dict[str, set[tuple[object, ...]]] = {}
         self.broken = 0
+        self.settled = True
+        self.local, self.remote = project.local, project.remote
+        project.write("first", "so that there is a work dir to edit")
+        project.sync()
 
     def change(self) -> None:
-        """Edit, delete, add and move files."""
-        for path in self.dice.sample(PATHS, 10):
-            file = self.project.local / path
-            if file.exists() and self.dice.random() < 0.2:
-                file.unlink()
-            else:
-                size = self.dice.choice([0, 20, 5_000, 400_000])
-                self.project.write(path, self.dice.randbytes(size)).chmod(
-                    self.dice.choice([0o644, 0o755])
-                )
-        for path, what in look(self.project.local).items():
-            self.known.setdefault(path, set()).add(what)
+        """Edit, delete and add files on both sides.
+
+        A file that came home in a sync that was broken before it said so, and that is edited there
+        again before the next, is edited on both sides as far as anybody knows: a conflict, rightly.
+        """
+        for root, paths, count in ((self.local, PATHS, 10), (self.remote, THEIRS, 4)):
+            for path in self.dice.sample(paths, count if root == self.local or self.settled else 0):
+                file = root / path
+                if file.exists() and self.dice.random() < 0.2:
+                    file.unlink()
+                else:
+                    size = self.dice.choice([0, 20, 5_000, 400_000])
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(self.dice.randbytes(size))
+                    file.chmod(self.dice.choice([0o644, 0o755]))
+            for path, what in look(root).items():
+                self.known.setdefault(path, set()).add(what)
 
     def run(self, rounds: int, disturb: Callable[[subprocess.Popen[bytes]], None]) -> None:
         for _ in range(rounds):
@@ -56,6 +67,7 @@ class Campaign:
             )
             disturb(command)
             _, words = command.communicate(timeout=60)
+            self.settled = command.returncode == 0
             if command.returncode != 0:
                 self.broken += 1
                 assert command.returncode in (-signal.SIGKILL, 12), words
@@ -66,8 +78,9 @@ class Campaign:
 
     def assert_nothing_is_torn(self) -> None:
         contents = {path: {what[-1] for what in kinds} for path, kinds in self.known.items()}
-        for path, what in look(self.project.remote).items():
-            assert what[-1] in contents.get(path, set()), f"{path!r} is torn"
+        for root in (self.local, self.remote):
+            for path, what in look(root).items():
+                assert what[-1] in contents.get(path, set()), f"{path!r} is torn in {root}"
 
     def converge(self) -> None:
         """One more sync, undisturbed, has nothing to complain about and makes both sides equal."""
@@ -76,10 +89,12 @@ class Campaign:
             done = self.project.type("sync", "--json")
             if done.returncode != 12 or time.monotonic() > deadline:
                 break
+        self.settled = True
         assert done.returncode == 0, done.stdout + done.stderr
         self.project.assert_equal()
         assert not (self.project.remote / ".colabdev" / "staging").exists()
         assert not (self.project.remote / ".colabdev" / "journal").exists()
+        assert not (self.project.local / ".colabdev").exists()
 
 
 @pytest.fixture

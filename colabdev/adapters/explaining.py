@@ -135,7 +135,7 @@ class Explainer:
         return self._unless_unfit(name, "no rule is against it")
 
     def _unless_unfit(self, name: str, reason: str) -> Explanation:
-        scan = tree.scan(str(self.root), [name], {}, self.max_bytes)
+        scan = tree.scan(str(self.root), [name], tree.Index(), self.max_bytes)
         for _, problem in scan.problems:
             return Explanation(name, "no", problem)
         return Explanation(name, "yes", reason)

@@ -54,14 +54,14 @@ class ProjectTree:
         self._rules = ProjectRules(root, settings.rules, rules_file, settings.compile_rules)
         self._blocks = BlockFiles(settings.index_dir / f"{name}.blocks")
         self._lock_file = settings.index_dir / f"{name}.lock"
-        self._index: tree.Index = {}
+        self._index = tree.Index()
         self._unknown: set[str] = set()
 
     def scan(self) -> TreeScan:
         index = self._load_index()
         entries: list[tree.Entry] = []
         problems: list[tree.Problem] = []
-        stamps: tree.Index = {}
+        stamps = tree.Index()
         rules = []
         repositories = []
         own = Filter(self._rules.own())
@@ -78,7 +78,7 @@ class ProjectTree:
             entries += scan.entries
             problems += [*listing.problems, *scan.problems]
             rules += listing.rules
-            stamps |= scan.stamps
+            stamps.take_all(scan.stamps)
             # A folder in git's list is a repository of its own, with a list of its own.
             pending += [
                 f"{path}/" for path in scan.folders if os.path.lexists(self._root / path / ".git")
@@ -174,7 +174,7 @@ class ProjectTree:
         try:
             return tree.index_from_json(self._index_file.read_text(encoding="ascii"))
         except (OSError, UnicodeDecodeError):
-            return {}
+            return tree.Index()
 
     def _save_index(self, index: tree.Index) -> None:
         try:

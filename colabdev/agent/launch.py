@@ -83,7 +83,7 @@ def _freeze(
             directory, survey = _as_expected(place, expect)
             with contextlib.suppress(OSError):
                 directory.save()
-            paths = [entry.path for entry in survey.entries]
+            paths = list(survey.fingerprints)
             frozen.freeze(place, survey.tree, paths, tree.OURS, staging)
         place = os.path.join(files.code, survey.tree)
         made = os.path.join(staging.code, survey.tree)

@@ -91,7 +91,7 @@ class Placer:
         if stat.S_ISDIR(status.st_mode):
             return NOTHING if not os.listdir(self.root + "/" + path) else OTHER
         found = tree.scan(self.root, [path], self._index)
-        self._index.update(found.stamps)
+        self._index.take_all(found.stamps)
         return found.entries[0].fingerprint if found.entries else OTHER
 
     def check(self, change: Change) -> str:

@@ -237,16 +237,18 @@ def _packed(survey: Survey, *, changed_only: bool, all_outputs: bool = False) ->
 
 
 def _file_rows(survey: Survey, changed_only: bool) -> Iterator[List[str]]:
-    now = {entry.path: entry.fingerprint for entry in survey.entries}
+    now = survey.fingerprints
     for path in sorted({*survey.baseline, *now}):
         placed = survey.baseline.get(path, changes.NOTHING)
-        found = changes.OTHER if path in survey.hidden else now.get(path, changes.NOTHING)
+        found = changes.OTHER if path in survey.hidden else changes.NOTHING
+        found = now.get(path, found)
         if found != placed or not changed_only:
             yield [path, placed, found]
 
 
 def _entry_rows(survey: Survey) -> Iterator[List[Any]]:
     for entry in survey.entries:
+        # A link has an entry even when it is unchanged.
         if survey.baseline.get(entry.path) != entry.fingerprint:
             yield tree.entry_to_row(entry)
 

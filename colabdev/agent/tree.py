@@ -6,14 +6,28 @@ files and symbolic links; folders exist as far as something lies in them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import posixpath
 import stat
+import struct
 import time
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    MutableMapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 OURS = ".colabdev"
 """The folder at the top of a work dir that holds our own files. It is never part of a tree."""
@@ -34,6 +48,9 @@ _OPEN_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+
+_INODE_MASK = (1 << 64) - 1
+"""Some file systems of Windows have longer ones."""
 
 Problem = Tuple[str, str]
 """A path and why it cannot be synced, in words that go after the path."""
@@ -75,7 +92,48 @@ class Stamp(NamedTuple):
     digest: str
 
 
-Index = Dict[str, Stamp]
+class Index(MutableMapping[str, Stamp]):
+    """Stamps by path, in a quarter of the memory that they would take one by one."""
+
+    _PACKED = struct.Struct(">QqqQ32s")
+
+    def __init__(self) -> None:
+        self._packed: Dict[str, bytes] = {}
+
+    def __getitem__(self, path: str) -> Stamp:
+        size, mtime_ns, ctime_ns, inode, digest = self._PACKED.unpack(self._packed[path])
+        return Stamp(size, mtime_ns, ctime_ns, inode, digest.hex())
+
+    def __setitem__(self, path: str, stamp: Stamp) -> None:
+        self._packed.pop(path, None)
+        # A time that no clock shows is not kept: such a file is read every time.
+        with contextlib.suppress(struct.error):
+            self._packed[path] = self._PACKED.pack(*stamp[:4], bytes.fromhex(stamp.digest))
+
+    def __delitem__(self, path: str) -> None:
+        del self._packed[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._packed
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Index) and self._packed == other._packed
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, path: str, other: Index) -> None:
+        """Have the same stamp as another index."""
+        self._packed[path] = other._packed[path]
+
+    def take_all(self, other: Index) -> None:
+        """Have all that another index has, too."""
+        self._packed.update(other._packed)
 
 
 class Scan(NamedTuple):
@@ -89,6 +147,8 @@ class Scan(NamedTuple):
     """The paths that are folders; a git repository inside another one is listed as its folder."""
     hashed: int
     """How many files had to be read."""
+    unchanged: List[str]
+    """The files that are as they are known to be; they have no entry."""
 
 
 # --- hashes -------------------------------------------------------------------------------------
@@ -96,20 +156,24 @@ class Scan(NamedTuple):
 
 def hash_entries(entries: Iterable[Entry]) -> str:
     """The hash of a tree of entries, in any order: of their paths and fingerprints."""
-    return hash_fingerprints({entry.path: entry.fingerprint for entry in entries})
+    return _hash_pairs((entry.path, entry.fingerprint) for entry in sorted(entries))
 
 
 def hash_fingerprints(fingerprints: Mapping[str, str]) -> str:
     """The hash of the tree that has these fingerprints at these paths."""
+    return _hash_pairs((path, fingerprints[path]) for path in sorted(fingerprints))
+
+
+def _hash_pairs(pairs: Iterator[Tuple[str, str]]) -> str:
     digest = hashlib.sha256()
-    ordered = sorted(fingerprints)
     # Piece by piece, so that a large tree is never in memory as text.
-    for start in range(0, len(ordered), _HASHED_AT_ONCE):
-        piece = ordered[start : start + _HASHED_AT_ONCE]
-        text = "".join(["{}\0{}\n".format(path, fingerprints[path]) for path in piece])
+    while True:
+        piece = list(itertools.islice(pairs, _HASHED_AT_ONCE))
+        if not piece:
+            return digest.hexdigest()
+        text = "".join(["{}\0{}\n".format(*pair) for pair in piece])
         # surrogatepass carries every name that os.fsdecode can give, the same on each system.
         digest.update(text.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def digest_of_target(target: str) -> str:
@@ -168,59 +232,90 @@ def index_to_json(index: Index) -> str:
 
 def index_from_json(text: str) -> Index:
     """The index in `text`. It is only a cache: one that makes no sense is an empty one."""
+    index = Index()
     try:
         document = json.loads(text)
-        if document["schema"] != 1:
-            return {}
-        return {path: Stamp(*row) for path, row in document["files"].items() if len(row) == 5}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return {}
+        if document["schema"] == 1:
+            for path, row in document["files"].items():
+                index[path] = Stamp(*row)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error):
+        return Index()
+    return index
 
 
 # --- scanning -----------------------------------------------------------------------------------
 
 
-def scan(root: str, paths: Iterable[str], index: Index, max_bytes: Optional[int] = None) -> Scan:
+def scan(
+    root: str,
+    paths: Iterable[str],
+    index: Index,
+    max_bytes: Optional[int] = None,
+    known: Optional[Mapping[str, str]] = None,
+) -> Scan:
     """Look at `paths` below `root` and hash what changed since `index` was made.
 
-    Files larger than `max_bytes` are problems, and not read. Nothing is followed: what lies behind a
-    link, even a linked folder, does not exist.
+    Files larger than `max_bytes` are problems, and not read; those that have the fingerprint that is
+    `known` of them are only named. Nothing is followed: what lies behind a link, even a linked folder,
+    does not exist.
     """
-    began_ns = time.time_ns()
-    folders = Folders(root)
-    found = Scan([], [], {}, [], 0)
-    hashed = 0
+    found = Scan([], [], Index(), [], 0, [])
+    scanner = _Scanner(root, index, found)
     for path in paths:
         try:
-            status = folders.lstat(check_name(path))
-            if status is None:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                found.folders.append(path)
-                continue
-            if stat.S_ISLNK(status.st_mode):
-                found.entries.append(_link_entry(root, path, status))
-                continue
-            reason = _unfit(status, max_bytes)
-            if reason:
-                found.problems.append((path, reason))
-                continue
-            stamp = index.get(path)
-            if stamp is None or not is_unchanged(status, stamp):
-                digest, status = hash_file(folders.locate(path))
-                hashed += 1
-                stamp = stamp_of(status, digest)
+            scanner.look(check_name(path), max_bytes, known or {})
         except HostileName as exc:
             found.problems.append((path, str(exc)))
         except FileNotFoundError:
             continue  # It went while we looked.
         except OSError as exc:
             found.problems.append((path, "cannot be read: {}".format(exc.strerror or exc)))
+    return found._replace(hashed=scanner.hashed)
+
+
+class _Scanner:
+    """One scan as it goes on."""
+
+    def __init__(self, root: str, index: Index, found: Scan) -> None:
+        self.hashed = 0
+        self._root = root
+        self._index = index
+        self._found = found
+        self._folders = Folders(root)
+        self._began_ns = time.time_ns()
+
+    def look(self, path: str, max_bytes: Optional[int], known: Mapping[str, str]) -> None:
+        """Add what is at `path` to what was found."""
+        status = self._folders.lstat(path)
+        if status is None:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            self._found.folders.append(path)
+            return
+        if stat.S_ISLNK(status.st_mode):
+            self._found.entries.append(_link_entry(self._root, path, status))
+            return
+        reason = _unfit(status, max_bytes)
+        if reason:
+            self._found.problems.append((path, reason))
+            return
+        entry = self._file(path, status)
+        if path in known and known[path] == entry.fingerprint:
+            self._found.unchanged.append(path)
         else:
-            if is_settled(status, began_ns):
-                found.stamps[path] = stamp
-            found.entries.append(file_entry(path, status, stamp))
-    return found._replace(hashed=hashed)
+            self._found.entries.append(entry)
+
+    def _file(self, path: str, status: os.stat_result) -> Entry:
+        stamp = self._index.get(path)
+        if stamp is not None and is_unchanged(status, stamp):
+            self._found.stamps.take(path, self._index)
+            return file_entry(path, status, stamp)
+        digest, status = hash_file(self._folders.locate(path))
+        self.hashed += 1
+        stamp = stamp_of(status, digest)
+        if is_settled(status, self._began_ns):
+            self._found.stamps[path] = stamp
+        return file_entry(path, status, stamp)
 
 
 class Folders:
@@ -315,7 +410,7 @@ def is_settled(status: os.stat_result, began_ns: int) -> bool:
 
 def stamp_of(status: os.stat_result, digest: str) -> Stamp:
     """The stamp of a file that has this status and this content."""
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, digest)
+    return Stamp(*_outside(status), digest)
 
 
 def file_entry(path: str, status: os.stat_result, stamp: Stamp) -> Entry:
@@ -340,7 +435,7 @@ def _unfit(status: os.stat_result, max_bytes: Optional[int]) -> str:
 
 
 def _outside(status: os.stat_result) -> Tuple[int, int, int, int]:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _INODE_MASK)
 
 
 def _read_digest(handle: int) -> str:

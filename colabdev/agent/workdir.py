@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import struct
 import time
 from typing import (
     Any,
@@ -65,8 +66,10 @@ class Survey(NamedTuple):
 
     baseline: Dict[str, str]
     """The fingerprint of each owned file when both sides last had the same."""
+    unchanged: List[str]
+    """The owned files that are still so; most of them, so they take no more than their name."""
     entries: List[Entry]
-    """The project's files: the owned ones that exist, and what is new there."""
+    """The rest of the project's files: what changed, what is new there, and links."""
     problems: List[tree.Problem]
     outputs: List[Entry]
     brought: Dict[str, str]
@@ -75,9 +78,16 @@ class Survey(NamedTuple):
     """Owned files of which nobody can say how they are now; why is among the problems."""
 
     @property
+    def fingerprints(self) -> Dict[str, str]:
+        """What exists."""
+        found = {path: self.baseline[path] for path in self.unchanged}
+        found.update((entry.path, entry.fingerprint) for entry in self.entries)
+        return found
+
+    @property
     def tree(self) -> str:
         """The hash of what exists."""
-        return tree.hash_entries(self.entries)
+        return tree.hash_fingerprints(self.fingerprints)
 
     @property
     def ancestor(self) -> str:
@@ -102,7 +112,7 @@ class WorkDir:
         self.ours = self.path + "/" + tree.OURS
         self._baseline: Dict[str, str] = {}
         self._brought: Dict[str, str] = {}
-        self._index: tree.Index = {}
+        self._index = tree.Index()
         self._changed = False
         self._placer = Placer(self.path, self.ours + "/staging", self._index)
         self._load()
@@ -160,27 +170,33 @@ class WorkDir:
         if view.rules is not None:
             others = list_others(self.path, view.rules, self._baseline)
         paths = sorted([*self._baseline, *others.project])
-        found = tree.scan(self.path, paths, self._index, view.max_bytes)
+        found = tree.scan(self.path, paths, self._index, view.max_bytes, self._baseline)
         brought = others.outputs if view.outputs else []
         outputs = tree.scan(self.path, sorted(brought), self._index)
         stamps = found.stamps
-        stamps.update(outputs.stamps)
+        stamps.take_all(outputs.stamps)
         if not view.outputs:
-            kept = {path: self._index[path] for path in self._brought if path in self._index}
-            stamps.update(kept)
+            for path in self._brought:
+                if path in self._index:
+                    stamps.take(path, self._index)
         hashed = found.hashed + outputs.hashed
         self._changed = self._changed or hashed > 0 or len(stamps) != len(self._index)
         self._index.clear()
-        self._index.update(stamps)
+        self._index.take_all(stamps)
         problems = [*others.problems, *found.problems, *outputs.problems]
-        hidden = self._hidden(found.entries, problems)
+        hidden = self._hidden({*found.unchanged, *(e.path for e in found.entries)}, problems)
         return Survey(
-            self._baseline, found.entries, problems, outputs.entries, self._brought, hidden
+            self._baseline,
+            found.unchanged,
+            found.entries,
+            problems,
+            outputs.entries,
+            self._brought,
+            hidden,
         )
 
-    def _hidden(self, entries: List[Entry], problems: List[tree.Problem]) -> Set[str]:
+    def _hidden(self, seen: Set[str], problems: List[tree.Problem]) -> Set[str]:
         """The owned files that were not seen though they may be there; adds to the problems."""
-        seen = {entry.path for entry in entries}
         unseen = {path for path, _ in problems}
         hidden = set()
         for path in self._baseline:
@@ -203,7 +219,7 @@ class WorkDir:
     def agree(self, survey: Survey) -> None:
         """What is there now is what both sides have: whoever made it so, it is as sync left it."""
         agreed = {path: self._baseline[path] for path in survey.hidden}
-        agreed.update({entry.path: entry.fingerprint for entry in survey.entries})
+        agreed.update(survey.fingerprints)
         if agreed != self._baseline:
             self._baseline, self._changed = agreed, True
 
@@ -231,10 +247,10 @@ class WorkDir:
             paths, problems = _list_all(self.path, path)
         found = tree.scan(self.path, sorted(paths), self._index)
         self._changed = self._changed or found.hashed > 0
-        self._index.update(found.stamps)
+        self._index.take_all(found.stamps)
         known = {**self._baseline, **self._brought}
         problems = [*problems, *found.problems]
-        return Survey({}, [], problems, found.entries, known, set())
+        return Survey({}, [], [], problems, found.entries, known, set())
 
     def offer(self, path: str, fingerprint: str, skip: int, signature: Optional[str]) -> Change:
         """How to send the file that has this fingerprint to who has already `skip` bytes of it, or a
@@ -346,7 +362,7 @@ class WorkDir:
             self._read_owned()
         except FileNotFoundError:
             pass
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, struct.error):
             # To own nothing is always safe: what is there is then adopted when it is the same, and
             # else reported and left alone.
             self._baseline, self._brought, self._changed = {}, {}, True

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -200,6 +200,56 @@ def cut_campaign(tmp_path: Path, *, rounds: int, seed: int) -> int:
         assert not (project.local / ".colabdev").exists()
         assert project.sync().actions == ()
     return cuts
+
+
+class Killed(BaseException):
+    """What happens to a process."""
+
+
+STEPS = ["chmod", "mkdir", "replace", "rmdir", "symlink", "unlink", "utime"]
+
+
+def test_stopped_at_any_step_of_either_side_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call that changes a file is once the last one, here and there."""
+    dice = random.Random(8)
+    project = PipedProject(tmp_path / "steps")
+    project.sync()
+    stopped = 0
+    for number in range(45):
+        for side, name in ((project.local, "here"), (project.remote, "there")):
+            remove(side / name / str((number - 1) % 3))
+            edit(side, [("write", f"{name}/{number % 3}/f", dice.randbytes(9))])
+            edit(side, [("write", f"{name}/f", dice.randbytes(9)), ("chmod", f"{name}/f", b"")])
+            edit(side, [("link", f"{name}/l", dice.choice([b"f", b"g"]))])
+        before = owned(project.local), owned(project.remote)
+        with monkeypatch.context() as patch:
+            countdown = [number]
+            for step in STEPS:
+                patch.setattr(os, step, dying(getattr(os, step), countdown))
+            try:
+                project.sync()
+            except (Killed, RuntimeUnreachable):
+                stopped += 1
+        for side in (project.local, project.remote):
+            known = {*before[0].items(), *before[1].items()}
+            assert set(owned(side).items()) <= known, f"step {number}"
+        report = project.sync()
+        assert (report.conflicts, report.problems) == ((), ()), f"step {number}"
+        assert owned(project.local) == owned(project.remote), f"step {number}"
+        assert project.sync().actions == ()
+    assert stopped >= 30
+
+
+def dying(step: Callable[..., object], countdown: list[int]) -> Callable[..., object]:
+    def die_or_do(*arguments: object, **more: object) -> object:
+        countdown[0] -= 1
+        if countdown[0] < 0:
+            raise Killed
+        return step(*arguments, **more)
+
+    return die_or_do
 
 
 def test_cut_anywhere_leaves_whole_files_and_the_next_sync_finishes(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ class Pipe:
 
     @staticmethod
     def _serve(theirs: socket.socket) -> None:
-        # Cut, which is what it is for, it cannot say the rest.
+        # Cut or killed, which is what it is for, it cannot say the rest.
         with (
-            suppress(wire.WireError, OSError),
+            suppress(BaseException),
             theirs,
             theirs.makefile("rb") as requests,
             theirs.makefile("wb") as answers,
