@@ -76,7 +76,8 @@ class Watcher:
         if not (self._workdir.is_current() and self._rules_time == self._time_of_rules()):
             self._read()
         survey = self._workdir.survey(self._view)
-        return Look(survey.tree, [entry.path for entry in survey.entries], survey.problems)
+        paths = [*survey.unchanged, *(entry.path for entry in survey.entries)]
+        return Look(survey.tree, paths, survey.problems)
 
     def _read(self) -> None:
         self._rules_time = self._time_of_rules()

@@ -52,7 +52,7 @@ def test_archive_has_the_tree_and_proves_it(project: Path) -> None:
     content, summary = pack(project, PATHS)
     packed = Archive(io.BytesIO(content))
     packed.verify()
-    scanned = tree.scan(str(project), PATHS, {}).entries
+    scanned = tree.scan(str(project), PATHS, tree.Index()).entries
     assert packed.entries == sorted(scanned)
     assert summary == packed.summary == archive.read_summary(io.BytesIO(content))
     assert summary.tree == tree.hash_entries(scanned)

@@ -61,7 +61,7 @@ def archives(house: House, project: str = "project") -> list[str]:
 
 def tree_of(folder: Path) -> str:
     """The hash of the tree of all files in the folder."""
-    return tree.hash_entries(tree.scan(str(folder), sorted(look(folder)), {}).entries)
+    return tree.hash_entries(tree.scan(str(folder), sorted(look(folder)), tree.Index()).entries)
 
 
 def type_json(house: House, *words: str, code: int = 0) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class Mirrored:
             file = self.local / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content.encode() if isinstance(content, str) else content)
-        for entry in tree.scan(str(self.local), sorted(files), {}).entries:
+        for entry in tree.scan(str(self.local), sorted(files), tree.Index()).entries:
             steps.append(Change(changes.SEND, entry.path, "", entry))
         frames = changes.pack(steps, lambda entry: iter([(self.local / entry.path).read_bytes()]))
         upload = _Frames(frames)
