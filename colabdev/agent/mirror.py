@@ -22,12 +22,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from . import archive, jobdir, shelf, tree
 from .drive import Stored
-from .mirror_files import Place, agent_name, read, read_state
+from .mirror_files import MAX_FILE_BYTES, Place, agent_name, read, read_state
 from .workdir import View, WorkDir
 
 SCHEMA = 1
-MAX_FILE_BYTES = 200 * 1000 * 1000
-"""Larger files are not meant to be code; sync does not send them unasked either."""
 
 CURRENT = "current"
 """Drive was handed what is there now."""

@@ -14,6 +14,9 @@ from typing import Any, Dict, Optional
 
 from . import jobdir, tree
 
+MAX_FILE_BYTES = 200 * 1000 * 1000
+"""Larger files are not meant to be code; sync does not send them unasked either."""
+
 
 class Place:
     """The names of the daemon's files."""

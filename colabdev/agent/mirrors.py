@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from . import changes, jobdir
-from .mirror_files import Place, agent_name, read_state
+from .mirror_files import MAX_FILE_BYTES, Place, agent_name, read_state
 from .workdir import View, WorkDir
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -52,7 +52,8 @@ def flush(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     Arguments: `workdir`, `drive_dir` (null without a Drive), `timeout_s`. Frames: `{"state"}`
     meanwhile; then `{"end": true, "stored", "problem", "away", "away_count"}`. `stored` is `[path,
     bytes, level]` or null. `away` are the first of the files that are only here as they are now: no
-    sync brought them home, and Drive was not handed them; `away_count` is how many they are.
+    sync brought them home, and Drive was not handed them, which it never is those that are too large
+    for an archive; `away_count` is how many they are.
     """
     path = str(arguments["workdir"])
     if not os.path.exists(Place(path).marker):
@@ -69,7 +70,7 @@ def flush(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
         if told.get("state") is not None and "answered" not in told:
             yield told, b""
     if told.get("answered") and not told["problem"]:
-        yield _end(told["stored"], "", []), b""
+        yield _end(told["stored"], "", _away(path, larger_than=MAX_FILE_BYTES)), b""
         return
     reason = told.get("problem") or "Drive did not take it in time"
     yield _end(None, str(reason), _away(path)), b""
@@ -140,14 +141,15 @@ def _runs(place: Place) -> bool:
     return False
 
 
-def _away(path: str) -> List[str]:
+def _away(path: str, larger_than: int = -1) -> List[str]:
     """The files whose content, as it is now, neither a sync put there nor brought home."""
     workdir = WorkDir(path)
     survey = workdir.survey(View(workdir.rules(None)))
     return sorted(
         entry.path
         for entry in survey.entries
-        if survey.baseline.get(entry.path, changes.NOTHING) != entry.fingerprint
+        if entry.size > larger_than
+        and survey.baseline.get(entry.path, changes.NOTHING) != entry.fingerprint
     )
 
 

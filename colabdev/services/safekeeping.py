@@ -78,7 +78,7 @@ def _judge(
     stored = told.get("stored")
     if isinstance(stored, list) and len(stored) == 3:
         progress(f"handed {link.workdir} to Drive, {format_size(int(stored[1]))}")
-    if not problem:
+    if not problem and not count:
         return
     if not count:
         if runtime.machine is not None and runtime.machine.drive_dir is not None:
@@ -87,13 +87,15 @@ def _judge(
     names = told.get("away")
     named = ", ".join(map(str, names[:3])) if isinstance(names, list) else ""
     many = f"{count} files" if count != 1 else "1 file"
-    sentence = f"{many} in {link.workdir} with edits that are nowhere else ({named}): {problem}"
+    reason = problem or "too large for the project's archive on Drive"
+    sentence = f"{many} in {link.workdir} with edits that are nowhere else ({named}): {reason}"
     if force:
         progress(f"giving up {sentence}")
         return
     raise NotSafeToRelease(
         f"cannot release {runtime.name!r}: it has {sentence}",
-        hint=f"colabdev sync brings them here; colabdev down {runtime.name} --force gives them up",
+        hint="colabdev sync brings them here (--max-size, the large ones); "
+        f"colabdev down {runtime.name} --force gives them up",
     )
 
 

@@ -234,7 +234,8 @@ def test_large_files_are_named_and_left_out(place: Mirrored) -> None:
     place.sync({"a.py": "1", "large.bin": "1"})
     with (place.workdir / "large.bin").open("r+b") as file:
         file.truncate(201_000_000)
-    assert flush(place)["problem"] == ""
+    last = flush(place)
+    assert (last["problem"], last["away"], last["away_count"]) == ("", ["large.bin"], 1)
     assert list(place.whole().values()) == [{"a.py": b"1"}]
 
 

@@ -183,6 +183,21 @@ def test_drive_that_has_everything_or_nothing_to_lose_lets_go(house: House) -> N
     assert "all of it came from here" in down.stderr
 
 
+def test_a_file_too_large_for_drive_keeps_the_runtime(house: House) -> None:
+    (house.project / "a.py").write_text("1")
+    house.connect()
+    sync_and_wait(house)
+    with (workdir(house) / "model.bin").open("wb") as file:
+        file.truncate(200_000_001)
+    down = house.colabdev("down")
+    assert down.returncode == 16, down.stderr
+    assert "model.bin" in down.stderr
+    assert "too large" in down.stderr
+    (workdir(house) / "model.bin").unlink()
+    down = house.colabdev("down")
+    assert down.returncode == 0, down.stderr
+
+
 def test_reconnecting_starts_a_mirror_that_was_killed(house: House) -> None:
     (house.project / "a.py").write_text("1")
     house.connect()
