@@ -49,7 +49,7 @@ def _simplest(source: str, line: str) -> tuple[str, str, bool]:
             if _LITERAL.fullmatch(core):
                 text = re.sub(r"\\(.)", r"\1", core)
                 return (END if beginning else NAME), text, folders_only
-    return PATH, _anchored(source, line), False
+    return PATH, _anchored(source, line), folders_only
 
 
 def _anchored(source: str, line: str) -> str:

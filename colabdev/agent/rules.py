@@ -96,6 +96,8 @@ class RuleSet:
         for number in self._paths:
             if number < found:
                 break
+            if self.rules[number].folders_only and not is_folder:
+                continue
             if self._pattern(number).search(whole):
                 found = number
                 break
