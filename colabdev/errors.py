@@ -131,6 +131,16 @@ class ReleaseUnproven(ColabdevError):
     """A runtime was asked to go and could not be shown to be gone; its record is kept."""
 
 
+class NotSafeToRelease(ColabdevError):
+    """The runtime holds work that is nowhere else."""
+
+    exit_code = ExitCode.NOT_SAFE
+
+
+class NotOnDrive(ColabdevError):
+    """Drive has nothing of that name, or nothing of it that is whole."""
+
+
 class StaleTree(ColabdevError):
     """The work dir does not hold the files that a job was to be started from."""
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum, StrEnum
 
 from colabdev.agent import jobdir
+from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry, Problem
 
 
@@ -264,6 +265,26 @@ class TreeScan:
     """The document of the rules by which the runtime is to list its side; see `agent.rules`."""
     root: int = 0
     """What tells the project's folder from another one in its place: its inode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What came of unpacking an archive: how many files, and what cannot be here or is not in it."""
+
+    files: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlan:
+    """A folder as a data set: what it is packed into, and what cannot be in it."""
+
+    content: str
+    """The id, which changes with any content."""
+    files: int
+    size_bytes: int
+    shards: tuple[Shard, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)

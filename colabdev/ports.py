@@ -14,10 +14,12 @@ from typing import Protocol
 from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import Change, Frame
 from colabdev.agent.placing import Failure
+from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry
 from colabdev.models import (
     Absence,
     AgentHello,
+    DataPlan,
     Editor,
     ExitStatus,
     Explanation,
@@ -28,6 +30,7 @@ from colabdev.models import (
     RuntimeRecord,
     StartRequest,
     TreeScan,
+    Unpacked,
 )
 
 Progress = Callable[[str], None]
@@ -287,6 +290,33 @@ class SyncMemory(Protocol):
 
     def save(self, runtime: str, known: KnownSide, ancestor: Mapping[str, str]) -> None:
         """Remember this from now on, if that can be written."""
+
+
+class BrokenArchive(Exception):
+    """It does not prove itself; the text says how one sees that."""
+
+
+class RestoreTarget(Protocol):
+    """A folder in the making on this computer, under another name until it is whole."""
+
+    def receive(self, pieces: Iterable[bytes]) -> None:
+        """Take an archive, in place of one that was taken before."""
+
+    def unpack(self, tree_hash: str) -> Unpacked:
+        """Unpack what was received, proving it; `BrokenArchive` when it is not that tree's."""
+
+    def place(self) -> None:
+        """Give the folder its name."""
+
+
+class LocalData(Protocol):
+    """A folder of this computer that is to be a data set. Memory does not grow with its files."""
+
+    def plan(self, progress: Progress) -> DataPlan:
+        """Read all of it once, and say what it is packed into. What cannot be packed is a problem."""
+
+    def read(self, shard: Shard, offset: int) -> Iterator[bytes]:
+        """That shard of the plan from `offset` on, in pieces; other bytes when the files changed."""
 
 
 class Templates(Protocol):

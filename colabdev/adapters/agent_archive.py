@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from importlib import resources
 
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
-# A job's supervisor starts with no more of the agent than it needs.
+# What runs on by itself starts with no more of the agent than it needs.
 _ENTRY = f"""import sys
 if sys.argv[1:2] == ["supervise"]:
     from {_PACKAGE_IN_ARCHIVE}.supervisor import main
+    sys.exit(main(sys.argv[2:]))
+if sys.argv[1:2] == ["mirror"]:
+    from {_PACKAGE_IN_ARCHIVE}.mirror import main
     sys.exit(main(sys.argv[2:]))
 from {_PACKAGE_IN_ARCHIVE}.__main__ import main
 sys.exit(main())

@@ -57,6 +57,16 @@ def list_directory(path: Path, inside: Path) -> list[str]:
         return []
 
 
+def place_folder(made: Path, target: Path) -> None:
+    """Put a folder that was made elsewhere on this disk in its place. An empty one that is there already
+    is kept: somebody's shell may stand in it."""
+    if not target.is_dir():
+        os.rename(made, target)
+        return
+    for entry in sorted(made.iterdir()):
+        os.rename(entry, target / entry.name)
+
+
 def make_private_directory(path: Path, *, what: str, variable: str) -> None:
     """Make the directory with mode 0700; `StateNotWritable` names the variable that moves it."""
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import colabdev
+from colabdev.adapters.files import place_folder
 from colabdev.errors import ColabdevError
 
 # What running a template in the checkout leaves beside it.
@@ -35,7 +35,7 @@ class PackagedTemplates:
                 files = sorted(
                     str(path.relative_to(staging)) for path in staging.rglob("*") if path.is_file()
                 )
-                _move(staging, target)
+                place_folder(staging, target)
         except OSError as exc:
             raise ColabdevError(
                 f"cannot make the project in {target}: {_cause(exc)}",
@@ -50,13 +50,3 @@ def _cause(exc: OSError) -> str:
         _, _, first = exc.args[0][0]
         return str(first).partition(": '")[0]
     return exc.strerror or str(exc)
-
-
-def _move(staging: Path, target: Path) -> None:
-    """Put what was made in its place. An empty directory that is there already is kept: somebody's
-    shell may stand in it."""
-    if not target.is_dir():
-        os.rename(staging, target)
-        return
-    for entry in sorted(staging.iterdir()):
-        os.rename(entry, target / entry.name)

@@ -5,13 +5,14 @@ It ends when stdin does, which is when nobody can ask any more.
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import checkup, jobs, probe, sync, wire, workdir
+from . import checkup, jobs, mirrors, probe, sync, wire, workdir
 from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -29,6 +30,7 @@ def answer_prepare(arguments: Dict[str, Any], body: bytes) -> Answer:
     """Make the work dir; done twice it is done once."""
     path = str(arguments["workdir"])
     workdir.make(path)
+    mirrors.wake(path, arguments.get("drive_dir"))
     return {"workdir": path}, b""
 
 
@@ -43,11 +45,25 @@ def answer_checkup(arguments: Dict[str, Any], body: bytes) -> Answer:
     return checkup.look({str(name): str(path) for name, path in places.items()}), b""
 
 
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """A handler whose module is loaded when somebody asks for it: what knows of zips and tars would
+    double the time that an agent takes to start."""
+
+    def handle(arguments: Dict[str, Any], body: Any) -> Any:
+        return getattr(importlib.import_module("." + module, __package__), name)(arguments, body)
+
+    return handle
+
+
 HANDLERS: Dict[str, Handler] = {
+    "archive.list": _later("shelf", "answer_list"),
     "checkup": answer_checkup,
+    "data.commit": _later("datasets", "commit"),
+    "data.list": _later("datasets", "answer_list"),
     "job.list": jobs.answer_list,
     "job.status": jobs.answer_status,
     "job.stop": jobs.answer_stop,
+    "mirror.status": mirrors.answer_status,
     "ping": answer_ping,
     "prepare": answer_prepare,
     "probe": answer_probe,
@@ -58,13 +74,18 @@ HANDLERS: Dict[str, Handler] = {
 
 
 STREAMS: Dict[str, Stream] = {
+    "archive.fetch": _later("shelf", "fetch"),
+    "data.check": _later("datasets", "check"),
+    "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
     "job.start": jobs.start,
+    "mirror.flush": mirrors.flush,
     "sync.fetch": sync.fetch,
 }
 """The requests that are answered by any number of frames."""
 
 UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
+    "data.put": _later("datasets", "put"),
     "sync.apply": sync.apply,
 }
 """The requests that are followed by any number of frames."""
@@ -73,6 +94,9 @@ CONVERSATIONS: Dict[str, Conversation] = {
     "job.input": jobs.carry_input,
 }
 """The requests that are followed and answered by any number of frames, until the client goes."""
+
+_SYNCING = "sync."
+"""After one of these the files may be others; Drive gets them at once."""
 
 
 def answers(
@@ -93,6 +117,9 @@ def answers(
         else:
             message = "this agent knows no request {!r}".format(header.get("request"))
             yield _failure("unknown_request", message)
+        if kind.startswith(_SYNCING):
+            # Answered already: nobody waits for this.
+            mirrors.wake(str(arguments["workdir"]), arguments.get("drive_dir"))
     except Stale as exc:
         yield _failure("stale", exc.message)
     except Refusal as exc:

@@ -161,6 +161,10 @@ class WorkDir:
 
     # --- what is ours ---
 
+    def is_current(self) -> bool:
+        """Nobody wrote down anything since this was read."""
+        return self._versions() == self._read_versions
+
     def survey(self, view: View) -> Survey:
         """How the project's files are now; hashes only those that may have changed."""
         others = Listing([], [], [])
@@ -270,7 +274,7 @@ class WorkDir:
         """Write down what the survey found, if that is possible now: the next one costs less."""
         with contextlib.suppress(OSError), self.locked(wait_s=0):
             # Read without the lock, what we know may be older by now than what is written there.
-            if self._versions() == self._read_versions:
+            if self.is_current():
                 self.save()
 
     def save(self) -> None:

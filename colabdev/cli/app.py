@@ -12,11 +12,13 @@ import typer
 
 from colabdev.cli import (
     boundary,
+    data,
     doctor,
     jobs,
     local,
     output,
     projects,
+    restore,
     runtimes,
     settings,
     shell,
@@ -43,6 +45,7 @@ def build_app() -> typer.Typer:
     app.command()(runtimes.connect)
     app.command()(runtimes.status)
     app.command()(sync.sync)
+    app.command()(restore.restore)
     app.command(cls=jobs.RunCommand)(jobs.run)
     app.command()(jobs.attach)
     app.command()(jobs.ps)
@@ -55,6 +58,11 @@ def build_app() -> typer.Typer:
     rehearsals.command()(local.kill)
     rehearsals.callback()(lambda: None)
     app.add_typer(rehearsals, name="local")
+    sets = typer.Typer(help="Data sets on Drive.", no_args_is_help=True)
+    sets.command()(data.push)
+    sets.command()(data.pull)
+    sets.command()(data.ls)
+    app.add_typer(sets, name="data")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
     config.command()(settings.schema)
     config.callback()(lambda: None)

@@ -66,7 +66,7 @@ def listing(runtimes: Listing, *, as_json: bool) -> None:
         document(content)
         return
     if runtimes.runtimes:
-        _table(
+        table(
             ("NAME", "PROVIDER", "STATE", "UP", "GPU", "WORK DIR"),
             [_row(status) for status in runtimes.runtimes],
         )
@@ -169,7 +169,7 @@ def jobs(listing: JobListing, *, as_json: bool) -> None:
             content["error"] = next(iter(listing.unreadable.values())).to_json()
         document(content)
     elif listing.jobs:
-        _table(
+        table(
             ("JOB", "RUNTIME", "STATE", "EXIT", "STARTED", "COMMAND"),
             [_job_row(job) for job in listing.jobs],
         )
@@ -323,7 +323,8 @@ def _row(status: RuntimeStatus) -> tuple[str, ...]:
     )
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns below their heads."""
     shown = [head, *(tuple(printable(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in shown) for column in range(len(head))]
     for row in shown:

@@ -87,9 +87,14 @@ def down(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be released, and stop.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Give up edits that are nowhere but there.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Give a runtime back: its disk is deleted, Drive stays; a host of your own keeps your files.
+    """Give a runtime back: its projects are handed to Drive, its disk is deleted.
+
+    A host of your own keeps your files.
 
     Example: colabdev down local
     """
@@ -102,7 +107,7 @@ def down(
     if dry_run:
         render.would_release(runtimes.would_release(names), as_json=as_json)
         return ExitCode.OK
-    releases = runtimes.down(names, output.progress, wiring.job_logs().bring_home)
+    releases = runtimes.down(names, output.progress, wiring.bring_home(force=force))
     render.released(releases, as_json=as_json)
     failure = next((release.error.exit_code for release in releases if release.error), None)
     if failure is not None:

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from colabdev.config.project import Project
     from colabdev.config.settings import Settings
     from colabdev.core.reconcile import Mode
-    from colabdev.models import SshAddress
-    from colabdev.ports import HostEntries, Provider, WindowsSide
+    from colabdev.models import RuntimeRecord, SshAddress
+    from colabdev.ports import HostEntries, Progress, Provider, WindowsSide
     from colabdev.providers.local import LocalProvider
+    from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
+    from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
     from colabdev.services.exchange import SyncOptions
     from colabdev.services.job_logs import JobLogs
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
-    from colabdev.services.runtimes import Runtimes
+    from colabdev.services.runtimes import BringHome, Runtimes
+    from colabdev.services.safekeeping import Safekeeping
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
@@ -303,6 +306,37 @@ class Wiring:
         name = (chosen.project.name if chosen else None) or project.path.name
         memory = FileSyncMemory(tree.cache_prefix)
         return SyncedProject(str(project.path), name, tree, memory, max_bytes)
+
+    def bring_home(self, *, force: bool) -> BringHome:
+        """What must happen before a runtime is released; with `force` edits may be lost."""
+        safekeeping, logs = self.safekeeping(), self.job_logs()
+
+        def bring(runtime: RuntimeRecord, progress: Progress) -> Sequence[str]:
+            # First of all, for it may refuse, and must not have stopped any job then; and again for
+            # what the jobs wrote until their end.
+            safekeeping.hand_over(runtime, progress, force=force)
+            if logs.bring_home(runtime, progress):
+                safekeeping.hand_over(runtime, progress, force=force)
+            return logs.unended(runtime)
+
+        return bring
+
+    def safekeeping(self) -> Safekeeping:
+        from colabdev.services.safekeeping import Safekeeping
+
+        return Safekeeping(self.keepers())
+
+    def archives(self) -> Archives:
+        from colabdev.adapters.restoring import open_restore_target
+        from colabdev.services.archives import Archives
+
+        return Archives(self.keepers(), open_restore_target)
+
+    def data_sets(self) -> DataSets:
+        from colabdev.adapters.packing import open_data_folder
+        from colabdev.services.datasets import DataSets
+
+        return DataSets(self.keepers(), open_data_folder)
 
     def templates(self) -> PackagedTemplates:
         from colabdev.adapters.templates import PackagedTemplates

@@ -135,22 +135,22 @@ class JobLogs:
             keeper.wait_ready(_FIRST_TIMEOUT_S)
             return keeper.agent()
 
-    def bring_home(self, runtime: RuntimeRecord, progress: Progress) -> Sequence[str]:
-        """End what still runs there and copy every log and status; what cannot be had is said. Returns
-        the jobs that may run on."""
-        self._bring_what_comes(runtime, progress)
+    def unended(self, runtime: RuntimeRecord) -> Sequence[str]:
+        """The jobs of the runtime that may run on, as far as is known here."""
         with suppress(ColabdevError):
             return [job.id for job in self._of(runtime) if not job.state.is_end]
         return []
 
-    def _bring_what_comes(self, runtime: RuntimeRecord, progress: Progress) -> None:
+    def bring_home(self, runtime: RuntimeRecord, progress: Progress) -> bool:
+        """End what still runs there and copy every log and status; what cannot be had is said. Whether
+        there was anything to bring."""
         try:
             left = [job for job in self._of(runtime) if not self._is_home(job)]
         except ColabdevError as exc:
             progress(f"cannot bring the ends of its jobs home: {exc.message}")
-            return
+            return False
         if not left or runtime.machine is None or runtime.phase is Phase.LOST:
-            return
+            return False
         try:
             keeper = self._keepers.ensure(runtime.name)
             keeper.wait_ready(HOME_TIMEOUT_S)
@@ -164,6 +164,7 @@ class JobLogs:
         except ColabdevError as exc:
             names = ", ".join(job.id for job in left if not self._is_home(job))
             progress(f"cannot bring the end of {names} home: {exc.message}")
+        return True
 
     def _bring_one(self, keeper: Keeper, job: JobRecord, progress: Progress) -> None:
         """One that cannot be had must not keep the others from coming."""

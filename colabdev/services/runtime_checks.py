@@ -9,11 +9,18 @@ from typing import Any
 
 from colabdev.agent.wire import PROTOCOL
 from colabdev.errors import ProtocolError
-from colabdev.models import AgentHello, KeeperAddress, Machine, RuntimeRecord, RuntimeState
+from colabdev.models import (
+    AgentHello,
+    KeeperAddress,
+    Machine,
+    RuntimeRecord,
+    RuntimeState,
+)
 from colabdev.ports import Computer, Keepers, RuntimeStore
 from colabdev.services.checks import Check, bad, warning, well
 from colabdev.services.computer_checks import room
 from colabdev.services.runtimes import Runtimes
+from colabdev.services.safekeeping import Safekeeping
 
 _CLOCK_TOLERANCE_S = 5.0
 _PLACES = ("home", "jobs", "content")
@@ -36,6 +43,7 @@ class RuntimeChecks:
         self._runtimes = runtimes
         self._keepers = keepers
         self._computer = computer
+        self._safekeeping = Safekeeping(keepers)
         self._log_dir = log_dir
 
     def check_runtime(self, record: RuntimeRecord) -> Iterator[Check]:
@@ -52,6 +60,7 @@ class RuntimeChecks:
         yield from self._check_keeper(record, status.state)
         if status.state is RuntimeState.READY and record.machine is not None:
             yield from self._check_inside(name, record.machine)
+            yield from self._check_drive(record)
 
     def check_port(self, record: RuntimeRecord) -> Iterator[Check]:
         """Whether the runtime's SSH server can be reached from here."""
@@ -95,6 +104,13 @@ class RuntimeChecks:
         yield _clock_check(name, seen, before, after)
         is_own = machine.ssh.login is not None
         yield from _place_checks(name, seen, _PLACES if is_own else (*_PLACES, "drive"))
+
+    def _check_drive(self, record: RuntimeRecord) -> Iterator[Check]:
+        """What Drive has of each project there."""
+        advice = f"colabdev sync tries again at once; colabdev ssh {record.name} shows that Drive"
+        for link, saw, is_well in self._safekeeping.describe(record):
+            subject = f"drive of {record.name}, {link.workdir}"
+            yield well(subject, saw) if is_well else bad(subject, saw, advice)
 
     def _log_of(self, name: str) -> str:
         return f"its keeper's log: {self._log_dir / f'keeper-{name}.log'}"

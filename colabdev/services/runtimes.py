@@ -325,10 +325,11 @@ class Runtimes:
         try:
             facts, _ = agent.request("probe")
             link = _project_link(record, request)
-            # Without a project, too, a job needs somewhere to run.
-            agent.request(
-                "prepare", {"workdir": link.workdir if link else record.machine.content_dir}
-            )
+            # Without a project, too, a job needs somewhere to run; nothing of that goes to Drive.
+            place: dict[str, object] = {"workdir": record.machine.content_dir}
+            if link is not None:
+                place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
+            agent.request("prepare", place)
         finally:
             agent.close()
         crash_point("connect.prepared")

@@ -11,7 +11,7 @@ from colabdev.agent import rules
 from colabdev.agent.blocks import FROM_BYTES
 from colabdev.agent.tree import FILE, Problem, hash_entries
 from colabdev.core.names import check_project_name
-from colabdev.core.workdirs import workdir_of
+from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
 from colabdev.models import ProjectLink, RuntimeRecord, TreeScan
 from colabdev.ports import Keepers, LocalTree, Meter, Progress, RuntimeStore, SyncMemory
@@ -108,6 +108,7 @@ class Syncer:
         place = {
             "workdir": workdir_of(record, project.path, project.name),
             "marker": self.marker(project),
+            "drive_dir": usable_machine(record).drive_dir,
         }
         known = Known(
             project.memory.load(record.name), lambda: project.memory.ancestor(record.name)
