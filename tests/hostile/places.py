@@ -29,8 +29,11 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "run": ("run", "true"),
     "ps": ("ps",),
     "logs": ("logs", DONE),
+    "attach": ("attach", DONE),
     "stop": ("stop", DONE),
     "ssh": ("ssh", "local", "--", "true"),
+    "restore": ("restore", "--list"),
+    "data ls": ("data", "ls"),
     "doctor": ("doctor",),
     "config schema": ("config", "schema"),
     "down": ("down", "local"),
@@ -170,8 +173,9 @@ def _linked_state(bench: Bench) -> Iterator[Place]:
     )
 
 
-_NO_DIRECTORY = dict.fromkeys(("init", "connect", "sync", "ssh", "down"), 1) | {"run": 125}
-_LOST_RESULT = dict.fromkeys(COMMANDS, 1) | {"run": 0, "logs": 0, "ssh": 0}
+_NEED_A_DIRECTORY = ("init", "connect", "sync", "ssh", "restore", "data ls", "down")
+_NO_DIRECTORY = dict.fromkeys(_NEED_A_DIRECTORY, 1) | {"run": 125}
+_LOST_RESULT = dict.fromkeys(COMMANDS, 1) | {"run": 0, "logs": 0, "attach": 0, "ssh": 0}
 
 PLACES = [
     Hostile("no HOME", _environment("HOME")),
@@ -203,7 +207,15 @@ PLACES = [
     Hostile(
         "no network, not even our own",
         _as(no_network=True),
-        {"connect": 12, "sync": 12, "run": 125, "ssh": 255, "doctor": 1},
+        {
+            "connect": 12,
+            "sync": 12,
+            "run": 125,
+            "ssh": 255,
+            "restore": 12,
+            "data ls": 12,
+            "doctor": 1,
+        },
         releases=True,
     ),
     Hostile("the directory is deleted", _deleted, _NO_DIRECTORY),
