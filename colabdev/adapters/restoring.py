@@ -12,7 +12,7 @@ from pathlib import Path
 from colabdev.adapters.files import place_folder
 from colabdev.agent import archive, tree
 from colabdev.agent.archive import Archive
-from colabdev.core.portable import windows_objection
+from colabdev.core.portability import windows_objection
 from colabdev.errors import ColabdevError
 from colabdev.models import Unpacked
 from colabdev.ports import BrokenArchive

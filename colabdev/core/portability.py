@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-_WINDOWS_LETTERS = re.compile(r'[<>:"\\|?*\x00-\x1f]')
-_WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+from colabdev.core.windows import is_reserved_name
+
+_FORBIDDEN = '<>:"|?*\\'
 
 
 def unportable(
@@ -23,21 +23,22 @@ def unportable(
         other = known.setdefault(_folded(path), path)
         if other != path:
             reasons[path] = f"is the same name as {other!r} on this computer"
-        elif platform == "win32" and (part := _impossible_part(path)):
-            reasons[path] = f"cannot be a name on Windows: {part!r}"
+        elif platform == "win32" and (objection := windows_objection(path)):
+            reasons[path] = f"cannot be here: {objection}"
     return reasons
+
+
+def windows_objection(path: str) -> str:
+    """Why Windows cannot have a file at that '/'-separated path; "" when it can."""
+    for part in path.split("/"):
+        if is_reserved_name(part):
+            return f"Windows has a device called {part}"
+        if part.endswith((" ", ".")):
+            return "Windows has no names that end with a space or a dot"
+        if any(letter in _FORBIDDEN or letter < " " for letter in part):
+            return f"Windows has no names with any of {_FORBIDDEN}"
+    return ""
 
 
 def _folded(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-
-
-def _impossible_part(path: str) -> str:
-    for part in path.split("/"):
-        if (
-            _WINDOWS_LETTERS.search(part)
-            or _WINDOWS_DEVICES.fullmatch(part)
-            or part.endswith((".", " "))
-        ):
-            return part
-    return ""

@@ -17,7 +17,7 @@ import pytest
 
 from colabdev.agent import archive, tree
 from colabdev.agent.tree import Entry
-from colabdev.core.portable import windows_objection
+from colabdev.core.portability import windows_objection
 from tests.agent.test_tree import HOSTILE
 from tests.support.house import House
 from tests.support.jobs import workdir
