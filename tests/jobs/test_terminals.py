@@ -290,7 +290,9 @@ def test_terminal_is_given_back_while_we_are_stopped(house: House) -> None:
         at.expect(b"detaches")
         wait_until(at.is_raw, message="it has the keyboard")
         at.signal(signal.SIGTSTP)
-        wait_until(lambda: not at.is_raw(), message="the modes are as before")
+        # Only then: whoever is told to go on before it stands still stands still for ever.
+        wait_until(at.is_stopped, message="it stands still")
+        assert not at.is_raw(), "the modes are as before"
         at.signal(signal.SIGCONT)
         wait_until(at.is_raw, message="it has the keyboard again")
         at.type(b"yes\r")

@@ -93,6 +93,11 @@ class AtTerminal:
         """Send the program a signal."""
         os.kill(self.process.pid, number)
 
+    def is_stopped(self) -> bool:
+        """Whether the program stands still, as after Ctrl-Z."""
+        status = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
+
     def modes(self) -> list[Any]:
         """The terminal's modes, as `stty` would show them."""
         return termios.tcgetattr(self._slave)
