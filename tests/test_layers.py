@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = "A layer imports only from below it"
 SERVICES = "Services know providers, tunnels and adapters only as ports"
-CLI = "In the cli only wiring knows concrete parts"
+CLI = "In the cli and the api only wiring knows concrete parts"
 KEEPER = "In the keeper only __main__ knows where runtimes come from"
 ROOTS = "Nobody imports a composition root"
 PURE = "The core is pure: no foreign library and no input or output"

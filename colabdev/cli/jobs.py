@@ -15,6 +15,7 @@ from colabdev.cli.boundary import JobStatus
 from colabdev.cli.requests import run_request
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
+from colabdev.core.job_records import own_status
 from colabdev.errors import ColabdevError, ExitCode
 from colabdev.models import JobState
 
@@ -292,25 +293,7 @@ def _status(ended: JobRecord | None, stopped_by: int | None, screen: Screen) -> 
     if stopped_by is not None:
         return JobStatus(stopped_by)
     try:
-        return JobStatus(_own_status(ended))
+        return JobStatus(own_status(ended))
     except ColabdevError:
         screen.begin_line()
         raise
-
-
-def _own_status(job: JobRecord | None) -> int:
-    if job is None:
-        raise ColabdevError("cannot tell how the job ended", hint="colabdev ps")
-    if job.state is JobState.LOST:
-        raise ColabdevError(
-            f"{job.id} is lost: its runtime went before it ended",
-            hint=f"colabdev logs {job.id} prints what came home of its log",
-        )
-    if not job.state.is_end:
-        raise ColabdevError(f"cannot tell how {job.id} ended", hint="colabdev ps")
-    if job.exit_status is None:
-        raise ColabdevError(
-            f"{job.id} ended, exit code unknown: nobody watched it end",
-            hint=f"colabdev logs {job.id}",
-        )
-    return job.exit_status

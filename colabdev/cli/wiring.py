@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
-    from colabdev.ports import HostEntries, Progress, Provider, WindowsSide
+    from colabdev.ports import HostEntries, Meter, Progress, Provider, WindowsSide
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
@@ -48,7 +48,11 @@ _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this com
 
 
 class Wiring:
-    """Builds what a command asks for, once it asks."""
+    """Builds what a command, or a program by `colabdev.api`, asks for, once it asks."""
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        """`meter` is told how far a transfer is; None: it is shown on stderr."""
+        self._meter = meter
 
     def places(self) -> Places:
         from colabdev.config.places import Places
@@ -182,7 +186,7 @@ class Wiring:
             store=store,
             keepers=self.keepers(),
             computer_id=store.computer_id,
-            meter=output.Meter(),
+            meter=self._meter or output.Meter(),
         )
 
     def path_in_project(self, project: str, typed: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from colabdev.agent import jobdir
 from colabdev.core.names import is_runtime_name
 from colabdev.core.times import format_exact_time, parse_time
-from colabdev.errors import JobNotFound, ProtocolError, UsageError
+from colabdev.errors import ColabdevError, JobNotFound, ProtocolError, RuntimeLost, UsageError
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
 
 SCHEMA = 1
@@ -217,3 +217,23 @@ def _moment(value: object) -> datetime | None:
         return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError) as exc:
         raise ProtocolError(f"cannot understand the runtime's time {value}") from exc
+
+
+def own_status(job: JobRecord | None) -> int:
+    """The exit status of a job that has ended; RuntimeLost when its machine went before, ColabdevError
+    when nobody knows."""
+    if job is None:
+        raise ColabdevError("cannot tell how the job ended", hint="colabdev ps")
+    if job.state is JobState.LOST:
+        raise RuntimeLost(
+            f"{job.id} is lost: its runtime went before it ended",
+            hint=f"colabdev logs {job.id} prints what came home of its log",
+        )
+    if not job.state.is_end:
+        raise ColabdevError(f"cannot tell how {job.id} ended", hint="colabdev ps")
+    if job.exit_status is None:
+        raise ColabdevError(
+            f"{job.id} ended, exit code unknown: nobody watched it end",
+            hint=f"colabdev logs {job.id}",
+        )
+    return job.exit_status

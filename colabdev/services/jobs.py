@@ -242,12 +242,19 @@ class Jobs:
         known = self._known()
         return JobListing(known.jobs, known.unreadable, tuple(unasked))
 
+    def look(self, job: JobRecord) -> JobRecord:
+        """The job as its runtime has it now; one that has ended as it is known here."""
+        return job if job.state.is_end else self._ask_about(job, "job.status")
+
     def stop(self, job: JobRecord, *, grace_s: float) -> JobRecord:
         """Stop the job and say how it stands then. One that has ended stays as it is."""
         if job.state.is_end:
             return job
+        return self._ask_about(job, "job.stop", grace_s=grace_s)
+
+    def _ask_about(self, job: JobRecord, request: str, **arguments: object) -> JobRecord:
         with closing(self.logs.agent(job.runtime)) as agent:
-            answer, _ = agent.request("job.stop", {"id": job.id, "grace_s": grace_s})
+            answer, _ = agent.request(request, {"id": job.id, **arguments})
         job = told_by_runtime(job, answer.get("status"))
         self.jobs.save(job)
         return job

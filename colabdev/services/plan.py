@@ -70,9 +70,10 @@ def plan_connect(
     implied = "ssh" if typed.host is not None else None
     again = up is not None and (typed.name is not None or wished in (None, up.provider))
     known = up.provider if up is not None and again else None
+    named = typed.name if typed.name in known_providers else None
     chosen = next(
         word
-        for word in (typed.provider, known, implied, wished, DEFAULT_PROVIDER)
+        for word in (typed.provider, known, implied, named, wished, DEFAULT_PROVIDER)
         if word is not None
     )
     name = typed.name
