@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from colabdev.agent import jobdir
 from colabdev.cli.requests import connect_request, run_request
 from colabdev.cli.wiring import Wiring
 from colabdev.core.job_records import own_status
+from colabdev.core.signals import parse_signal
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.core.text_lines import text_lines
 from colabdev.errors import ColabdevError
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from colabdev.services.sync_report import SyncReport
 
 Progress = Callable[[str], None]
-
-DEFAULT_GRACE_S = 10.0
 
 
 def connect(
@@ -103,7 +103,7 @@ class Runtime:
             in_place=in_place,
             sync=sync,
             window=None,
-            stdin="none",
+            stdin=jobdir.NO_INPUT,
             terminal={},
         )
         jobs = self._wiring.jobs()
@@ -195,9 +195,12 @@ class Job:
         """How it stands now: `state`, `exit_code`, `signal`, `started`, `ended` and more."""
         return self._wiring.jobs().look(self._known())
 
-    def stop(self, *, grace_s: float = DEFAULT_GRACE_S) -> JobRecord:
-        """TERM, and after the grace KILL to all that it started; how it stands then."""
-        return self._wiring.jobs().stop(self._known(), grace_s=grace_s)
+    def stop(
+        self, *, signal: str = jobdir.DEFAULT_SIGNAL, grace_s: float = jobdir.DEFAULT_GRACE_S
+    ) -> JobRecord:
+        """The signal, and after the grace KILL to all that it started; how it stands then."""
+        name = parse_signal(signal)
+        return self._wiring.jobs().stop(self._known(), grace_s=grace_s, signal=name)
 
     def _known(self) -> JobRecord:
         return self._wiring.jobs().find(self.id, self._progress)

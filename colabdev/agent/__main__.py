@@ -61,6 +61,7 @@ HANDLERS: Dict[str, Handler] = {
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
     "job.list": jobs.answer_list,
+    "job.signal": jobs.answer_signal,
     "job.status": jobs.answer_status,
     "job.stop": jobs.answer_stop,
     "mirror.status": mirrors.answer_status,

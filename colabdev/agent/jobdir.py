@@ -9,7 +9,7 @@
         events.jsonl   what happened, each with the time and the log's size then
         reserve        room on the disk for status.json, given up when that is written
         input          the socket through which input and window sizes come, while it runs and takes any
-        stop.json      that somebody asked for the end, and the grace
+        stop.json      that somebody asked for the end, by which signal, and the grace
         status.json    how the job ended; written last, never changed
 
 A cursor into a job's log is (attempt, offset).
@@ -50,6 +50,8 @@ STDINS = (NO_INPUT, TERMINAL, PIPE)
 """What a job's stdin is: /dev/null, its terminal, or a pipe that we close when the input ends."""
 
 DEFAULT_GRACE_S = 10.0
+DEFAULT_SIGNAL = "TERM"
+"""What asks a job to end, without SIG."""
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}-[0-9]{6}-[a-z2-7]{4}")

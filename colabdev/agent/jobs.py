@@ -128,13 +128,32 @@ def answer_status(arguments: Dict[str, Any], body: bytes) -> Answer:
 
 
 def answer_stop(arguments: Dict[str, Any], body: bytes) -> Answer:
-    """TERM to the command's group, after the grace KILL to all of the job; the status afterwards."""
+    """The signal to the command's group, after the grace KILL to all of the job; the status then."""
     files = _existing(arguments["id"])
     grace_s = float(arguments.get("grace_s", jobdir.DEFAULT_GRACE_S))
+    number = _signal_number(arguments.get("signal", jobdir.DEFAULT_SIGNAL))
     if describe(files)["state"] not in jobdir.ENDED_STATES:
-        jobdir.write_document(files.stop, {"grace_s": grace_s, "time": time.time()})
-        _stop(files, grace_s)
+        wish = {"grace_s": grace_s, "signal": int(number), "time": time.time()}
+        jobdir.write_document(files.stop, wish)
+        _stop(files, grace_s, number)
     return {"status": describe(files)}, b""
+
+
+def answer_signal(arguments: Dict[str, Any], body: bytes) -> Answer:
+    """The signal to the command's group, and no more; the status afterwards."""
+    files = _existing(arguments["id"])
+    number = _signal_number(arguments["signal"])
+    pid = jobdir.read_document(files.pid)
+    if pid is not None:
+        processes.send(pid["command"], pid["boot_id"], number, group=True)
+    return {"status": describe(files)}, b""
+
+
+def _signal_number(name: object) -> int:
+    try:
+        return signal.Signals["SIG{}".format(name)]
+    except KeyError:
+        raise Refusal("the runtime has no signal {!r}".format(name), "--signal INT") from None
 
 
 def describe(files: JobFiles) -> Dict[str, Any]:
@@ -202,7 +221,7 @@ def _settle(
         os.close(lock)
 
 
-def _stop(files: JobFiles, grace_s: float) -> None:
+def _stop(files: JobFiles, grace_s: float, number: int) -> None:
     """Ask the supervisor; without one, do its work as far as the numbers of the processes allow."""
     if not _wait(lambda: os.path.exists(files.pid), _START_TIMEOUT_S):
         raise Refusal("cannot stop {!r}: it does not start".format(files.id))
@@ -213,7 +232,7 @@ def _stop(files: JobFiles, grace_s: float) -> None:
             return
         if processes.is_alive(pid["supervisor"], boot):
             raise Refusal("cannot stop {!r}: its processes do not die".format(files.id))
-    processes.send(pid["command"], boot, signal.SIGTERM, group=True)
+    processes.send(pid["command"], boot, number, group=True)
     _wait(lambda: not processes.is_alive(pid["command"], boot), grace_s)
     processes.send(pid["command"], boot, signal.SIGKILL, group=True)
     processes.kill(processes.with_variable("COLABDEV_JOB", files.id))

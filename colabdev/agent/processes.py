@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 HAS_PROC = os.path.exists("/proc/self/stat")
@@ -44,7 +44,8 @@ def send(identity: Optional[Dict[str, Any]], boot: str, number: int, group: bool
 
 
 def below(ancestor: int) -> Set[int]:
-    """The processes that descend from `ancestor`, zombies left out."""
+    """The processes that descend from `ancestor`. Zombies are among them: what was still alive when the
+    list was begun may be one when its turn comes, having left a child behind."""
     children: Dict[int, List[int]] = {}
     for pid, parent in _parents().items():
         children.setdefault(parent, []).append(pid)
@@ -73,12 +74,26 @@ def with_variable(name: str, value: str) -> Set[int]:
 
 
 def kill(pids: Set[int]) -> None:
-    """SIGKILL each."""
+    """SIGKILL each, and their groups: what forks and ends all the time is never caught by its number,
+    but the system lets nobody fork out of a group that is being killed."""
+    for group in {_group(pid) for pid in pids} - {None, os.getpgrp()}:
+        _kill(os.killpg, group)
     for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue
+        _kill(os.kill, pid)
+
+
+def _kill(way: Callable[[int, int], None], number: Any) -> None:
+    try:
+        way(number, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _group(pid: int) -> Optional[int]:
+    try:
+        return os.getpgid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
 
 
 def _numbers() -> List[int]:
@@ -93,7 +108,7 @@ def _parents() -> Dict[int, int]:
     parents = {}
     for pid in _numbers():
         fields = _stat(pid)
-        if fields is not None and fields[0] != "Z":
+        if fields is not None:
             parents[pid] = int(fields[1])
     return parents
 

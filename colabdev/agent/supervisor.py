@@ -6,8 +6,8 @@ command leads a session and a group of its own and writes to `log` itself, or to
 copied there. It is only let go once `pid` is on the disk: a command that runs is always written down.
 `lock` is held meanwhile, so that a job that was started twice runs once.
 
-SIGTERM asks it to stop the job: TERM to the command's group, and after the grace (stop.json) KILL to
-everything below us, daemons included.
+SIGTERM asks it to stop the job: the signal of stop.json to the command's group, and after its grace
+KILL to everything below us, daemons included.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class Supervisor:
         return readable + writable
 
     def _stop(self) -> None:
-        """TERM now, KILL when the grace is over; asked again, the earlier end counts."""
+        """The wished signal now, KILL when the grace is over; asked again, the earlier end counts."""
         try:
             wish = jobdir.read_document(self._files.stop) or {}
         except jobdir.Unreadable:
@@ -229,7 +229,7 @@ class Supervisor:
         if self._wait_status is None:
             self._stopped = True
             self._note("stop", grace_s=grace_s)
-            _signal_group(self._command, signal.SIGTERM)
+            _signal_group(self._command, int(wish.get("signal", signal.SIGTERM)))
 
     def _reap(self) -> None:
         """Take the status of everything that ended."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from colabdev.agent import jobdir
 from colabdev.cli import terminal
+from colabdev.cli.interrupts import passing_interrupts_on
 from colabdev.core.escapes import Escapes
 from colabdev.errors import ColabdevError, UsageError
 
@@ -36,10 +37,17 @@ class Wishes:
     """Columns and rows of its terminal; None for none."""
     stdin: str = jobdir.NO_INPUT
     variables: Mapping[str, str] = field(default_factory=dict)
+    attached: bool = False
+    """Ctrl-C is for it."""
 
 
-def wishes(*, interactive: bool, detach: bool) -> Wishes:
+def wishes(*, interactive: bool, attached: bool, detach: bool) -> Wishes:
     """A terminal when we write to one; its keyboard when that is there too, else a pipe."""
+    if attached and detach:
+        raise UsageError(
+            "cannot both stay with a job and leave it: --attached and --detach exclude each other",
+            hint="colabdev run SCRIPT stays, and Ctrl-C leaves the job running",
+        )
     if interactive and detach:
         raise UsageError(
             "cannot type into a job and leave it alone: -i and --detach exclude each other",
@@ -51,20 +59,29 @@ def wishes(*, interactive: bool, detach: bool) -> Wishes:
         stdin = jobdir.TERMINAL if window and terminal.has_keyboard() else jobdir.PIPE
     if stdin == jobdir.TERMINAL:
         _check_keyboard()
-    return Wishes(window, stdin, terminal.variables(os.environ) if window else {})
+    return Wishes(window, stdin, terminal.variables(os.environ) if window else {}, attached)
 
 
 class Attachment:
     """Joins them from `begin` to the end of the `with` block, whatever ends that."""
 
     def __init__(
-        self, way_in: JobInput, screen: Screen, *, stdin: str, types: bool, pty: bool
+        self,
+        way_in: JobInput,
+        screen: Screen,
+        *,
+        stdin: str,
+        types: bool,
+        pty: bool,
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
-        """`stdin` and `pty` are the job's; `types`: what is typed, or piped, is for it."""
+        """`stdin` and `pty` are the job's; `types`: what is typed, or piped, is for it; `interrupt`
+        sends it Ctrl-C, None: that leaves it."""
         self._way_in = way_in
         self._screen = screen
         self._is_raw = types and stdin == jobdir.TERMINAL and terminal.has_keyboard()
         self._types = types
+        self._interrupt = interrupt
         self._follows_window = pty and terminal.window() is not None
         self._stack = ExitStack()
         if self._is_raw:
@@ -93,6 +110,12 @@ class Attachment:
             self._screen.progress("~. on a line of its own detaches, ~~ types a tilde")
             self._stack.enter_context(self._screen.raw())
             self._stack.enter_context(raw_keyboard(look_again))
+        elif self._interrupt:
+            self._screen.progress(
+                "Ctrl-C is the job's; where it does not get there, another one leaves it running"
+            )
+            interrupts = passing_interrupts_on(self._interrupt, self._screen.progress)
+            self._stack.enter_context(interrupts)
         # Closed first of all: whoever is stuck in sending is let go.
         self._stack.callback(self._way_in.close)
         if self._types:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
+from colabdev.agent import jobdir
 from colabdev.cli import output, render
 from colabdev.cli.attachment import Attachment, Wishes, check_types, wishes
 from colabdev.cli.boundary import JobStatus
@@ -16,6 +17,7 @@ from colabdev.cli.requests import run_request
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.core.job_records import own_status
+from colabdev.core.signals import parse_signal
 from colabdev.errors import ColabdevError, ExitCode
 from colabdev.models import JobState
 
@@ -92,6 +94,9 @@ def run(
     ] = None,
     runtime: RuntimeOption = None,
     interactive: InteractiveOption = False,
+    attached: Annotated[
+        bool, typer.Option("--attached", help="Ctrl-C interrupts the job instead of leaving it.")
+    ] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Start it, print the job's id, and leave it alone.")
     ] = False,
@@ -111,14 +116,15 @@ def run(
 ) -> int:
     """Run a program on the runtime, detached, and stream its log here.
 
-    The exit status is the job's own; 125 is ours. Ctrl-C detaches: the job runs on.
+    The exit status is the job's own; 125 is ours. Ctrl-C detaches, and so does closing the terminal:
+    the job runs on.
 
     Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
 
     Example: colabdev run train.py --epochs 10
     """
     wiring: Wiring = ctx.obj
-    wanted = wishes(interactive=interactive, detach=detach)
+    wanted = wishes(interactive=interactive, attached=attached, detach=detach)
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
         words,
@@ -136,7 +142,7 @@ def run(
     start = jobs.prepare(request, output.progress)
     if detach:
         return _start_and_leave(jobs, start)
-    return _start_and_follow(wiring, jobs, start, wanted, interactive=interactive)
+    return _start_and_follow(wiring, jobs, start, wanted)
 
 
 def _start_and_leave(jobs: Jobs, start: Start) -> int:
@@ -149,17 +155,16 @@ def _start_and_leave(jobs: Jobs, start: Start) -> int:
     return JobStatus(ExitCode.OK)
 
 
-def _start_and_follow(
-    wiring: Wiring, jobs: Jobs, start: Start, wanted: Wishes, *, interactive: bool
-) -> int:
+def _start_and_follow(wiring: Wiring, jobs: Jobs, start: Start, wanted: Wishes) -> int:
     output.progress(f"job {start.job.id} on {start.job.runtime}")
     screen = Screen()
     attachment = Attachment(
         jobs.input(start.job, screen.progress),
         screen,
         stdin=wanted.stdin,
-        types=interactive,
+        types=wanted.stdin != jobdir.NO_INPUT,
         pty=wanted.window is not None,
+        interrupt=(lambda: jobs.signal(start.job, "INT")) if wanted.attached else None,
     )
     start.starting.when_started = attachment.begin
     log = jobs.run(start, screen.progress)
@@ -245,19 +250,23 @@ def stop(
             metavar="JOB", help="A job's id, or the start of one.", autocompletion=complete_job
         ),
     ],
+    signal: Annotated[
+        str, typer.Option("--signal", metavar="NAME", help="What asks it to end: INT, USR1, …")
+    ] = jobdir.DEFAULT_SIGNAL,
     grace: Annotated[
         float,
         typer.Option("--grace", metavar="S", min=0, max=86400, help="Seconds until it is killed."),
-    ] = 10.0,
+    ] = jobdir.DEFAULT_GRACE_S,
 ) -> int:
-    """Stop a job: TERM, and after the grace KILL to all that it started.
+    """Stop a job: a signal, and after the grace KILL to all that it started, daemons included.
 
-    Example: colabdev stop train --grace 30
+    Example: colabdev stop train --signal INT --grace 30
     """
     wiring: Wiring = ctx.obj
     jobs = wiring.jobs()
+    name = parse_signal(signal)
     found = jobs.find(job, output.progress)
-    render.stopped(found, jobs.stop(found, grace_s=grace))
+    render.stopped(found, jobs.stop(found, grace_s=grace, signal=name))
     return ExitCode.OK
 
 

@@ -246,11 +246,19 @@ class Jobs:
         """The job as its runtime has it now; one that has ended as it is known here."""
         return job if job.state.is_end else self._ask_about(job, "job.status")
 
-    def stop(self, job: JobRecord, *, grace_s: float) -> JobRecord:
-        """Stop the job and say how it stands then. One that has ended stays as it is."""
+    def stop(
+        self, job: JobRecord, *, grace_s: float, signal: str = jobdir.DEFAULT_SIGNAL
+    ) -> JobRecord:
+        """Stop the job, by the signal and after the grace by KILL, and say how it stands then. One that
+        has ended stays as it is."""
         if job.state.is_end:
             return job
-        return self._ask_about(job, "job.stop", grace_s=grace_s)
+        return self._ask_about(job, "job.stop", grace_s=grace_s, signal=signal)
+
+    def signal(self, job: JobRecord, signal: str) -> None:
+        """Send its command the signal, named without SIG; one that has ended gets none."""
+        with closing(self.logs.agent(job.runtime)) as agent:
+            agent.request("job.signal", {"id": job.id, "signal": signal})
 
     def _ask_about(self, job: JobRecord, request: str, **arguments: object) -> JobRecord:
         with closing(self.logs.agent(job.runtime)) as agent:

@@ -56,6 +56,9 @@ CASES = [
     Case(("logs",), "no job is known here", 1),
     Case(("stop",), "Missing argument 'JOB'", 2),
     Case(("stop", "nothing"), "no job is called 'nothing'", 1),
+    Case(("run", "--attached", "--detach", "x.py"), "--attached and --detach exclude each other"),
+    Case(("stop", "x", "--signal", "INTT"), "unknown signal 'INTT'; did you mean 'INT'?", 2),
+    Case(("stop", "x", "--signal", ""), "unknown signal ''; known: ABRT", 2),
     Case(("stop", "x", "--grace", "-1"), "Invalid value for '--grace'", 2),
     Case(("stop", "x", "--grace", "soon"), "should be a valid number", 2),
 ]
