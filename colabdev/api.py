@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from colabdev.agent import jobdir
-from colabdev.cli.requests import connect_request, run_request
+from colabdev.cli.requests import ask_around, connect_request, run_request
 from colabdev.cli.wiring import Wiring
 from colabdev.core.job_records import own_status
 from colabdev.core.signals import parse_signal
@@ -86,6 +86,9 @@ class Runtime:
         module: str | None = None,
         name: str | None = None,
         env: Mapping[str, str] | None = None,
+        timeout: str | None = None,
+        after: Sequence[Job] = (),
+        after_ok: Sequence[Job] = (),
         in_place: bool = False,
         sync: bool = True,
     ) -> Job:
@@ -100,15 +103,24 @@ class Runtime:
             runtime=self.name,
             name=name,
             env=[f"{key}={value}" for key, value in (env or {}).items()],
+            timeout=timeout,
             in_place=in_place,
             sync=sync,
             window=None,
             stdin=jobdir.NO_INPUT,
             terminal={},
         )
-        jobs = self._wiring.jobs()
-        start = jobs.prepare(request, self._progress)
-        jobs.start(start, self._progress)
+        request = ask_around(
+            self._wiring,
+            request,
+            secrets=(),
+            after=[job.id for job in after],
+            after_ok=[job.id for job in after_ok],
+            progress=self._progress,
+        )
+        starter = self._wiring.job_starter()
+        start = starter.prepare(request, self._progress)
+        starter.start(start, self._progress)
         return Job(start.job.id, self._wiring, self._progress)
 
     def jobs(self) -> list[Job]:

@@ -103,6 +103,15 @@ def test_stop_ends_a_job(runtime: colabdev.Runtime) -> None:
     assert job.wait() == 137
 
 
+def test_job_waits_for_another_and_takes_only_so_long(runtime: colabdev.Runtime) -> None:
+    endless = runtime.run(["sleep", "60"], timeout="1s")
+    after = runtime.run(["echo", "then"], after=[endless])
+    assert list(after) == ["then"]
+    assert endless.wait() == 124
+    with pytest.raises(colabdev.ColabdevError, match="did not succeed, it is timed_out"):
+        runtime.run(["echo", "never"], after_ok=[endless])
+
+
 def test_block_of_a_job_waits_for_it_and_an_exception_stops_it(runtime: colabdev.Runtime) -> None:
     with shell(runtime, "sleep 0.3; exit 3") as job:
         pass

@@ -13,7 +13,6 @@ KILL to everything below us, daemons included.
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -23,10 +22,12 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
-from . import frozen, jobdir, processes
+from . import frozen, jobdir, prelude, processes
+from .command import become
 from .crash_points import crash_point
 from .inlet import Inlet
 from .jobdir import JobFiles
+from .prelude import Prelude
 from .terminal import DEFAULT_SIZE, Terminal
 
 STARTED = b"started\n"
@@ -85,10 +86,12 @@ class Supervisor:
         self._command = 0
         self._wait_status: Optional[int] = None
         self._kill_at: Optional[float] = None
-        self._stopped = False
+        self._ended_by = ""
+        self._time_out_at: Optional[float] = None
         self._marked = 0
         self._wakeup = _wakeups()
-        self._begun = time.time()
+        self._begun: Optional[float] = None
+        self._prelude: Optional[Prelude] = None
         self._log = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._terminal: Optional[Terminal] = None
         self._inlet: Optional[Inlet] = None
@@ -100,19 +103,30 @@ class Supervisor:
             reserve.write(bytes(_RESERVE_BYTES))
         gate = self._fork(self._log)
         crash_point("supervisor.forked")
-        self._note("started", pid=self._command)
-        jobdir.write_document(
-            self._files.pid,
-            {
-                "schema": jobdir.SCHEMA,
-                "supervisor": processes.identify(self._me),
-                "command": processes.identify(self._command),
-                "boot_id": processes.boot_id(),
-                "started": self._begun,
-            },
-        )
+        if self._prelude is None:
+            self._begin()
+        self._record(jobdir.STARTING if self._prelude else jobdir.RUNNING)
         crash_point("supervisor.recorded")
         return gate
+
+    def _begin(self) -> None:
+        """From now on the command runs, for all that counts its time."""
+        self._note("started", pid=self._command)
+        self._begun = time.time()
+        if self._spec.get("timeout_s"):
+            self._time_out_at = time.monotonic() + float(self._spec["timeout_s"])
+
+    def _record(self, state: str) -> None:
+        """Write down who we are, and how far the job is."""
+        document = {
+            "schema": jobdir.SCHEMA,
+            "supervisor": processes.identify(self._me),
+            "command": processes.identify(self._command),
+            "boot_id": processes.boot_id(),
+            "state": state,
+            "started": self._begun,
+        }
+        jobdir.write_document(self._files.pid, document)
 
     def run(self, gate: int) -> None:
         """Let the command go; returns once the status is written."""
@@ -125,7 +139,7 @@ class Supervisor:
         os.dup2(silence, 1)
         os.close(silence)
         self._wait(self._wakeup)
-        self._end(self._log, self._begun)
+        self._end(self._log)
 
     def _fork(self, log: int) -> int:
         """The command as a process that waits for a byte; returns the end where to write it."""
@@ -133,28 +147,21 @@ class Supervisor:
             size = self._spec.get("window") or DEFAULT_SIZE
             self._terminal = Terminal(log, size, lambda: self._note("lost"))
         stdin = self._open_stdin()
+        if prelude.is_needed(self._spec):
+            self._prelude = Prelude(self._files)
         reading, writing = os.pipe()
         self._command = os.fork()
         if self._command:
             os.close(reading)
             os.close(stdin)
+            if self._prelude:
+                self._prelude.hand_over()
             if self._terminal:
                 self._terminal.hand_over()
             return writing
         try:
-            signal.set_wakeup_fd(-1)
             os.close(writing)
-            os.setsid()
-            output = self._terminal.become_controlling() if self._terminal else log
-            if self._spec.get("stdin") == jobdir.TERMINAL:
-                stdin = output
-            for source, target in ((stdin, 0), (output, 1), (output, 2)):
-                os.dup2(source, target)
-            for number in signal.valid_signals():  # Python's own habits are not the job's.
-                if signal.getsignal(number) not in (signal.SIG_DFL, None):
-                    signal.signal(number, signal.SIG_DFL)
-            if os.read(reading, 1):
-                _become(self._spec)
+            become(self._spec, stdin, self._terminal or log, reading, self._prelude)
         finally:
             os._exit(125)  # The supervisor died before it let us go: nothing has run.
 
@@ -183,8 +190,8 @@ class Supervisor:
     def _wait(self, wakeup: int) -> None:
         """Until the command has ended and, after a stop, nothing is left below us."""
         next_mark = time.monotonic() + _MARK_INTERVAL_S
-        while self._wait_status is None or (self._stopped and processes.below(self._me)):
-            due = next_mark if self._kill_at is None else min(next_mark, self._kill_at)
+        while self._wait_status is None or (self._ended_by and processes.below(self._me)):
+            due = min(filter(None, (next_mark, self._kill_at, self._time_out_at)))
             if self._wait_status is not None:
                 due = min(due, time.monotonic() + _POLL_S)  # Orphans of orphans end unheard.
             if self._terminal and not self._terminal.is_open:
@@ -196,7 +203,12 @@ class Supervisor:
                 self._terminal.copy()
             if self._inlet:
                 self._inlet.serve(ready)
+            if self._prelude and self._prelude.reader in ready:
+                self._hear(self._prelude.read())
             self._reap()
+            if self._time_out_at is not None and time.monotonic() >= self._time_out_at:
+                self._time_out_at = None
+                self._terminate(jobdir.TIMED_OUT, jobdir.DEFAULT_GRACE_S)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill()
                 return
@@ -210,26 +222,43 @@ class Supervisor:
         writing: List[Any] = []
         if self._terminal and self._terminal.is_open:
             reading.append(self._terminal.master)
+        if self._prelude and self._prelude.reader is not None:
+            reading.append(self._prelude.reader)
         if self._inlet:
             reading.extend(self._inlet.readers())
             writing.extend(self._inlet.writers())
         readable, writable, _ = select.select(reading, writing, [], timeout_s)
         return readable + writable
 
+    def _hear(self, states: List[str]) -> None:
+        """What the process that is to be the command says of how far it is."""
+        for state in states:
+            if state in jobdir.ENDED_STATES:
+                self._ended_by = state
+                continue
+            if state == jobdir.RUNNING:
+                self._begin()
+            with suppress(OSError):  # A full disk must not end the supervisor.
+                self._record(state)
+
     def _stop(self) -> None:
-        """The wished signal now, KILL when the grace is over; asked again, the earlier end counts."""
+        """Somebody asked for it; asked again, the earlier end counts."""
         try:
             wish = jobdir.read_document(self._files.stop) or {}
         except jobdir.Unreadable:
             wish = {}
         grace_s = float(wish.get("grace_s", jobdir.DEFAULT_GRACE_S))
+        self._terminate(jobdir.STOPPED, grace_s, int(wish.get("signal", signal.SIGTERM)))
+
+    def _terminate(self, state: str, grace_s: float, number: int = signal.SIGTERM) -> None:
+        """The signal now, KILL when the grace is over; `state` is what the job ends as."""
         kill_at = time.monotonic() + grace_s
         self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
         self._reap()
         if self._wait_status is None:
-            self._stopped = True
-            self._note("stop", grace_s=grace_s)
-            _signal_group(self._command, int(wish.get("signal", signal.SIGTERM)))
+            self._ended_by = self._ended_by or state
+            self._note("stop", grace_s=grace_s, state=state)
+            _signal_group(self._command, number)
 
     def _reap(self) -> None:
         """Take the status of everything that ended."""
@@ -242,7 +271,7 @@ class Supervisor:
                 return
             if pid == self._command:
                 self._wait_status = status
-                if self._stopped:
+                if self._ended_by:
                     for left in processes.below(self._me):
                         _signal(left, signal.SIGTERM)
 
@@ -267,9 +296,11 @@ class Supervisor:
             self._marked = size
             self._note("mark")
 
-    def _end(self, log: int, begun: float) -> None:
+    def _end(self, log: int) -> None:
         """What the job leaves behind, then its status, which is the last thing written."""
         ended = time.time()
+        if self._prelude:
+            self._hear(self._prelude.read())
         if self._terminal:
             self._terminal.finish()
             self._terminal.close()
@@ -277,15 +308,15 @@ class Supervisor:
         with suppress(OSError):
             os.fsync(log)
         code, number = _outcome(self._wait_status)
-        state = jobdir.SUCCEEDED if code == 0 else jobdir.FAILED
+        state = self._ended_by or (jobdir.SUCCEEDED if code == 0 else jobdir.FAILED)
         self._note("ended", exit_code=code, signal=number)
         status = {
             "schema": jobdir.SCHEMA,
             "attempt": self._spec["attempt"],
-            "state": jobdir.STOPPED if self._stopped else state,
+            "state": state,
             "exit_code": code,
             "signal": number,
-            "started": begun,
+            "started": self._begun,
             "ended": ended,
             "log_bytes": os.fstat(log).st_size,
             "kept": kept[:_NAMED],
@@ -329,19 +360,6 @@ class Supervisor:
                 os.write(handle, line)
             finally:
                 os.close(handle)
-
-
-def _become(spec: Dict[str, Any]) -> None:
-    """Go on as the job's command. What keeps it from starting is said as a shell would."""
-    argv = [os.fsencode(argument) for argument in spec["command"]]
-    try:
-        os.chdir(os.fsencode(spec["workdir"]))
-        os.execvpe(argv[0], argv, os.environb)
-    except OSError as exc:
-        missing = exc.errno in (errno.ENOENT, errno.ENOTDIR)
-        cause = "command not found" if missing else os.strerror(exc.errno or 0).lower()
-        os.write(2, argv[0] + ": {}\n".format(cause).encode("ascii", "replace"))
-        os._exit(127 if missing else 126)
 
 
 def _outcome(wait_status: Optional[int]) -> Any:

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from colabdev.services.doctor import Doctor
     from colabdev.services.exchange import SyncOptions
     from colabdev.services.job_logs import JobLogs
+    from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
     from colabdev.services.runtimes import BringHome, Runtimes
     from colabdev.services.safekeeping import Safekeeping
+    from colabdev.services.starts import JobStarter
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
@@ -163,12 +165,32 @@ class Wiring:
 
         return Jobs(
             runtimes=self.store(),
-            choose=self.runtimes().choose,
             keepers=self.keepers(),
+            jobs=self.job_store(),
+            logs=self.job_logs(),
+        )
+
+    def job_starter(self) -> JobStarter:
+        from colabdev.services.starts import JobStarter
+
+        return JobStarter(
+            choose=self.runtimes().choose,
             jobs=self.job_store(),
             logs=self.job_logs(),
             code=self.project_code(),
         )
+
+    def secret_sources(self) -> SecretSources:
+        from colabdev.adapters.secrets import ask_keyring
+        from colabdev.cli.terminal import ask_secret
+        from colabdev.services.job_secrets import SecretSources
+
+        return SecretSources(ask_keyring, os.environ, ask_secret)
+
+    def env_file(self, typed: Path) -> dict[str, str]:
+        from colabdev.adapters.env_files import read_env_file
+
+        return read_env_file(self.absolute(typed))
 
     def project_code(self) -> ProjectCode:
         from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size

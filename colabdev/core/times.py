@@ -23,6 +23,17 @@ def parse_time(text: str) -> datetime:
     return moment
 
 
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> int:
+    """The seconds of `30s`, `90m`, `8h` or `2d`; ValueError for anything else."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS_S or not (number.isascii() and number.isdigit() and int(number)):
+        raise ValueError(f"{text!r} is no duration")
+    return int(number) * _UNITS_S[unit]
+
+
 def format_age(seconds: float) -> str:
     """An age in the largest unit that fits: `8 s`, `12 min`, `3 h`, `2 d`."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
