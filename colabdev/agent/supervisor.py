@@ -134,8 +134,12 @@ class Supervisor:
             self._terminal = Terminal(log, size, lambda: self._note("lost"))
         stdin = self._open_stdin()
         reading, writing = os.pipe()
+        # A TERM that comes before the command has a command's habits must wait for that, not be
+        # swallowed by ours.
+        unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self._command = os.fork()
         if self._command:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
             os.close(reading)
             os.close(stdin)
             if self._terminal:
@@ -153,6 +157,7 @@ class Supervisor:
             for number in signal.valid_signals():  # Python's own habits are not the job's.
                 if signal.getsignal(number) not in (signal.SIG_DFL, None):
                     signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
             if os.read(reading, 1):
                 _become(self._spec)
         finally:
