@@ -1,5 +1,5 @@
-"""Jobs at the wrong moment: stopped or orphaned while they start, when the clock jumps, in too little memory,
-with a number that is somebody else's by now."""
+"""Jobs at the wrong moment: stopped or orphaned while they start, when the clock jumps, in too little
+memory, with a number that is somebody else's by now."""
 
 from __future__ import annotations
 
