@@ -150,8 +150,12 @@ class Supervisor:
         if prelude.is_needed(self._spec):
             self._prelude = Prelude(self._files)
         reading, writing = os.pipe()
+        # A TERM that comes before the command has a command's habits must wait for that, not be
+        # swallowed by ours.
+        unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self._command = os.fork()
         if self._command:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
             os.close(reading)
             os.close(stdin)
             if self._prelude:
@@ -161,7 +165,7 @@ class Supervisor:
             return writing
         try:
             os.close(writing)
-            become(self._spec, stdin, self._terminal or log, reading, self._prelude)
+            become(self._spec, stdin, self._terminal or log, reading, unmasked, self._prelude)
         finally:
             os._exit(125)  # The supervisor died before it let us go: nothing has run.
 

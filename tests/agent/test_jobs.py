@@ -85,6 +85,8 @@ class Bench:
     archive: AgentArchive
     talks: list[Talk] = field(default_factory=list)
     count: int = 0
+    salt: bytes = field(default_factory=lambda: os.urandom(2))
+    """Makes ids that no other bench has: the agent ends what has them in its environment."""
 
     @property
     def workdir(self) -> Path:
@@ -107,7 +109,7 @@ class Bench:
         self.count += 1
         return {
             "schema": 1,
-            "id": jobdir.job_id("job", "261120", self.count.to_bytes(4, "big")),
+            "id": jobdir.job_id("job", "261120", bytes([*self.salt, *divmod(self.count, 32)])),
             "name": "job",
             "attempt": 1,
             "kind": kind,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -163,6 +165,20 @@ def test_stop_ends_what_forks_and_ends_all_the_time(house: House) -> None:
     assert done.stdout == f"{job_id} is stopped, exit code 137\n", done.stderr
     with pytest.raises(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
+
+
+def test_loop_that_reads_lines_keeps_its_stdin(house: House) -> None:
+    run = f"{sys.executable} -m colabdev run sh -c 'cat; echo got $0' $line"
+    done = subprocess.run(
+        ["sh", "-c", f"printf 'a\\nb\\nc\\n' | while read -r line; do {run}; done"],
+        cwd=house.project,
+        env=house.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "got a\ngot b\ngot c\n", done.stderr
 
 
 def content(path: Path) -> str:
