@@ -55,7 +55,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="SCRIPT",
-            help="A .py or .sh file of the project; anything else is a command on the runtime.",
+            help="A .py, .sh or .ipynb file of the project; else a command on the runtime.",
         ),
     ] = None,
     arguments: Annotated[
@@ -110,6 +110,14 @@ def run(
             autocompletion=complete_job,
         ),
     ] = None,
+    requirements: Annotated[
+        str | None,
+        typer.Option(
+            "--requirements",
+            metavar="FILE",
+            help="Install what this file, or a pyproject.toml, lists. Default: colabdev.toml's.",
+        ),
+    ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
     ] = False,
@@ -136,6 +144,7 @@ def run(
         env=env or (),
         filed=filed_variables(wiring, env_file or ()),
         timeout=timeout,
+        requirements=requirements,
         in_place=in_place,
         sync=not no_sync,
         window=wanted.window,

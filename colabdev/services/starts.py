@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from colabdev.agent import jobdir
+from colabdev.config.requirements import Requirements
 from colabdev.config.scripts import Program
 from colabdev.core.job_records import parse_job_list
 from colabdev.core.sizes import format_size
@@ -45,6 +46,7 @@ class RunRequest:
     timeout_s: float | None = None
     """How long its command may run."""
     after: Sequence[After] = ()
+    requirements: Requirements | None = None
 
 
 class Code(Protocol):
@@ -101,6 +103,7 @@ class JobStarter:
             "stdin": request.stdin,
             "timeout_s": request.timeout_s,
             "after": [{"id": one.job.id, "ok": one.ok} for one in after],
+            "requirements": request.requirements and request.requirements.to_json(),
             "created": job.created.timestamp(),
         }
         if after:
@@ -117,7 +120,8 @@ class JobStarter:
         if not request.sync:
             return {"marker": dict(self.code.marker())}
         expected = self.code.expected(runtime)
-        _check_is_sent(request.program, expected)
+        for path, word in _needed(request):
+            _check_is_sent(path, word, expected)
         if expected.problems:
             count = len(expected.problems)
             files = "1 file is" if count == 1 else f"{count} files are"
@@ -207,15 +211,22 @@ class JobStarter:
                 self.jobs.delete(job.id)
 
 
-def _check_is_sent(program: Program, expected: Expected) -> None:
-    """Else the runtime would say no more than that it has no such file, or start an older one."""
-    script = program.argv[0]
-    if program.kind in (jobdir.PYTHON, jobdir.SHELL) and not expected.holds(script):
-        reason = dict(expected.problems).get(script, "it is ignored or excluded")
+def _needed(request: RunRequest) -> Iterator[tuple[str, str]]:
+    """The files of the project that the runtime must have, and how they were typed."""
+    if request.program.kind in jobdir.FILE_KINDS:
+        yield request.program.argv[0], request.program.typed[0]
+    if request.requirements is not None and request.requirements.path:
+        yield request.requirements.path, request.requirements.name
+
+
+def _check_is_sent(path: str, word: str, expected: Expected) -> None:
+    """Else the runtime would say no more than that it has no such file, or use an older one."""
+    if not expected.holds(path):
+        reason = dict(expected.problems).get(path, "it is ignored or excluded")
         raise ColabdevError(
-            f"cannot run {program.typed[0]!r}: sync does not send it: {reason}",
+            f"cannot use {word!r}: sync does not send it: {reason}",
             hint="mend that, .gitignore, .colabdevignore or [sync] in colabdev.toml; "
-            "--no-sync runs what the runtime has",
+            "--no-sync uses what the runtime has",
         )
 
 
