@@ -18,6 +18,8 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_LONGEST_SOCKET_PLACE = 80
+"""In bytes; a socket's whole name has at most some 100."""
 _SAVE_S = 1.0
 _SAVING_SHARE = 20
 """Of the time that it takes to print: a large notebook is written more rarely."""
@@ -120,14 +122,16 @@ def _use_own_python(client: Any, code: str, sockets: str) -> None:
     modules from where the notebook's own code is frozen."""
     client.kernel_name = "python3"
     kernel = client.create_kernel_manager()
-    # Not by ports, which everybody on the machine could try; and short, as such names must be.
-    kernel.transport, kernel.connection_file = "ipc", os.path.join(sockets, "kernel.json")
+    kernel.connection_file = os.path.join(sockets, "kernel.json")
+    if len(os.fsencode(sockets)) <= _LONGEST_SOCKET_PLACE:
+        kernel.transport = "ipc"  # Not by ports, which everybody on the machine could try.
     kernel.kernel_spec.argv = [
         sys.executable,
         "-m",
         "ipykernel_launcher",
         "-f",
         "{connection_file}",
+        "--log-level=ERROR",  # Else it says of ports that they are ports.
         "--InteractiveShellApp.ignore_cwd=True",
     ]
     paths = [code, os.environ.get("PYTHONPATH", "")]

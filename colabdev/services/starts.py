@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from colabdev.agent import jobdir
+from colabdev.agent.changes import DELETE
 from colabdev.config.requirements import Requirements
 from colabdev.config.scripts import Program
 from colabdev.core.job_records import parse_job_list
+from colabdev.core.reconcile import Action
 from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
@@ -165,10 +167,8 @@ class JobStarter:
                     hint="colabdev sync --prefer local takes yours, --prefer remote the others; "
                     "--no-sync runs what is there",
                 )
-            if synced.sent or synced.deleted:
-                progress(_sent(synced))
-            if synced.received:
-                progress(_brought_home(synced))
+            for sentence in _moved(synced):
+                progress(sentence)
             expect = self.code.expected(start.runtime).with_tree(synced.sent_tree).arguments
             starting.arguments = {**starting.arguments, "expect": expect}
             yield starting
@@ -230,20 +230,22 @@ def _check_is_sent(path: str, word: str, expected: Expected) -> None:
         )
 
 
-def _sent(synced: SyncReport) -> str:
-    words = []
+def _moved(synced: SyncReport) -> Iterator[str]:
+    """What the sync did, for people; a deletion here is what somebody deleted there."""
     if synced.sent:
-        files = "1 file" if len(synced.sent) == 1 else f"{len(synced.sent)} files"
-        words.append(f"sent {files}, {format_size(synced.sent_bytes)}")
-    if synced.deleted:
-        words.append(f"deleted {synced.deleted}")
-    return "; ".join(words)
+        yield f"sent {_names(synced.sent)}, {format_size(synced.sent_bytes)}"
+    if synced.received:
+        yield f"brought home what was edited on the runtime: {_names(synced.received)}"
+    for here, where in ((False, "there"), (True, "here")):
+        deleted = [a for a in synced.actions if a.change.op == DELETE and a.here == here]
+        if deleted:
+            yield f"deleted {where}: {_names(deleted)}"
 
 
-def _brought_home(synced: SyncReport) -> str:
-    names = ", ".join(action.path for action in synced.received[:_NAMED_FILES])
-    more = ", …" if len(synced.received) > _NAMED_FILES else ""
-    return f"brought home what was edited on the runtime: {names}{more}"
+def _names(actions: Sequence[Action]) -> str:
+    names = ", ".join(action.path for action in actions[:_NAMED_FILES])
+    more = len(actions) - _NAMED_FILES
+    return f"{names} and {more} more" if more > 0 else names
 
 
 def _other_files(synced: SyncReport) -> ColabdevError:

@@ -264,7 +264,7 @@ def test_notebook_comes_home_with_its_outputs(tmp_path: Path) -> None:
         (house.project / "n.ipynb").write_text(json.dumps(notebook("import x; x.go()")))
         (house.project / "x.py").write_text("def go(): print('frozen')")
         done = house.colabdev("run", "n.ipynb")
-        assert (done.returncode, done.stdout) == (0, "frozen\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "frozen\n"), done.stdout + done.stderr
         assert house.colabdev("sync").returncode == 0
         [cell] = json.loads((house.project / "n.ipynb").read_text())["cells"]
         assert cell["outputs"][0]["text"] == ["frozen\n"]
@@ -355,8 +355,10 @@ def test_run_says_what_it_sent_and_nothing_when_nothing_was(house: House) -> Non
     (house.project / "sent.py").write_text("print('sent')")
     (house.project / "beside.txt").write_text("12345")
     _, out, err = run_bytes(house, "run", "sent.py")
-    assert (out, "  sent 2 files, 18 bytes\n" in err) == (b"sent\n", True), err
+    assert (out, "  sent beside.txt, sent.py, 18 bytes\n" in err) == (b"sent\n", True), err
     (house.project / "beside.txt").unlink()
-    assert "  deleted 1\n" in run_bytes(house, "run", "sent.py")[2]
+    (house.project / "sent.py").write_text("print('edited')")
+    _, out, err = run_bytes(house, "run", "sent.py")
+    assert err.splitlines()[1:] == ["  sent sent.py, 15 bytes", "  deleted there: beside.txt"]
     assert run_bytes(house, "run", "sent.py")[2].count("\n") == 1
     assert not (workdir(house) / "beside.txt").exists()
