@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,11 @@ from colabdev.cli import output, render
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
+from colabdev.cli.on_demand import bring_up, give_back, stays_up
 from colabdev.cli.requests import ask_around, filed_variables, run_request
 from colabdev.cli.runtimes import RuntimeOption
 from colabdev.cli.streams import Screen
-from colabdev.errors import ExitCode
+from colabdev.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -124,6 +126,18 @@ def run(
     no_sync: Annotated[
         bool, typer.Option("--no-sync", help="Run what is on the runtime now.")
     ] = False,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="With no runtime up: where to start one, as for connect."),
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="Run only where this GPU is, such as T4.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Start a runtime without a question.")] = False,
+    down: Annotated[
+        bool,
+        typer.Option(
+            "--down", help="When it has ended while this command follows it: sync, then down."
+        ),
+    ] = False,
 ) -> int:
     """Run a program on the runtime, detached, and stream its log here.
 
@@ -132,14 +146,21 @@ def run(
     Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
 
     Example: colabdev run train.py --epochs 10
+    Example: colabdev run --provider local --yes --down train.py
     """
     wiring: Wiring = ctx.obj
     wanted = wishes(interactive=interactive, detach=detach)
+    if down and detach:
+        raise UsageError(
+            "cannot give the runtime back at the end of a job that is left alone: --down needs somebody "
+            "who follows it",
+            hint="leave --detach out, or type colabdev down when it has ended",
+        )
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
         words,
         module=module,
-        runtime=wiring.named(runtime),
+        runtime=None,
         name=name,
         env=env or (),
         filed=filed_variables(wiring, env_file or ()),
@@ -159,11 +180,24 @@ def run(
         after_ok=after_ok or (),
         progress=output.progress,
     )
+    chosen = bring_up(wiring, wiring.named(runtime), provider, gpu, yes=yes)
+    request = replace(request, runtime=chosen)
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)
     if detach:
         return _start_and_leave(starter, start)
-    return _start_and_follow(wiring, starter, start, wanted, interactive=interactive)
+    status = _start_and_follow(wiring, starter, start, wanted, interactive=interactive)
+    if down:
+        _give_back(wiring, start)
+    return status
+
+
+def _give_back(wiring: Wiring, start: Start) -> None:
+    job = start.starting.told or wiring.job_store().load(start.job.id)
+    if job is not None and job.state.is_end:
+        give_back(wiring, job.runtime)
+    else:
+        stays_up(start.job.runtime, f"{start.job.id} has not ended")
 
 
 def _start_and_leave(starter: JobStarter, start: Start) -> int:

@@ -126,7 +126,12 @@ def test_run_without_a_runtime_or_a_project_is_said(tmp_path: Path) -> None:
         (house.project / "x.py").write_text("print()")
         done = house.colabdev("run", "x.py")
         assert (done.returncode, done.stdout) == (125, "")
-        assert "no runtime is up" in done.stderr
+        assert "there is no Google login on this computer. The ways in:" in done.stderr
+        done = house.colabdev("run", "--provider", "local", "x.py")
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "no runtime is up, and nobody is here to be asked" in done.stderr
+        assert "colabdev run --yes … starts 'local': a sandbox" in done.stderr
+        assert house.status() == []
         (house.home / "x.py").write_text("print()")
         done = house.colabdev("run", "x.py", cwd=house.home)
         assert done.returncode == 125
