@@ -6,7 +6,7 @@ import errno
 import importlib
 import os
 import signal
-from typing import Any, Dict, Iterable, Optional, Union
+from typing import Any, Dict, Optional, Union
 
 from . import jobdir
 from .prelude import Prelude
@@ -18,12 +18,11 @@ def become(
     stdin: int,
     output: Union[Terminal, int],
     gate: int,
-    unmasked: Iterable[int],
     prelude: Optional[Prelude],
 ) -> None:
     """Lead a session of our own, wait for the byte that lets us go, do what comes before the command,
     and go on as that. Returns when the byte does not come. Signals are blocked until they are the
-    command's; `unmasked` are those that then still are."""
+    command's."""
     signal.set_wakeup_fd(-1)
     os.setsid()
     if isinstance(output, Terminal):
@@ -35,7 +34,7 @@ def become(
     for number in signal.valid_signals():  # Python's own habits are not the job's.
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if not os.read(gate, 1):
         return
     if prelude is not None:

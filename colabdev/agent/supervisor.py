@@ -165,7 +165,7 @@ class Supervisor:
             return writing
         try:
             os.close(writing)
-            become(self._spec, stdin, self._terminal or log, reading, unmasked, self._prelude)
+            become(self._spec, stdin, self._terminal or log, reading, self._prelude)
         finally:
             os._exit(125)  # The supervisor died before it let us go: nothing has run.
 

@@ -70,9 +70,13 @@ def run_request(
     terminal: Mapping[str, str],
     filed: Mapping[str, str] | None = None,
     timeout: str | None = None,
+    requirements: str | None = None,
 ) -> RunRequest:
     """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets, `filed`
     what stands in files of variables."""
+    from dataclasses import replace
+
+    from colabdev.config.requirements import find_requirements
     from colabdev.config.scripts import Standpoint, check_variables, find_program, parse_variables
     from colabdev.services.starts import RunRequest
 
@@ -80,6 +84,13 @@ def run_request(
     here = standing.working_directory()
     standpoint = Standpoint(here, project.path if project else None, here=sync)
     program = find_program(words, standpoint, module=module, name=name)
+    required = None
+    if requirements is not None:
+        required = find_requirements(requirements, standpoint)
+    elif project is not None and project.settings is not None and project.settings.job.requirements:
+        # Named in colabdev.toml, so from where that stands.
+        beside = replace(standpoint, cwd=project.path)
+        required = find_requirements(project.settings.job.requirements, beside)
     typed = parse_variables(env)
     listed: Mapping[str, str] = {}
     if project is not None and project.settings is not None:
@@ -99,6 +110,7 @@ def run_request(
         window=window,
         stdin=stdin,
         timeout_s=_timeout_s(timeout),
+        requirements=required,
     )
 
 
