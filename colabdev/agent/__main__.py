@@ -81,6 +81,7 @@ STREAMS: Dict[str, Stream] = {
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,
     "sync.fetch": sync.fetch,
+    "sync.watch": _later("watching", "watch"),
 }
 """The requests that are answered by any number of frames."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.broker import LocalKeepers
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
+    from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
-    from colabdev.ports import HostEntries, Progress, Provider, WindowsSide
+    from colabdev.ports import HostEntries, Progress, Provider, SyncedProject, WindowsSide
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from colabdev.services.rehearsal import Rehearsal
     from colabdev.services.runtimes import BringHome, Runtimes
     from colabdev.services.safekeeping import Safekeeping
-    from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
+    from colabdev.services.sync import ProjectCode, Syncer
+    from colabdev.services.watch import Watch
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
   local      colabdev connect --provider local   a sandbox on this computer, no account
@@ -207,23 +209,33 @@ class Wiring:
 
     def synced_project(self, max_bytes: int) -> SyncedProject:
         """The project we stand in, which there must be."""
-        from colabdev.adapters.project_rules import RuleSettings
-        from colabdev.adapters.project_tree import ProjectTree, TreeSettings
-        from colabdev.adapters.sync_memory import FileSyncMemory
-        from colabdev.services.sync import SyncedProject
+        return self.opener(max_bytes).open(standing.own_project().path)
 
-        project = standing.own_project()
-        settings = TreeSettings(
-            self.places().state_dir / "indexes",
-            max_bytes,
-            _compile_rules,
-            RuleSettings(project.settings.sync.exclude, project.settings.sync.outputs)
-            if project.settings
-            else RuleSettings(),
+    def opener(self, max_bytes: int) -> Opener:
+        from colabdev.adapters.opening import Opener
+
+        return Opener(self.places().state_dir, _compile_rules, max_bytes)
+
+    def watch(
+        self, record: RuntimeRecord, project: SyncedProject, mode: Mode, *, as_json: bool
+    ) -> Watch:
+        """Keeps that project and the runtime in step, and says so."""
+        from colabdev.cli.render_watch import WatchAsJson, WatchInWords
+        from colabdev.services.exchange import SyncOptions
+        from colabdev.services.watch import Watch, Watched
+
+        opener, path = self.opener(project.max_bytes), Path(project.path)
+        return Watch(
+            Watched(
+                runtime=record.name,
+                project=lambda: opener.open(path),
+                options=SyncOptions(mode=mode, outputs=False),
+            ),
+            syncer=self.syncer(),
+            store=self.store(),
+            keepers=self.keepers(),
+            audience=WatchAsJson() if as_json else WatchInWords(),
         )
-        tree = ProjectTree(project.path, settings)
-        memory = FileSyncMemory(tree.cache_prefix)
-        return SyncedProject(str(project.path), project.name, tree, memory, max_bytes)
 
     def bring_home(self, *, force: bool) -> BringHome:
         """What must happen before a runtime is released; with `force` edits may be lost."""
