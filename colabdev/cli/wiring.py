@@ -26,18 +26,21 @@ if TYPE_CHECKING:
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
-    from colabdev.ports import HostEntries, Progress, Provider, SyncedProject, WindowsSide
+    from colabdev.ports import HostEntries, Provider, SyncedProject, WindowsSide
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
     from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
     from colabdev.services.exchange import SyncOptions
+    from colabdev.services.homecoming import Homecoming
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.jobs import Jobs
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
-    from colabdev.services.runtimes import BringHome, Runtimes
+    from colabdev.services.releases import Releases
+    from colabdev.services.repairs import Repairs
+    from colabdev.services.runtimes import Runtimes
     from colabdev.services.safekeeping import Safekeeping
     from colabdev.services.sync import ProjectCode, Syncer
     from colabdev.services.watch import Watch
@@ -67,8 +70,28 @@ class Wiring:
         return Runtimes(
             store=self.store(),
             provider=self.provider,
-            provider_names=("local", "ssh"),
             keepers=self.keepers(),
+            host_entries=self.host_entries(),
+        )
+
+    def releases(self) -> Releases:
+        from colabdev.services.releases import Releases
+
+        return Releases(
+            store=self.store(),
+            provider=self.provider,
+            keepers=self.keepers(),
+            host_entries=self.host_entries(),
+            repairs=self.repairs(),
+        )
+
+    def repairs(self) -> Repairs:
+        from colabdev.services.repairs import Repairs
+
+        return Repairs(
+            store=self.store(),
+            provider=self.provider,
+            provider_names=("local", "ssh"),
             host_entries=self.host_entries(),
         )
 
@@ -237,19 +260,18 @@ class Wiring:
             audience=WatchAsJson() if as_json else WatchInWords(),
         )
 
-    def bring_home(self, *, force: bool) -> BringHome:
-        """What must happen before a runtime is released; with `force` edits may be lost."""
-        safekeeping, logs = self.safekeeping(), self.job_logs()
+    def homecoming(self) -> Homecoming:
+        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
+        from colabdev.services.homecoming import Homecoming
 
-        def bring(runtime: RuntimeRecord, progress: Progress) -> Sequence[str]:
-            # First of all, for it may refuse, and must not have stopped any job then; and again for
-            # what the jobs wrote until their end.
-            safekeeping.hand_over(runtime, progress, force=force)
-            if logs.bring_home(runtime, progress):
-                safekeeping.hand_over(runtime, progress, force=force)
-            return logs.unended(runtime)
-
-        return bring
+        opener = self.opener(parse_size(DEFAULT_MAX_SIZE))
+        return Homecoming(
+            keepers=self.keepers(),
+            syncer=self.syncer(),
+            open_project=lambda path: opener.open(Path(path)),
+            safekeeping=self.safekeeping(),
+            logs=self.job_logs(),
+        )
 
     def safekeeping(self) -> Safekeeping:
         from colabdev.services.safekeeping import Safekeeping
@@ -313,7 +335,13 @@ class Wiring:
             computer=computer,
             log_dir=places.log_dir,
         )
-        return Doctor(here=here, store=store, runtimes=runtimes, runtime_checks=runtime_checks)
+        return Doctor(
+            here=here,
+            store=store,
+            runtimes=runtimes,
+            repairs=self.repairs(),
+            runtime_checks=runtime_checks,
+        )
 
     def windows_side(self) -> WindowsSide:
         from colabdev.adapters.windows import find_windows_home

@@ -26,7 +26,8 @@ from colabdev.errors import (
 )
 from colabdev.models import JobRecord, JobState, Phase, RuntimeState, RuntimeStatus
 from colabdev.services.jobs import JobListing
-from colabdev.services.runtimes import Listing, Release
+from colabdev.services.releases import Release
+from colabdev.services.runtimes import Listing
 from tests.support.records import make_record
 
 EXIT_CODES = {
