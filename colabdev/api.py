@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -151,8 +152,8 @@ class Runtime:
     def down(self, *, force: bool = False) -> None:
         """Give the runtime back; its jobs end. NotSafeToRelease when that would lose edits, unless
         `force` says to."""
-        bring_home = self._wiring.bring_home(force=force)
-        for release in self._wiring.runtimes().down([self.name], self._progress, bring_home):
+        bring_home = partial(self._wiring.homecoming().bring, force=force)
+        for release in self._wiring.releases().down([self.name], self._progress, bring_home):
             if release.error is not None:
                 raise release.error
 

@@ -6,8 +6,9 @@ every implementation of a port.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -243,11 +244,32 @@ class Steps(Protocol):
         """The content of the change at hand, in pieces."""
 
 
+class TreeWatch(Protocol):
+    """Notices what changes in a project on this computer."""
+
+    @property
+    def because(self) -> str:
+        """Why it can only look now and then; "" when the system tells of changes."""
+
+    def wait(self, timeout_s: float) -> Collection[str]:
+        """The paths that changed, once all that changes in one go did; nothing after `timeout_s`. "" is
+        anything, and a path that ends with '/' a whole folder."""
+
+    def close(self) -> None:
+        """Notice nothing more."""
+
+
 class LocalTree(Protocol):
     """A project's files on this computer."""
 
     def scan(self) -> TreeScan:
         """Look at all of them now. What cannot be read is a problem, never a file that is not there."""
+
+    def watch(self) -> TreeWatch:
+        """Notice changes from now on, by the rules of the last scan."""
+
+    def wait_for_git(self) -> None:
+        """Wait while git changes the files; not for long, should it have left its lock behind."""
 
     def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:
         """Why each of these, which the last scan did not find, is no part of the project."""
@@ -293,6 +315,17 @@ class SyncMemory(Protocol):
 
     def save(self, runtime: str, known: KnownSide, ancestor: Mapping[str, str]) -> None:
         """Remember this from now on, if that can be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedProject:
+    """The project that is to be synced, and the ways to it."""
+
+    path: str
+    name: str
+    tree: LocalTree
+    memory: SyncMemory
+    max_bytes: int
 
 
 class BrokenArchive(Exception):

@@ -15,13 +15,17 @@ from colabdev.adapters.explaining import Explainer
 from colabdev.adapters.files import write_atomic
 from colabdev.adapters.project_files import list_project
 from colabdev.adapters.project_rules import ProjectRules, RuleSettings
+from colabdev.adapters.project_watch import walk_of, watch_project
 from colabdev.adapters.project_writer import ProjectWriter
 from colabdev.adapters.rule_files import Compile
 from colabdev.agent import blocks, tree
 from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import OTHER, Change
+from colabdev.agent.noticing import Noticer, wait_for_git
 from colabdev.agent.placing import Failure
+from colabdev.agent.worth_watching import Walk
 from colabdev.core.ignore import Filter
+from colabdev.errors import ColabdevError
 from colabdev.models import Absence, Explanation, TreeScan
 from colabdev.ports import Steps
 
@@ -40,6 +44,13 @@ class TreeSettings:
     rules: RuleSettings
 
 
+def project_gone(root: Path) -> ColabdevError:
+    """The error for a project whose folder is not there, or on a disk that is not."""
+    return ColabdevError(
+        f"cannot sync {root}: the folder is not there", hint="bring it back; nothing was deleted"
+    )
+
+
 class ProjectTree:
     """`ports.LocalTree` on the local file system."""
 
@@ -56,6 +67,7 @@ class ProjectTree:
         self._lock_file = settings.index_dir / f"{name}.lock"
         self._index = tree.Index()
         self._unknown: set[str] = set()
+        self._scanned = TreeScan((), ())
 
     def scan(self) -> TreeScan:
         index = self._load_index()
@@ -87,16 +99,25 @@ class ProjectTree:
             self._save_index(stamps)
         self._index = stamps
         self._unknown = {path for path, _ in problems}
-        return TreeScan(
+        self._scanned = TreeScan(
             entries=tuple(entries),
             problems=tuple(sorted(problems)),
             rules=self._rules.document(rules, sorted(repositories)),
-            root=os.stat(self._root).st_ino,
+            root=self._inode(),
         )
+        return self._scanned
+
+    def watch(self) -> Noticer:
+        paths = (entry.path for entry in self._scanned.entries)
+        return watch_project(walk_of(self._root, self._scanned.rules, paths))
+
+    def wait_for_git(self) -> None:
+        wait_for_git(str(self._root))
 
     def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:
         folders = tree.Folders(str(self._root))
-        return {path: self._absence(folders, path) for path in paths}
+        walk = walk_of(self._root, self._scanned.rules, ())
+        return {path: self._absence(folders, walk, path) for path in paths}
 
     def read(self, change: Change) -> Iterator[bytes]:
         return tree.read_pieces(f"{self._root}/{change.path}", change.pieces)
@@ -146,6 +167,12 @@ class ProjectTree:
     def _writer(self) -> ProjectWriter:
         return ProjectWriter(self._root, self._index, self._lock_file)
 
+    def _inode(self) -> int:
+        try:
+            return os.stat(self._root).st_ino
+        except OSError as exc:
+            raise project_gone(self._root) from exc
+
     def _sign(self, path: str, digest: str) -> Signature | None:
         """The blocks of the file here, if it is that version."""
         try:
@@ -154,7 +181,7 @@ class ProjectTree:
             return None
         return signature if found == digest else None
 
-    def _absence(self, folders: tree.Folders, path: str) -> Absence:
+    def _absence(self, folders: tree.Folders, walk: Walk, path: str) -> Absence:
         if self._is_unknown(path):
             return Absence.UNKNOWN
         try:
@@ -163,7 +190,8 @@ class ProjectTree:
             return Absence.UNKNOWN
         if status is None or stat.S_ISDIR(status.st_mode):
             return Absence.GONE
-        return Absence.IGNORED
+        # One that no rule ignores came a moment ago: somebody is replacing it.
+        return Absence.UNKNOWN if walk.matters_at(path) else Absence.IGNORED
 
     def _is_unknown(self, path: str) -> bool:
         """Whether it, or a folder above it, could not be looked at by the last scan."""

@@ -81,7 +81,9 @@ STREAMS: Dict[str, Stream] = {
     "job.follow": jobs.follow_log,
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,
+    "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
+    "sync.watch": _later("watching", "watch"),
 }
 """The requests that are answered by any number of frames."""
 

@@ -36,7 +36,7 @@ def list_others(root: str, rules: Rules, known: Container[str]) -> Listing:
             reason = "cannot be listed: {}".format(exc.strerror or exc)
             listing.problems.append((folder.path.rstrip("/") or ".", reason))
             continue
-        if (".gitignore", False) in found and _ignores_itself(root, rules, folder, known):
+        if (".gitignore", False) in found and ignores_itself(root, rules, folder, known):
             continue
         pending += _sort_out(folder, found, rules, known, listing)
     return listing
@@ -63,7 +63,7 @@ def _sort_out(
                 (listing.outputs if kind == OUTPUT else listing.project).append(path)
 
 
-def _ignores_itself(root: str, rules: Rules, folder: Folder, known: Container[str]) -> bool:
+def ignores_itself(root: str, rules: Rules, folder: Folder, known: Container[str]) -> bool:
     """Whether a `.gitignore` that only stands there says `*` and nothing against it."""
     path = folder.path + ".gitignore"
     if not folder.path or folder.path in rules.sets or path in known:

@@ -73,6 +73,24 @@ def with_variable(name: str, value: str) -> Set[int]:
     return found - {os.getpid()}
 
 
+def values_of(name: str, but: bytes) -> Set[str]:
+    """What a variable is in the processes whose environment we may read, but for those whose command
+    line has `but` in it."""
+    wanted = os.fsencode(name + "=")
+    found = set()
+    for pid in _numbers():
+        try:
+            with open("/proc/{}/environ".format(pid), "rb") as file:
+                values = [word for word in file.read().split(b"\0") if word.startswith(wanted)]
+            if values:
+                with open("/proc/{}/cmdline".format(pid), "rb") as file:
+                    if but not in file.read():
+                        found.add(os.fsdecode(values[0][len(wanted) :]))
+        except OSError:
+            continue
+    return found
+
+
 def kill(pids: Set[int]) -> None:
     """SIGKILL each, and their groups: what forks and ends all the time is never caught by its number,
     but the system lets nobody fork out of a group that is being killed."""

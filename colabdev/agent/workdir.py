@@ -165,6 +165,18 @@ class WorkDir:
         """Nobody wrote down anything since this was read."""
         return self._versions() == self._read_versions
 
+    def owned(self) -> Set[str]:
+        """The paths of what sync put there."""
+        return set(self._baseline)
+
+    def differing(self, paths: Iterable[str]) -> List[str]:
+        """Those of the paths at which something else is than both sides last had."""
+        return [
+            path
+            for path in paths
+            if self._placer.current(path) != self._baseline.get(path, NOTHING)
+        ]
+
     def survey(self, view: View) -> Survey:
         """How the project's files are now; hashes only those that may have changed."""
         others = Listing([], [], [])

@@ -45,7 +45,7 @@ def doctor(
     wiring: Wiring = ctx.obj
     _check_words(file, repair, bundle)
     if repair is not None:
-        render.repaired(repair, wiring.runtimes().repair(repair), as_json=as_json)
+        render.repaired(repair, wiring.repairs().repair(repair), as_json=as_json)
         return ExitCode.OK
     checks = wiring.doctor().examine()
     if bundle:

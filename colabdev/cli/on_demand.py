@@ -34,9 +34,7 @@ def bring_up(
 
 def give_back(wiring: Wiring, runtime: str) -> None:
     """Release the runtime when all is safe; else say why it stays. The job's own status remains."""
-    why = wiring.on_demand().give_back(
-        runtime, wiring.sync_home(), wiring.bring_home(force=False), output.progress
-    )
+    why = wiring.on_demand().give_back(runtime, wiring.homecoming().bring, output.progress)
     if why:
         stays_up(runtime, why)
     else:

@@ -92,7 +92,8 @@ def interrupted() -> None:
 def error(exc: ColabdevError, *, as_json: bool) -> None:
     """What failed and what to do next."""
     if as_json:
-        line(json.dumps({"error": exc.to_json()}, indent=2))
+        # On one line: who reads a follower reads lines.
+        line(json.dumps({"error": exc.to_json()}))
         return
     say(f"colabdev: {exc.message}")
     if exc.hint:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from colabdev.services.checks import Check
     from colabdev.services.jobs import JobListing
     from colabdev.services.projects import NewProject
-    from colabdev.services.runtimes import Listing, Release, Repair
+    from colabdev.services.releases import Release
+    from colabdev.services.repairs import Repair
+    from colabdev.services.runtimes import Listing
     from colabdev.services.starts import Start
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")

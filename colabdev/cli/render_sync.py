@@ -19,9 +19,14 @@ _ARROWS = {True: "<-", False: "->"}
 def synced(report: SyncReport, *, as_json: bool) -> None:
     """What a sync did, or would do."""
     if as_json:
-        document(_to_json(report))
+        document(to_json(report))
         return
     line(_summary(report))
+    details(report)
+
+
+def details(report: SyncReport) -> None:
+    """What a person should know of beside the summary."""
     if report.dry_run:
         for action in report.actions:
             size = f", {format_size(action.content_bytes)}" if action.content_bytes else ""
@@ -67,7 +72,7 @@ def _summary(report: SyncReport) -> str:
     )
 
 
-def _to_json(report: SyncReport) -> dict[str, Any]:
+def to_json(report: SyncReport) -> dict[str, Any]:
     """A sync as the JSON contract has it."""
     problems = [{"path": path, "reason": reason} for path, reason in report.problems]
     if report.guard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,17 +101,19 @@ def down(
     Example: colabdev down local
     """
     wiring: Wiring = ctx.obj
-    runtimes = wiring.runtimes()
+    releases = wiring.releases()
     if everything:
-        names = runtimes.all_to_release(name)
+        names = releases.all_to_release(name)
     else:
-        names = runtimes.to_release(wiring.named(name), wiring.project_path())
+        choose = partial(wiring.runtimes().choose, naming="colabdev down {}")
+        names = releases.to_release(wiring.named(name), wiring.project_path(), choose)
     if dry_run:
-        render.would_release(runtimes.would_release(names), as_json=as_json)
+        render.would_release(releases.would_release(names), as_json=as_json)
         return ExitCode.OK
-    releases = runtimes.down(names, output.progress, wiring.bring_home(force=force))
-    render.released(releases, as_json=as_json)
-    failure = next((release.error.exit_code for release in releases if release.error), None)
+    bring_home = partial(wiring.homecoming().bring, force=force)
+    released = releases.down(names, output.progress, bring_home)
+    render.released(released, as_json=as_json)
+    failure = next((release.error.exit_code for release in released if release.error), None)
     if failure is not None:
         return failure
-    return ExitCode.PARTLY_DONE if any(release.running for release in releases) else ExitCode.OK
+    return ExitCode.PARTLY_DONE if any(release.running for release in released) else ExitCode.OK

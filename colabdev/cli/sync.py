@@ -9,7 +9,7 @@ import typer
 from colabdev.cli import output, render_sync
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
-from colabdev.errors import ExitCode
+from colabdev.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -46,13 +46,19 @@ def sync(
     max_size: Annotated[
         str, typer.Option(help="Larger files are not taken along by accident: 500M, 2G.")
     ] = DEFAULT_MAX_SIZE,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on: sync at each change on either side.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Bring this folder and the runtime in step: edits go both ways, and none is lost.
 
     Example: colabdev sync --dry-run
+    Example: colabdev sync --watch
     """
     wiring: Wiring = ctx.obj
+    if watch:
+        _check_watchable(dry_run=dry_run, pull=pull, explain=explain)
     max_bytes = parse_size(max_size)
     mode = wiring.sync_mode(prefer, one_way=one_way, mirror=delete)
     project = wiring.synced_project(max_bytes)
@@ -63,6 +69,19 @@ def sync(
     options = wiring.sync_options(mode, dry_run=dry_run, force=force)
     pulled = wiring.path_in_project(project.path, pull) if pull is not None else None
     record = wiring.runtimes().choose(wiring.named(runtime), project.path)
+    if watch:
+        watcher = wiring.watch(record, project, mode, as_json=as_json)
+        watcher.begin(options, output.progress)
+        watcher.run()
+        return ExitCode.OK
     report = wiring.syncer().sync_project(record, project, options, output.progress, pulled)
     render_sync.synced(report, as_json=as_json)
     return ExitCode.OK if report.is_complete else ExitCode.PARTLY_DONE
+
+
+def _check_watchable(*, dry_run: bool, pull: str | None, explain: str | None) -> None:
+    """Refuse what is done once, and then is done."""
+    given = {"--dry-run": dry_run, "--pull": pull is not None, "--explain": explain is not None}
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(f"{option} is done once, and --watch goes on", hint="leave one out")

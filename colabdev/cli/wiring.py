@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.broker import LocalKeepers
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
+    from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
@@ -25,23 +26,27 @@ if TYPE_CHECKING:
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
-    from colabdev.ports import HostEntries, Meter, Progress, Provider, WindowsSide
+    from colabdev.ports import HostEntries, Meter, Provider, SyncedProject, WindowsSide
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
     from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
     from colabdev.services.exchange import SyncOptions
+    from colabdev.services.homecoming import Homecoming
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
-    from colabdev.services.on_demand import OnDemand, SyncHome
+    from colabdev.services.on_demand import OnDemand
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
-    from colabdev.services.runtimes import BringHome, Runtimes
+    from colabdev.services.releases import Releases
+    from colabdev.services.repairs import Repairs
+    from colabdev.services.runtimes import Runtimes
     from colabdev.services.safekeeping import Safekeeping
     from colabdev.services.starts import JobStarter
-    from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
+    from colabdev.services.sync import ProjectCode, Syncer
+    from colabdev.services.watch import Watch
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
   local      colabdev connect --provider local   a sandbox on this computer, no account
@@ -72,8 +77,28 @@ class Wiring:
         return Runtimes(
             store=self.store(),
             provider=self.provider,
-            provider_names=("local", "ssh"),
             keepers=self.keepers(),
+            host_entries=self.host_entries(),
+        )
+
+    def releases(self) -> Releases:
+        from colabdev.services.releases import Releases
+
+        return Releases(
+            store=self.store(),
+            provider=self.provider,
+            keepers=self.keepers(),
+            host_entries=self.host_entries(),
+            repairs=self.repairs(),
+        )
+
+    def repairs(self) -> Repairs:
+        from colabdev.services.repairs import Repairs
+
+        return Repairs(
+            store=self.store(),
+            provider=self.provider,
+            provider_names=("local", "ssh"),
             host_entries=self.host_entries(),
         )
 
@@ -199,23 +224,11 @@ class Wiring:
 
         return OnDemand(
             runtimes=self.runtimes(),
+            releases=self.releases(),
             store=self.store(),
             provider=self.provider,
             plan=lambda name, provider: connect_request(self, name, provider, None, None),
             jobs=self.jobs(),
-        )
-
-    def sync_home(self) -> SyncHome | None:
-        """A sync of the project we stand in with all that it has; None without a project."""
-        from colabdev.core.reconcile import TWO_WAY
-        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
-
-        if self.project_path() is None:
-            return None
-        project = self.synced_project(parse_size(DEFAULT_MAX_SIZE))
-        options = self.sync_options(TWO_WAY, dry_run=False, force=False)
-        return lambda runtime, progress: self.syncer().sync_project(
-            runtime, project, options, progress
         )
 
     def project_code(self) -> ProjectCode:
@@ -259,37 +272,46 @@ class Wiring:
 
     def synced_project(self, max_bytes: int) -> SyncedProject:
         """The project we stand in, which there must be."""
-        from colabdev.adapters.project_rules import RuleSettings
-        from colabdev.adapters.project_tree import ProjectTree, TreeSettings
-        from colabdev.adapters.sync_memory import FileSyncMemory
-        from colabdev.services.sync import SyncedProject
+        return self.opener(max_bytes).open(standing.own_project().path)
 
-        project = standing.own_project()
-        settings = TreeSettings(
-            self.places().state_dir / "indexes",
-            max_bytes,
-            _compile_rules,
-            RuleSettings(project.settings.sync.exclude, project.settings.sync.outputs)
-            if project.settings
-            else RuleSettings(),
+    def opener(self, max_bytes: int) -> Opener:
+        from colabdev.adapters.opening import Opener
+
+        return Opener(self.places().state_dir, _compile_rules, max_bytes)
+
+    def watch(
+        self, record: RuntimeRecord, project: SyncedProject, mode: Mode, *, as_json: bool
+    ) -> Watch:
+        """Keeps that project and the runtime in step, and says so."""
+        from colabdev.cli.render_watch import WatchAsJson, WatchInWords
+        from colabdev.services.exchange import SyncOptions
+        from colabdev.services.watch import Watch, Watched
+
+        opener, path = self.opener(project.max_bytes), Path(project.path)
+        return Watch(
+            Watched(
+                runtime=record.name,
+                project=lambda: opener.open(path),
+                options=SyncOptions(mode=mode, outputs=False),
+            ),
+            syncer=self.syncer(),
+            store=self.store(),
+            keepers=self.keepers(),
+            audience=WatchAsJson() if as_json else WatchInWords(),
         )
-        tree = ProjectTree(project.path, settings)
-        memory = FileSyncMemory(tree.cache_prefix)
-        return SyncedProject(str(project.path), project.name, tree, memory, max_bytes)
 
-    def bring_home(self, *, force: bool) -> BringHome:
-        """What must happen before a runtime is released; with `force` edits may be lost."""
-        safekeeping, logs = self.safekeeping(), self.job_logs()
+    def homecoming(self) -> Homecoming:
+        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
+        from colabdev.services.homecoming import Homecoming
 
-        def bring(runtime: RuntimeRecord, progress: Progress) -> Sequence[str]:
-            # First of all, for it may refuse, and must not have stopped any job then; and again for
-            # what the jobs wrote until their end.
-            safekeeping.hand_over(runtime, progress, force=force)
-            if logs.bring_home(runtime, progress):
-                safekeeping.hand_over(runtime, progress, force=force)
-            return logs.unended(runtime)
-
-        return bring
+        opener = self.opener(parse_size(DEFAULT_MAX_SIZE))
+        return Homecoming(
+            keepers=self.keepers(),
+            syncer=self.syncer(),
+            open_project=lambda path: opener.open(Path(path)),
+            safekeeping=self.safekeeping(),
+            logs=self.job_logs(),
+        )
 
     def safekeeping(self) -> Safekeeping:
         from colabdev.services.safekeeping import Safekeeping
@@ -353,7 +375,13 @@ class Wiring:
             computer=computer,
             log_dir=places.log_dir,
         )
-        return Doctor(here=here, store=store, runtimes=runtimes, runtime_checks=runtime_checks)
+        return Doctor(
+            here=here,
+            store=store,
+            runtimes=runtimes,
+            repairs=self.repairs(),
+            runtime_checks=runtime_checks,
+        )
 
     def windows_side(self) -> WindowsSide:
         from colabdev.adapters.windows import find_windows_home

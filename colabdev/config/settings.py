@@ -60,6 +60,9 @@ class SyncSettings(_Section):
 
     exclude: tuple[Pattern, ...] = Field((), description="Patterns as in .gitignore.")
     outputs: tuple[Pattern, ...] = Field((), description="Brought back, never sent.")
+    watch: bool = Field(
+        True, strict=True, description="Sync by itself while an editor is connected to the runtime."
+    )
 
 
 class JobSettings(_Section):

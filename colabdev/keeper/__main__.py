@@ -16,16 +16,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
+from colabdev.adapters.broker import LocalKeepers
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.own_hosts import OwnHosts
@@ -33,15 +36,22 @@ from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
 from colabdev.core.backoff import delays
+from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
 from colabdev.models import KeeperAddress, Phase, RuntimeRecord, SshAddress
-from colabdev.ports import Provider
+from colabdev.ports import Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
+from colabdev.services.sync import Syncer
+from colabdev.services.watch import Watch, Watched
+
+if TYPE_CHECKING:
+    from colabdev.adapters.opening import Opener
 
 log = logging.getLogger("colabdev.keeper")
 
@@ -115,6 +125,7 @@ class _Keeper:
         )
         self._server = KeeperServer(self._key, self._link, self._spares)
         self._record_checked = time.monotonic()
+        self._stopping = threading.Event()
         self._is_proxied = False
 
     def run(self) -> int:
@@ -124,9 +135,12 @@ class _Keeper:
             return 0
         holder = threading.Thread(target=self._hold_link, daemon=True)
         holder.start()
+        editors = threading.Thread(target=self._watch_for_editors, daemon=True)
+        editors.start()
         try:
             self._server.run(self._should_go_on)
         finally:
+            self._stopping.set()
             self._link.stop()
             crash_point("keeper.ending")
             self._withdraw()
@@ -140,6 +154,45 @@ class _Keeper:
         except Exception:  # A task's boundary: without its link the keeper is of no use.
             log.exception("bug in the keeper's link")
             self._server.stop()
+
+    def _watch_for_editors(self) -> None:
+        try:
+            # As everybody else, by our own socket.
+            keepers = LocalKeepers(self._store, _start_no_other)
+            EditorWatch(self._name, keepers, lambda: self._watches(keepers)).run(self._stopping)
+        except Exception:  # A task's boundary: the runtime is to be kept all the same.
+            log.exception("bug in the watch for editors")
+
+    def _watches(self, keepers: Keepers) -> Mapping[str, Callable[[], Watch]]:
+        """The projects that were synced with this runtime before, and do not forbid it."""
+        # Loaded when somebody edits: most keepers need none of it.
+        from colabdev.adapters.ignore_files import compile_rules
+        from colabdev.adapters.opening import Opener
+
+        record = self._store.load(self._name)
+        opener = Opener(self._places.state_dir, compile_rules, parse_size(DEFAULT_MAX_SIZE))
+        syncer = Syncer(
+            store=self._store,
+            keepers=keepers,
+            computer_id=self._store.computer_id,
+            meter=lambda word, done, total: None,
+        )
+
+        def start(path: str) -> Watch:
+            return Watch(
+                Watched(runtime=self._name, project=lambda: opener.open(Path(path))),
+                syncer=syncer,
+                store=self._store,
+                keepers=keepers,
+                audience=LogAudience(),
+            )
+
+        links = record.projects if record else ()
+        return {
+            link.path: partial(start, link.path)
+            for link in links
+            if _is_to_be_watched(opener, self._name, Path(link.path))
+        }
 
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.
@@ -219,6 +272,19 @@ class _Keeper:
             and record.keeper is not None
             and record.keeper.key == self._key.hex()
         )
+
+
+def _start_no_other(name: str) -> Mapping[str, object]:
+    raise RuntimeUnreachable(f"this keeper of {name!r} ends", hint="type the command again")
+
+
+def _is_to_be_watched(opener: Opener, name: str, path: Path) -> bool:
+    try:
+        project = opener.open(path)
+        return opener.settings(path).sync.watch and project.memory.load(name) is not None
+    except ColabdevError as exc:
+        log.info("does not watch %s: %s", path, exc.message)
+        return False
 
 
 def _start_log(directory: Path, name: str) -> None:

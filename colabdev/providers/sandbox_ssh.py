@@ -179,10 +179,17 @@ class _Session(SSHServerStreamSession[bytes]):
         environment = {
             **self._login.environment,
             **admitted_environment(channel.get_environment_bytes()),
+            "SSH_CONNECTION": _connection_of(channel),
         }
         if self._terminal is None:
             return start_command(self._login, line, environment, self._children)
         return start_in_terminal(self._login, line, environment, self._terminal, self._children)
+
+
+def _connection_of(channel: asyncssh.SSHServerChannel[bytes]) -> str:
+    """Who came from where, as OpenSSH tells every session."""
+    ends = (channel.get_extra_info("peername"), channel.get_extra_info("sockname"))
+    return " ".join(f"{address} {port}" for address, port, *_ in ends)
 
 
 class _Sftp(asyncssh.SFTPServer):

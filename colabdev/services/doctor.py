@@ -13,6 +13,7 @@ from colabdev.models import RuntimeRecord
 from colabdev.ports import Computer, EntryFiles, RuntimeStore, WindowsSide
 from colabdev.services import computer_checks
 from colabdev.services.checks import Check, Look, bad, examine, warning, well
+from colabdev.services.repairs import Repairs
 from colabdev.services.runtime_checks import RuntimeChecks
 from colabdev.services.runtimes import Runtimes
 
@@ -41,11 +42,13 @@ class Doctor:
         here: Surroundings,
         store: RuntimeStore,
         runtimes: Runtimes,
+        repairs: Repairs,
         runtime_checks: RuntimeChecks,
     ) -> None:
         self._here = here
         self._store = store
         self._runtimes = runtimes
+        self._repairs = repairs
         self._runtime_checks = runtime_checks
 
     def examine(self) -> Sequence[Check]:
@@ -109,7 +112,7 @@ class Doctor:
             yield warning("state", saw, f"rm {shlex.quote(str(path))}")
 
     def _check_strays(self) -> Iterator[Check]:
-        for name in self._runtimes.strays():
+        for name in self._repairs.strays():
             yield bad(
                 f"runtime {name}",
                 "runs, but has no state file here",

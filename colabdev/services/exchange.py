@@ -24,7 +24,7 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, GuardHalted
 from colabdev.models import KnownSide, TreeScan
 from colabdev.services.sync_answers import Comparison, parse_comparison, parse_failures
-from colabdev.services.sync_report import SyncReport
+from colabdev.services.sync_report import SyncReport, is_note
 from colabdev.services.transfer import Answer, Done, Transfer, may_be_patched, sort_out
 
 PUSHED_BYTES = 512 * 1024
@@ -42,6 +42,8 @@ class SyncOptions:
     mode: Mode = TWO_WAY
     outputs: bool = True
     """Whether outputs are brought here."""
+    send: bool = True
+    """Whether what is here goes there, too; without, edits only come home."""
     max_bytes: int | None = None
     """Larger files are problems, on either side."""
 
@@ -142,7 +144,9 @@ class Exchange:
         """Send what changed here unasked, if that is little, and nothing else is known to be to do.
         None when it is not so; a comparison when the runtime says that it is not."""
         side = self._known.side
-        if side is None or self._options.dry_run or self._wanted == side.local:
+        if self._options.dry_run or not self._options.send:
+            return None
+        if side is None or self._wanted == side.local:
             return None
         ancestor = self._known.ancestor() if side.ancestor == side.tree else None
         if ancestor is None:
@@ -222,6 +226,8 @@ class Exchange:
         outputs, conflicts = self._outputs(comparison)
         here = [*plan.here, *(action for action in outputs if action.here)]
         there = [*plan.there, *(action for action in outputs if not action.here)]
+        if not self._options.send:
+            there = list(filter(is_note, there))
         rule_files = [action for action in plan.here if rules.is_rule_file(action.path)]
         if rule_files and not self._options.dry_run:
             here, there = rule_files, []
@@ -246,6 +252,8 @@ class Exchange:
         noted = {note.path for note in notes}
         sent = replace(sent, actions=tuple(a for a in sent.actions if a.path not in noted))
         outcome = self._outcome(told + received + sent, plan, remote, answer)
+        if not self._options.send:
+            outcome = Outcome(outcome.report)  # Nobody may take the runtime for having all of it.
         return replace(outcome, again=bool(rule_files and received.actions))
 
     # --- telling ---

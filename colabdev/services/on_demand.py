@@ -10,13 +10,11 @@ from colabdev.models import Phase, RuntimeRecord
 from colabdev.ports import Progress, Provider, RuntimeStore
 from colabdev.services.jobs import Jobs
 from colabdev.services.plan import ConnectRequest, check_same_provider
-from colabdev.services.runtimes import BringHome, Runtimes
-from colabdev.services.sync_report import SyncReport
+from colabdev.services.releases import BringHome, Releases
+from colabdev.services.runtimes import Runtimes
 
 Plan = Callable[[str | None, str | None], ConnectRequest]
 """What `connect` would do for that name and that provider, as typed."""
-SyncHome = Callable[[RuntimeRecord, Progress], SyncReport]
-"""Bring the project and its work dir in step, outputs included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,7 @@ class OnDemand:
     """Finds runtimes, says what could be started, and gives back what is not needed any more."""
 
     runtimes: Runtimes
+    releases: Releases
     store: RuntimeStore
     provider: Callable[[str], Provider]
     plan: Plan
@@ -84,9 +83,7 @@ class OnDemand:
             check_same_provider(known, request)
         return known
 
-    def give_back(
-        self, job_runtime: str, sync: SyncHome | None, bring_home: BringHome, progress: Progress
-    ) -> str:
+    def give_back(self, job_runtime: str, bring_home: BringHome, progress: Progress) -> str:
         """Release the runtime when nothing would be lost or ended by that; else why it stays."""
         runs = [
             job.id
@@ -96,11 +93,7 @@ class OnDemand:
         if runs:
             return f"not ended there: {', '.join(runs)}"
         try:
-            if sync is not None:
-                report = sync(self.runtimes.choose(job_runtime, None), progress)
-                if not report.is_complete:
-                    return "not all could be brought in step; colabdev sync says what"
-            [release] = self.runtimes.down([job_runtime], progress, bring_home)
+            [release] = self.releases.down([job_runtime], progress, bring_home)
         except ColabdevError as exc:
             return exc.message
         return release.error.message if release.error else ""

@@ -1,4 +1,4 @@
-"""Bringing runtimes up, saying how they stand, and giving them back."""
+"""Bringing runtimes up, and saying how they stand."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
-    ReleaseUnproven,
     RuntimeLost,
-    RuntimeNotFound,
-    StateNotWritable,
     StateUnreadable,
     UsageError,
     runtime_lost,
@@ -37,34 +34,6 @@ READY_TIMEOUT_S = 40.0
 STATUS_TIMEOUT_S = 3.0
 
 
-BringHome = Callable[[RuntimeRecord, Progress], Sequence[str]]
-"""Ends a machine's jobs and copies to this computer what must outlive it; says what it could not copy,
-and returns the jobs that may run on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """How the release of one runtime went."""
-
-    name: str
-    error: ColabdevError | None = None
-    stays: str = ""
-    """What is not deleted because it is the user's own."""
-    running: Sequence[str] = ()
-    """Jobs on a machine that stays which could not be ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What came of repairing a state file."""
-
-    record: RuntimeRecord | None
-    """None when no provider knows such a runtime."""
-    aside: str = ""
-    """Where the unreadable file is kept now."""
-    needed: bool = True
-
-
 @dataclass(frozen=True, slots=True)
 class Listing:
     """All runtimes known here, and the state files that could not be read."""
@@ -81,13 +50,11 @@ class Runtimes:
         *,
         store: RuntimeStore,
         provider: Callable[[str], Provider],
-        provider_names: Sequence[str],
         keepers: Keepers,
         host_entries: HostEntries,
     ) -> None:
         self._store = store
         self._provider = provider
-        self._provider_names = provider_names
         self._keepers = keepers
         self._host_entries = host_entries
 
@@ -143,104 +110,6 @@ class Runtimes:
         # Costs nothing while it is as it should be, and mends what somebody removed.
         self._host_entries.write(record)
         return self._host_entries.command(record.name, arguments)
-
-    def to_release(self, named: str | None, project_path: str | None) -> Sequence[str]:
-        """The name that `down` is about to release."""
-        if named is not None and check_runtime_name(named) in self.strays():
-            return [named]
-        return [self.choose(named, project_path, naming="colabdev down {}").name]
-
-    def all_to_release(self, named: str | None) -> Sequence[str]:
-        """The names that `down --all` is about to release: all known, and all that run unknown."""
-        if named is not None:
-            raise UsageError(
-                f"cannot release {named!r} and all of them: name one, or say --all",
-                hint=f"colabdev down {named}",
-            )
-        return sorted({*self._store.names(), *self.strays()})
-
-    def strays(self) -> Sequence[str]:
-        """Runtimes that run and have no state file: somebody removed it."""
-        known = set(self._store.names())
-        running = {
-            name for provider in self._provider_names for name in self._provider(provider).names()
-        }
-        return sorted(running - known)
-
-    def down(
-        self, names: Sequence[str], progress: Progress, bring_home: BringHome
-    ) -> Sequence[Release]:
-        """Give the runtimes back. One that cannot be released does not keep the others."""
-        return [self._down_or_reason(name, progress, bring_home) for name in names]
-
-    def _down_or_reason(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
-        try:
-            return self._down(name, progress, bring_home)
-        except ColabdevError as exc:
-            return Release(name, exc)
-
-    def would_release(self, names: Sequence[str]) -> Sequence[Release]:
-        """What `down` would come to, if nothing is in its way."""
-        releases = []
-        for name in names:
-            try:
-                record = self._store.load(name) or self._rebuilt(name)
-                releases.append(Release(name, stays=_what_stays(record)))
-            except ColabdevError as exc:
-                releases.append(Release(name, exc))
-        return releases
-
-    def _down(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
-        """Give the runtime back, and forget it once that is proved."""
-        with self._store.operation(name):
-            record = self._store.load(name) or self._rebuilt(name)
-            if record is None:
-                return Release(name)
-            unended = bring_home(record, progress)
-            # A full disk must not stop the one command that makes room on it.
-            with suppress(StateNotWritable):
-                self._store.update(name, lambda known: replace(known, phase=Phase.RELEASING))
-            crash_point("down.marked")
-            self._release(record, progress)
-            crash_point("down.released")
-            self._host_entries.remove(name)
-            crash_point("down.host_entry")
-            self._store.delete(name)
-        stays = _what_stays(record)
-        return Release(name, stays=stays, running=unended if stays else ())
-
-    def repair(self, name: str) -> Repair:
-        """Rebuild a state file that is unreadable or gone from what the providers say.
-
-        Only what was rebuilt replaces anything, and an unreadable file is kept under another name.
-        """
-        check_runtime_name(name)
-        with self._store.operation(name):
-            try:
-                record = self._store.load(name)
-            except StateUnreadable:
-                self._check_can_ask(self._store.salvage(name).get("provider"))
-                rebuilt = self._rebuilt(name)
-                if rebuilt is None:
-                    self._host_entries.remove(name)  # No record will be there for `down` to do it.
-                return Repair(rebuilt, self._store.replace_unreadable(name, rebuilt))
-            if record is not None:
-                return Repair(record, needed=False)
-            rebuilt = self._rebuilt(name)
-            if rebuilt is None:
-                raise RuntimeNotFound(
-                    f"no runtime is called {name!r}", hint="colabdev status lists them"
-                )
-            self._store.save(rebuilt)
-            return Repair(rebuilt)
-
-    def _check_can_ask(self, provider: str | None) -> None:
-        """Nobody else's word takes the state of a runtime away."""
-        if provider is not None and provider not in self._provider_names:
-            raise ColabdevError(
-                f"cannot repair it: this colabdev cannot ask its provider, {provider!r}",
-                hint="update colabdev, then type the command again",
-            )
 
     def _check_alias(self, request: ConnectRequest) -> None:
         """Ours would be in front of a `Host` of the user's and take it away from them."""
@@ -390,34 +259,6 @@ class Runtimes:
             return False
         return self._provider(record.provider).find(record.name) is None
 
-    def _release(self, record: RuntimeRecord, progress: Progress) -> None:
-        provider = self._provider(record.provider)
-        self._keepers.stop(record)
-        crash_point("down.keeper_stopped")
-        progress(f"releasing {record.name}")
-        provider.release(record.name)
-        if provider.find(record.name) is not None:
-            raise ReleaseUnproven(
-                f"cannot release {record.name!r}: its provider still lists it; its record is kept",
-                hint=f"colabdev down {record.name}",
-            )
-
-    def _rebuilt(self, name: str) -> RuntimeRecord | None:
-        """The record of the runtime that a provider knows under that name, if one does."""
-        for provider_name in self._provider_names:
-            machine = self._provider(provider_name).find(name)
-            if machine is not None:
-                return RuntimeRecord(
-                    name=name,
-                    provider=provider_name,
-                    request_id=machine.request_id,
-                    created=machine.since,
-                    phase=Phase.UP,
-                    machine=machine,
-                    host=machine.ssh.login.host if machine.ssh.login else None,
-                )
-        return None
-
     def records(self) -> tuple[list[RuntimeRecord], list[StateUnreadable]]:
         """What the state files say, and those that say nothing."""
         readable: list[RuntimeRecord] = []
@@ -431,12 +272,6 @@ class Runtimes:
             if record is not None:
                 readable.append(record)
         return readable, unreadable
-
-
-def _what_stays(record: RuntimeRecord | None) -> str:
-    if record is None or record.host is None or record.machine is None:
-        return ""
-    return f"your files stay on {record.host}, in {record.machine.content_dir}"
 
 
 def _lost_detail(name: str) -> str:

@@ -14,24 +14,13 @@ from colabdev.core.names import check_project_name
 from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
 from colabdev.models import ProjectLink, RuntimeRecord, TreeScan
-from colabdev.ports import Keepers, LocalTree, Meter, Progress, RuntimeStore, SyncMemory
+from colabdev.ports import Keepers, Meter, Progress, RuntimeStore, SyncedProject
 from colabdev.services.exchange import Exchange, Known, Outcome, SyncOptions
 from colabdev.services.sync_report import SyncReport
 from colabdev.services.transfer import Transfer
 
 _MAX_PASSES = 4
 """Rules that come from the runtime may bring other rules within reach; nobody nests them so deep."""
-
-
-@dataclass(frozen=True, slots=True)
-class SyncedProject:
-    """The project that is to be synced."""
-
-    path: str
-    name: str
-    tree: LocalTree
-    memory: SyncMemory
-    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from colabdev.cli import output, render
+from colabdev.cli import output, render, render_watch
 from colabdev.cli.app import build_app
 from colabdev.errors import (
     EXIT_CODE_MEANINGS,
@@ -26,7 +26,9 @@ from colabdev.errors import (
 )
 from colabdev.models import JobRecord, JobState, Phase, RuntimeState, RuntimeStatus
 from colabdev.services.jobs import JobListing
-from colabdev.services.runtimes import Listing, Release
+from colabdev.services.releases import Release
+from colabdev.services.runtimes import Listing
+from colabdev.services.sync_report import SyncReport
 from tests.support.records import make_record
 
 EXIT_CODES = {
@@ -353,3 +355,24 @@ def test_status_without_a_runtime_prints_an_empty_document(tmp_path: Path) -> No
     done = colabdev(tmp_path, "status", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {"schema": 1, "runtimes": []}
+
+
+def test_watch_tells_a_document_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    audience = render_watch.WatchAsJson()
+    audience.synced(SyncReport(runtime="box", workdir="/w", tree_hash="", sent_tree=""))
+    audience.held(UsageError("cannot", hint="do"))
+    audience.noted("looks now and then")
+    audience.resumed()
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    always = ["schema", "time", "event"]
+    assert [list(document) for document in told] == [
+        [
+            *always,
+            *("sent", "received", "deleted", "unchanged"),
+            *("conflicts", "problems", "actions", "wire_bytes"),
+        ],
+        [*always, "error"],
+        [*always, "message"],
+        always,
+    ]
+    assert [document["event"] for document in told] == ["synced", "waits", "noted", "resumed"]

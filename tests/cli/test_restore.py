@@ -157,17 +157,18 @@ def test_edits_that_drive_cannot_take_keep_the_runtime(house: House) -> None:
     sync_and_wait(house)
     (workdir(house) / "a.py").write_text("typed there")
     (workdir(house) / "new.py").write_text("made there")
+    house.project.rename(house.home / "moved")  # So they cannot come home.
     with read_only_mount(drive_of(house)):
-        down = house.colabdev("down")
+        down = house.colabdev("down", "local", cwd=house.home)
         assert down.returncode == 16, down.stderr
         assert "2 files" in down.stderr
         assert "a.py, new.py" in down.stderr
         assert "read-only" in down.stderr
         assert house.status()[0]["state"] == "ready"
-        doctor = house.colabdev("doctor")
+        doctor = house.colabdev("doctor", cwd=house.home)
         assert doctor.returncode == 1
         assert "Drive is mounted read-only" in doctor.stdout
-        down = house.colabdev("down", "--force")
+        down = house.colabdev("down", "local", "--force", cwd=house.home)
         assert down.returncode == 0, down.stderr
         assert "giving up 2 files" in down.stderr
     assert house.status() == []

@@ -86,7 +86,7 @@ class House:
 
     def status(self) -> list[dict[str, Any]]:
         """The runtimes as `status --json` has them."""
-        done = self.colabdev("status", "--json")
+        done = self.colabdev("status", "--json", cwd=self.home)
         assert done.returncode == 0, done.stderr
         runtimes: list[dict[str, Any]] = json.loads(done.stdout)["runtimes"]
         return runtimes

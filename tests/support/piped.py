@@ -23,8 +23,9 @@ from colabdev.agent import wire
 from colabdev.agent.__main__ import serve
 from colabdev.errors import RuntimeUnreachable
 from colabdev.models import AgentHello, Machine, Phase, ProjectLink, RuntimeRecord, SshAddress
+from colabdev.ports import SyncedProject
 from colabdev.services.exchange import SyncOptions
-from colabdev.services.sync import SyncedProject, Syncer
+from colabdev.services.sync import Syncer
 from colabdev.services.sync_report import SyncReport
 
 Answer = tuple[Mapping[str, object], bytes]
