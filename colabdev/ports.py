@@ -16,6 +16,7 @@ from colabdev.agent.changes import Change, Frame
 from colabdev.agent.placing import Failure
 from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry
+from colabdev.errors import ColabdevError
 from colabdev.models import (
     Absence,
     AgentHello,
@@ -174,6 +175,39 @@ class AgentStream(Protocol):
         """Let the agent end."""
 
 
+class ByteStream(Protocol):
+    """Bytes both ways, each direction until its own end, as TCP does. OSError when it breaks."""
+
+    def send(self, data: bytes) -> None:
+        """All of it."""
+
+    def read_some(self, count: int) -> bytes:
+        """What has arrived, at most `count` bytes; waits for something, b"" at the end."""
+
+    def end_writing(self) -> None:
+        """No more is sent; the other direction goes on."""
+
+    def close(self) -> None:
+        """End both directions; whoever reads in another thread wakes."""
+
+
+class LocalPort(Protocol):
+    """A port of this computer that is ours."""
+
+    @property
+    def port(self) -> int:
+        """Its number."""
+
+    def serve(
+        self, open_stream: Callable[[], ByteStream], failed: Callable[[ColabdevError], None]
+    ) -> None:
+        """Join each client with a stream of its own, in threads, until `close`; a client whose stream
+        cannot be opened is hung up on, and `failed` told why."""
+
+    def close(self) -> None:
+        """Take no more clients."""
+
+
 class Keeper(Protocol):
     """A runtime's keeper, connected and authenticated."""
 
@@ -186,6 +220,10 @@ class Keeper(Protocol):
 
     def agent(self) -> AgentStream:
         """An agent stream, handed out from the running spare."""
+
+    def open_tcp(self, host: str, port: int) -> ByteStream:
+        """A stream to host:port as seen from the runtime; waits a while for a connection that is cut.
+        `ColabdevError` when nobody takes it there."""
 
     def quit(self) -> None:
         """End the keeper; returns when it is gone."""

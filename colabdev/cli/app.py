@@ -14,6 +14,7 @@ from colabdev.cli import (
     boundary,
     data,
     doctor,
+    forwards,
     jobs,
     local,
     output,
@@ -52,6 +53,7 @@ def build_app() -> typer.Typer:
     app.command()(jobs.logs)
     app.command()(jobs.stop)
     app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
+    app.command()(forwards.forward)
     app.command()(runtimes.down)
     app.command()(doctor.doctor)
     rehearsals = typer.Typer(help="Runtimes on this computer.", no_args_is_help=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
     from colabdev.services.exchange import SyncOptions
+    from colabdev.services.forwards import Forwards
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.jobs import Jobs
     from colabdev.services.projects import Projects
@@ -255,6 +256,12 @@ class Wiring:
         from colabdev.services.datasets import DataSets
 
         return DataSets(self.keepers(), open_data_folder)
+
+    def forwards(self) -> Forwards:
+        from colabdev.adapters.local_ports import LocalPort
+        from colabdev.services.forwards import Forwards
+
+        return Forwards(store=self.store(), keepers=self.keepers(), listen=LocalPort)
 
     def templates(self) -> PackagedTemplates:
         from colabdev.adapters.templates import PackagedTemplates

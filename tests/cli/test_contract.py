@@ -74,6 +74,7 @@ COMMANDS = [
     "data push",
     "doctor",
     "down",
+    "forward",
     "init",
     "local kill",
     "logs",

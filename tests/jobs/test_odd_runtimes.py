@@ -23,6 +23,7 @@ from colabdev.errors import (
     StateNotWritable,
 )
 from colabdev.models import AgentHello, JobRecord, JobState, RuntimeRecord
+from colabdev.ports import ByteStream
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.jobs import MAX_SYNCS, Jobs, RunRequest, Start
 from colabdev.services.sync import Expected
@@ -58,6 +59,9 @@ class OddRuntime:
 
     def agent(self) -> OddRuntime:
         return self
+
+    def open_tcp(self, host: str, port: int) -> ByteStream:
+        raise AssertionError("no port is asked for")
 
     def quit(self) -> None: ...
 

@@ -60,6 +60,11 @@ class Running:
             data += piece
         return data
 
+    def read_line(self) -> str:
+        """The next line of stdout, "" at its end."""
+        assert self._command.stdout is not None
+        return self._command.stdout.readline().decode()
+
     def stop_reading(self) -> None:
         """Close our end of its stdout."""
         assert self._command.stdout is not None
