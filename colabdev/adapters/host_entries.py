@@ -51,6 +51,16 @@ class SshFiles:
             self._edit(self._public_key_file, lambda _: f"{public} colabdev\n")
             return public
 
+    def private_key(self) -> bytes:
+        """This computer's key, as its file has it."""
+        try:
+            return self.private_key_file.read_bytes()
+        except OSError as exc:
+            raise ColabdevError(
+                f"cannot read this computer's key {self.private_key_file}: {exc.strerror}",
+                hint="colabdev connect makes a new one when it is gone",
+            ) from exc
+
     def write(self, record: RuntimeRecord) -> None:
         assert record.machine is not None, "written when the runtime has an address"
         address = record.machine.ssh

@@ -54,6 +54,8 @@ def build_app() -> typer.Typer:
     app.command()(jobs.stop)
     app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
     app.command()(forwards.forward)
+    app.command()(forwards.tensorboard)
+    app.command()(forwards.jupyter)
     app.command()(runtimes.down)
     app.command()(doctor.doctor)
     rehearsals = typer.Typer(help="Runtimes on this computer.", no_args_is_help=True)

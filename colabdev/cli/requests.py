@@ -67,7 +67,7 @@ def run_request(
     terminal: Mapping[str, str],
 ) -> RunRequest:
     """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets."""
-    from colabdev.config.scripts import Standpoint, check_variables, find_program, parse_variables
+    from colabdev.config.scripts import Standpoint, find_program, parse_variables
     from colabdev.services.jobs import RunRequest
 
     project = standing.find_own_project()
@@ -75,21 +75,34 @@ def run_request(
     standpoint = Standpoint(here, project.path if project else None, here=sync)
     program = find_program(words, standpoint, module=module, name=name)
     typed = parse_variables(env)
-    listed: Mapping[str, str] = {}
-    if project is not None and project.settings is not None:
-        listed = check_variables(
-            project.settings.job.env,
-            takes="[job] env of colabdev.toml takes NAME and a text",
-            hint='mend it: env = { SEED = "1" }',
-        )
     return RunRequest(
         program=program,
         runtime=runtime,
         project_path=str(project.path) if project else None,
         project_name=project.name if project else None,
-        env={**terminal, **listed, **typed},
+        env={**terminal, **_listed_variables(project), **typed},
         in_place=in_place,
         sync=sync,
         window=window,
         stdin=stdin,
+    )
+
+
+def job_surroundings() -> tuple[tuple[str | None, str | None], Mapping[str, str]]:
+    """Path and name of the project we stand in, and the variables that its jobs get."""
+    project = standing.find_own_project()
+    if project is None:
+        return (None, None), {}
+    return (str(project.path), project.name), _listed_variables(project)
+
+
+def _listed_variables(project: standing.OwnProject | None) -> Mapping[str, str]:
+    from colabdev.config.scripts import check_variables
+
+    if project is None or project.settings is None:
+        return {}
+    return check_variables(
+        project.settings.job.env,
+        takes="[job] env of colabdev.toml takes NAME and a text",
+        hint='mend it: env = { SEED = "1" }',
     )

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from colabdev.services.runtimes import BringHome, Runtimes
     from colabdev.services.safekeeping import Safekeeping
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
+    from colabdev.services.web_tools import WebTools
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
   local      colabdev connect --provider local   a sandbox on this computer, no account
@@ -262,6 +263,22 @@ class Wiring:
         from colabdev.services.forwards import Forwards
 
         return Forwards(store=self.store(), keepers=self.keepers(), listen=LocalPort)
+
+    def web_tools(self) -> WebTools:
+        from colabdev.core.page_tokens import make_token
+        from colabdev.services.web_tools import WebTools
+
+        return WebTools(
+            jobs=self.jobs(),
+            forwards=self.forwards(),
+            make_token=lambda *page: make_token(self.ssh_files().private_key(), *page),
+        )
+
+    def show_page(self, url: str, *, private: bool) -> bool:
+        """Open it in this computer's browser; False when there is none."""
+        from colabdev.adapters.browser import open_browser, open_privately
+
+        return (open_privately if private else open_browser)(url, os.environ)
 
     def templates(self) -> PackagedTemplates:
         from colabdev.adapters.templates import PackagedTemplates

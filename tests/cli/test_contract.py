@@ -76,6 +76,7 @@ COMMANDS = [
     "down",
     "forward",
     "init",
+    "jupyter",
     "local kill",
     "logs",
     "ps",
@@ -85,6 +86,7 @@ COMMANDS = [
     "status",
     "stop",
     "sync",
+    "tensorboard",
 ]
 
 JOB_STATES = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -84,7 +83,7 @@ def test_port_that_is_taken_is_said_and_the_next_free_one_used(
         Running(connected, "forward", "--json", f"{other.getsockname()[1]}:{server}") as forward,
     ):
         taken = other.getsockname()[1]
-        document = json.loads("".join(iter(forward.read_line, "}\n")) + "}")
+        document = forward.read_document()
         (row,) = document["forwards"]
         assert (document["schema"], document["runtime"]) == (1, "local")
         assert (row["host"], row["port"]) == ("localhost", server)
