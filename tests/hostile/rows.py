@@ -79,7 +79,7 @@ COMMAND_LINES = [
     row("forward 6006", 1, "no runtime is up"),
     row("tensorboard", 1, "no runtime is up"),
     row("tensorboard a b", 2, "unexpected extra argument"),
-    row("jupyter --port 99999", 2, "99999 is not in the range"),
+    row("jupyter --port 99999", 2, "less than or equal to 65535"),
     row("sync -r", 2, "requires an argument"),
     row("sync --max-size", 2, "requires an argument"),
     row("sync --prefer", 2, "requires an argument"),
