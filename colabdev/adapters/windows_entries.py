@@ -7,7 +7,8 @@ Windows' names. A key there is private because what is made below a profile inhe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePath
 
 from filelock import FileLock, Timeout
@@ -15,10 +16,11 @@ from filelock import FileLock, Timeout
 from colabdev.adapters.files import write_atomic
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.user_ssh_config import UserSshConfig
-from colabdev.adapters.windows import WindowsHome
+from colabdev.adapters.windows import WindowsHome, find_windows_home, is_beside_windows
 from colabdev.core import ssh_config
 from colabdev.errors import ColabdevError
 from colabdev.models import RuntimeRecord
+from colabdev.ports import HostEntries
 
 _LOCK_TIMEOUT_S = 10.0
 
@@ -168,6 +170,13 @@ class WslHostEntries:
             hint = f"; {exc.hint}" if isinstance(exc, ColabdevError) else ""
             self._obstacle = f"Windows' editors will not know this runtime: {exc}{hint}"
             return ""
+
+
+def open_host_entries(linux: SshFiles, environment: Mapping[str, str]) -> HostEntries:
+    """The entries of this computer: ours alone, or Windows', too."""
+    if not is_beside_windows(environment):
+        return linux
+    return WslHostEntries(linux, cache(lambda: find_windows_home(environment)))
 
 
 def _is_own_host(record: RuntimeRecord) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +83,9 @@ class Wiring:
         return FileStore(self.places().state_dir)
 
     def host_entries(self) -> HostEntries:
-        from colabdev.adapters.windows import find_windows_home, is_beside_windows
+        from colabdev.adapters.windows_entries import open_host_entries
 
-        if not is_beside_windows(os.environ):
-            return self.ssh_files()
-        from colabdev.adapters.windows_entries import WslHostEntries
-
-        return WslHostEntries(self.ssh_files(), cache(lambda: find_windows_home(os.environ)))
+        return open_host_entries(self.ssh_files(), os.environ)
 
     def ssh_files(self) -> SshFiles:
         from colabdev.adapters.host_entries import SshFiles
