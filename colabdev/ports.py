@@ -391,6 +391,13 @@ class HostEntries(Protocol):
     def remove(self, name: str) -> None:
         """Take the stanza and the pinned key out. Harmless when they are out already."""
 
+    def exclude(self) -> str:
+        """Take the line that `include` adds out again. Returns "", or, when that file cannot be changed,
+        a sentence with the line."""
+
+    def names(self) -> Sequence[str]:
+        """The names that have a stanza, sorted; of runtimes that went, too."""
+
     def command(self, name: str, arguments: Sequence[str]) -> Sequence[str]:
         """The argument list of the system ssh that reaches the runtime through our stanza."""
 
@@ -418,6 +425,12 @@ class EntryFiles(Protocol):
 
     def is_included(self) -> bool:
         """Whether it has that line; OSError when it cannot be read."""
+
+    def stanza(self, name: str) -> str:
+        """Our entry of that name, as ssh reads it; "" without one."""
+
+    def tighten(self) -> None:
+        """Take from everybody else what ssh does not want them to have."""
 
     def is_taken(self, name: str) -> bool:
         """Whether ssh, reading all of the user's configuration, does what our stanza says."""

@@ -100,6 +100,35 @@ class SshFiles:
             self._edit(self.config_file, lambda text: ssh_config.drop_stanza(text, name))
             self._edit(self._known_hosts, lambda text: ssh_config.drop_known_host(text, name))
 
+    def exclude(self) -> str:
+        if not self.directory.exists():
+            return ""
+        with self._locked():
+            return self.user_config.exclude()
+
+    def names(self) -> Sequence[str]:
+        return ssh_config.names_of(self._read(self.config_file))
+
+    def stanza(self, name: str) -> str:
+        """Our entry of that name, as ssh reads it; "" without one. `ports.EntryFiles`."""
+        return self._stanza(name)
+
+    def tighten(self) -> None:
+        """Nobody else may write our files or read our key, or ssh takes neither. `ports.EntryFiles`."""
+        for path, mode in (
+            (self.directory, 0o700),
+            (self.config_file, 0o600),
+            (self._known_hosts, 0o600),
+            (self.private_key_file, 0o600),
+        ):
+            try:
+                if path.exists() and path.stat().st_mode & 0o077:
+                    path.chmod(mode)
+            except OSError as exc:
+                raise not_writable(
+                    self.directory, exc, what=_WHAT, variable=SSH_CONFIG_VARIABLE
+                ) from exc
+
     def command(self, name: str, arguments: Sequence[str]) -> list[str]:
         return ["ssh", "-F", str(self.config_file), name, *arguments]
 

@@ -67,9 +67,15 @@ class WindowsEntries:
 
     def include(self) -> str:
         """As `UserSshConfig.include`, in Windows' main file."""
-        return UserSshConfig(
-            self.main_file, self._config, home=self._home.here, inclusion=self._inclusion
-        ).include()
+        return self._user_config().include()
+
+    def exclude(self) -> str:
+        """As `UserSshConfig.exclude`, in Windows' main file."""
+        return self._user_config().exclude()
+
+    def names(self) -> Sequence[str]:
+        """The names that have a stanza there."""
+        return ssh_config.names_of(_text(self._config))
 
     def taken_by(self, name: str) -> str:
         """Where Windows' main file has a `Host` of that very name; "" when nowhere or ours already.
@@ -95,6 +101,11 @@ class WindowsEntries:
             elif not key_file.exists() or key_file.read_bytes() != private_key:
                 found.append(f"the key of {record.name} is missing")
         return found
+
+    def _user_config(self) -> UserSshConfig:
+        return UserSshConfig(
+            self.main_file, self._config, home=self._home.here, inclusion=self._inclusion
+        )
 
     def _key_file(self, private_key: bytes) -> Path:
         """A native colabdev and other WSLs keep their keys in the same folder."""
@@ -152,6 +163,15 @@ class WslHostEntries:
     def remove(self, name: str) -> None:
         self._linux.remove(name)
         self._on_windows(lambda windows: windows.remove(name))
+
+    def exclude(self) -> str:
+        on_linux = self._linux.exclude()
+        on_windows = self._on_windows(lambda windows: windows.exclude())
+        return "; ".join(filter(None, [on_linux, on_windows, self._obstacle]))
+
+    def names(self) -> Sequence[str]:
+        on_windows = self._on_windows(lambda windows: " ".join(windows.names()))
+        return sorted({*self._linux.names(), *on_windows.split()})
 
     def command(self, name: str, arguments: Sequence[str]) -> Sequence[str]:
         return self._linux.command(name, arguments)

@@ -23,6 +23,7 @@ from colabdev.cli import (
     runtimes,
     settings,
     shell,
+    ssh_config,
     sync,
 )
 from colabdev.cli.wiring import Wiring, log_to_nobody, log_to_stderr
@@ -67,6 +68,11 @@ def build_app() -> typer.Typer:
     sets.command()(data.pull)
     sets.command()(data.ls)
     app.add_typer(sets, name="data")
+    host_entries = typer.Typer(help="The host entries for ssh and editors.", no_args_is_help=True)
+    host_entries.command("print")(ssh_config.print_)
+    host_entries.command()(ssh_config.repair)
+    host_entries.command()(ssh_config.remove)
+    app.add_typer(host_entries, name="ssh-config")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
     config.command()(settings.schema)
     config.callback()(lambda: None)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from colabdev.services.bug_report import BugReport
     from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
+    from colabdev.services.entries import Entries
     from colabdev.services.exchange import SyncOptions
     from colabdev.services.forwards import Forwards
     from colabdev.services.job_logs import JobLogs
@@ -91,6 +92,13 @@ class Wiring:
         from colabdev.adapters.host_entries import SshFiles
 
         return SshFiles(self.places().ssh_config)
+
+    def entries(self) -> Entries:
+        from colabdev.services.entries import Entries
+
+        return Entries(
+            runtimes=self.runtimes(), entries=self.host_entries(), files=self.ssh_files()
+        )
 
     def provider(self, name: str) -> Provider:
         """The provider of that name, if this version has it."""
