@@ -22,6 +22,7 @@ from colabdev.models import (
     AgentHello,
     DataPlan,
     Editor,
+    EditorKind,
     ExitStatus,
     Explanation,
     JobRecord,
@@ -208,7 +209,7 @@ class LocalPort(Protocol):
         """Take no more clients."""
 
 
-class Keeper(Protocol):
+class Keeper(Transport, Protocol):
     """A runtime's keeper, connected and authenticated."""
 
     def link(self) -> Mapping[str, object]:
@@ -417,6 +418,10 @@ class EntryFiles(Protocol):
     def private_key_file(self) -> Path:
         """This computer's key; it may not be there yet."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether ssh and editors read the main file by themselves."""
+
     def paths(self) -> Sequence[Path]:
         """All files and directories that ssh reads, there or not."""
 
@@ -434,6 +439,29 @@ class EntryFiles(Protocol):
 
     def is_taken(self, name: str) -> bool:
         """Whether ssh, reading all of the user's configuration, does what our stanza says."""
+
+
+class EditorPrograms(Protocol):
+    """The editors' commands on this computer."""
+
+    def has(self, kind: EditorKind) -> bool:
+        """Whether it is installed, where it would be found."""
+
+    def extensions(self, kind: EditorKind) -> frozenset[str] | None:
+        """The ids of its extensions in lower case; None when it does not say."""
+
+    def settings_file(self, kind: EditorKind) -> Path | None:
+        """Its user's settings, there or not; None where we do not know where they are."""
+
+    def change_settings(self, path: Path, change: Callable[[str], str | None]) -> bool:
+        """Rewrite the settings, keeping the old ones beside them once; False when `change` gives None,
+        or when it is not for us to write them."""
+
+    def settings(self, path: Path) -> str:
+        """What is in the settings, "" when they are not there or cannot be read."""
+
+    def open(self, kind: EditorKind, arguments: Sequence[str]) -> None:
+        """Start it, and leave it alone once it runs; `ColabdevError` when it does not start."""
 
 
 class ReportFiles(Protocol):

@@ -35,6 +35,11 @@ class SshFiles:
         self.main_file = main_config
         self.user_config = UserSshConfig(main_config, self.config_file)
 
+    @property
+    def is_plain(self) -> bool:
+        """`ports.EntryFiles`."""
+        return not self.user_config.ssh_options
+
     def public_key(self) -> str:
         with self._locked():
             if not self.private_key_file.exists():

@@ -14,6 +14,7 @@ from colabdev.cli import (
     boundary,
     data,
     doctor,
+    editors,
     forwards,
     jobs,
     local,
@@ -54,6 +55,7 @@ def build_app() -> typer.Typer:
     app.command()(jobs.logs)
     app.command()(jobs.stop)
     app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
+    app.command()(editors.code)
     app.command()(forwards.forward)
     app.command()(forwards.tensorboard)
     app.command()(forwards.jupyter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from colabdev.cli import output
+from colabdev.services.editors import Opened
 from colabdev.services.entries import EntriesRemoved, EntriesRepaired, ShownEntries
 
 
@@ -52,3 +53,11 @@ def removed(done: EntriesRemoved, *, as_json: bool) -> None:
         output.progress(done.by_hand)
     if done.names:
         output.progress("colabdev ssh-config repair writes them again, and so does connect")
+
+
+def opened(runtime: str, done: Opened, *, as_json: bool) -> None:
+    """What the editor was told to open."""
+    if as_json:
+        output.document({"runtime": runtime, "editor": done.kind.command, "path": done.path})
+        return
+    output.line(f"{done.kind.title} opens {output.printable(done.path)} on {runtime}")

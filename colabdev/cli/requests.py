@@ -88,6 +88,12 @@ def run_request(
     )
 
 
+def own_project_names() -> tuple[str | None, str | None]:
+    """Path and name of the project we stand in, if it is one."""
+    project = standing.find_own_project()
+    return (None, None) if project is None else (str(project.path), project.name)
+
+
 def job_surroundings() -> tuple[tuple[str | None, str | None], Mapping[str, str]]:
     """Path and name of the project we stand in, and the variables that its jobs get."""
     project = standing.find_own_project()

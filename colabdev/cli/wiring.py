@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from colabdev.services.bug_report import BugReport
     from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
+    from colabdev.services.editors import Editors
     from colabdev.services.entries import Entries
     from colabdev.services.exchange import SyncOptions
     from colabdev.services.forwards import Forwards
@@ -98,6 +99,17 @@ class Wiring:
 
         return Entries(
             runtimes=self.runtimes(), entries=self.host_entries(), files=self.ssh_files()
+        )
+
+    def editors(self) -> Editors:
+        from colabdev.adapters.editors import EditorPrograms
+        from colabdev.services.editors import Editors
+
+        return Editors(
+            programs=EditorPrograms(os.environ),
+            keepers=self.keepers(),
+            entries=self.host_entries(),
+            files=self.ssh_files(),
         )
 
     def provider(self, name: str) -> Provider:

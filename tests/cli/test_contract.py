@@ -67,6 +67,7 @@ ERROR_EXIT_CODES = {
 
 COMMANDS = [
     "attach",
+    "code",
     "config schema",
     "connect",
     "data ls",

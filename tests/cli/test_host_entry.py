@@ -24,6 +24,7 @@ from tests.core.test_ssh_config import HOSTILE_HOST, understood
 from tests.support.house import House
 from tests.support.read_only import read_only_mount
 from tests.support.relay import Relay
+from tests.support.vscode import wait_for_entry
 from tests.support.waiting import wait_until
 from tests.support.web import free_port, through_socks, web_server
 
@@ -144,22 +145,14 @@ def test_entry_follows_a_new_address_under_the_same_name(house: House) -> None:
     argv = ["-F", main_file(house), "local", "echo here"]
     with Relay(machine.ssh.host, machine.ssh.port) as tunnel:
         house.move(tunnel.port)
-        wait_until(
-            lambda: f"  Port {tunnel.port}\n" in house.ssh_files.config_file.read_text(),
-            timeout_s=5,
-            message="the new address stands in the entry",
-        )
+        wait_for_entry(house, tunnel.port)
         assert client(house, "ssh", *argv).stdout == "here\n"
         assert tunnel.connections >= 1
     # One that came while no keeper ran is written by the next.
     house.end_keeper()
     house.move(machine.ssh.port)
     house.keeper()
-    wait_until(
-        lambda: f"  Port {machine.ssh.port}\n" in house.ssh_files.config_file.read_text(),
-        timeout_s=5,
-        message="the address stands in the entry again",
-    )
+    wait_for_entry(house, machine.ssh.port)
     assert client(house, "ssh", *argv).stdout == "here\n"
     assert house.colabdev("down", "local").returncode == 0
     assert "Host " not in house.ssh_files.config_file.read_text()
@@ -176,10 +169,7 @@ def test_entry_that_cannot_be_written_is_in_the_keepers_log_and_comes_later(hous
         )
     machine = house.record().machine
     assert machine is not None
-    wait_until(
-        lambda: f"  Port {machine.ssh.port}\n" in house.ssh_files.config_file.read_text(),
-        message="it comes when it can",
-    )
+    wait_for_entry(house, machine.ssh.port)
 
 
 def test_connect_again_changes_nothing_and_down_takes_everything_out(house: House) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from colabdev.errors import (
     StateNotWritable,
 )
 from colabdev.models import AgentHello, JobRecord, JobState, RuntimeRecord
-from colabdev.ports import ByteStream
+from colabdev.ports import ByteStream, RemoteProcess
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.jobs import MAX_SYNCS, Jobs, RunRequest, Start
 from colabdev.services.sync import Expected
@@ -59,6 +59,9 @@ class OddRuntime:
 
     def agent(self) -> OddRuntime:
         return self
+
+    def open(self, argv: Sequence[str]) -> RemoteProcess:
+        raise AssertionError("no process is asked for")
 
     def open_tcp(self, host: str, port: int) -> ByteStream:
         raise AssertionError("no port is asked for")
