@@ -17,11 +17,13 @@ from colabdev.agent.changes import Change, Frame
 from colabdev.agent.placing import Failure
 from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry
+from colabdev.errors import ColabdevError
 from colabdev.models import (
     Absence,
     AgentHello,
     DataPlan,
     Editor,
+    EditorKind,
     ExitStatus,
     Explanation,
     JobRecord,
@@ -175,7 +177,40 @@ class AgentStream(Protocol):
         """Let the agent end."""
 
 
-class Keeper(Protocol):
+class ByteStream(Protocol):
+    """Bytes both ways, each direction until its own end, as TCP does. OSError when it breaks."""
+
+    def send(self, data: bytes) -> None:
+        """All of it."""
+
+    def read_some(self, count: int) -> bytes:
+        """What has arrived, at most `count` bytes; waits for something, b"" at the end."""
+
+    def end_writing(self) -> None:
+        """No more is sent; the other direction goes on."""
+
+    def close(self) -> None:
+        """End both directions; whoever reads in another thread wakes."""
+
+
+class LocalPort(Protocol):
+    """A port of this computer that is ours."""
+
+    @property
+    def port(self) -> int:
+        """Its number."""
+
+    def serve(
+        self, open_stream: Callable[[], ByteStream], failed: Callable[[ColabdevError], None]
+    ) -> None:
+        """Join each client with a stream of its own, in threads, until `close`; a client whose stream
+        cannot be opened is hung up on, and `failed` told why."""
+
+    def close(self) -> None:
+        """Take no more clients."""
+
+
+class Keeper(Transport, Protocol):
     """A runtime's keeper, connected and authenticated."""
 
     def link(self) -> Mapping[str, object]:
@@ -187,6 +222,10 @@ class Keeper(Protocol):
 
     def agent(self) -> AgentStream:
         """An agent stream, handed out from the running spare."""
+
+    def open_tcp(self, host: str, port: int) -> ByteStream:
+        """A stream to host:port as seen from the runtime; waits a while for a connection that is cut.
+        `ColabdevError` when nobody takes it there."""
 
     def quit(self) -> None:
         """End the keeper; returns when it is gone."""
@@ -386,6 +425,13 @@ class HostEntries(Protocol):
     def remove(self, name: str) -> None:
         """Take the stanza and the pinned key out. Harmless when they are out already."""
 
+    def exclude(self) -> str:
+        """Take the line that `include` adds out again. Returns "", or, when that file cannot be changed,
+        a sentence with the line."""
+
+    def names(self) -> Sequence[str]:
+        """The names that have a stanza, sorted; of runtimes that went, too."""
+
     def command(self, name: str, arguments: Sequence[str]) -> Sequence[str]:
         """The argument list of the system ssh that reaches the runtime through our stanza."""
 
@@ -405,6 +451,10 @@ class EntryFiles(Protocol):
     def private_key_file(self) -> Path:
         """This computer's key; it may not be there yet."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether ssh and editors read the main file by themselves."""
+
     def paths(self) -> Sequence[Path]:
         """All files and directories that ssh reads, there or not."""
 
@@ -414,8 +464,37 @@ class EntryFiles(Protocol):
     def is_included(self) -> bool:
         """Whether it has that line; OSError when it cannot be read."""
 
+    def stanza(self, name: str) -> str:
+        """Our entry of that name, as ssh reads it; "" without one."""
+
+    def tighten(self) -> None:
+        """Take from everybody else what ssh does not want them to have."""
+
     def is_taken(self, name: str) -> bool:
         """Whether ssh, reading all of the user's configuration, does what our stanza says."""
+
+
+class EditorPrograms(Protocol):
+    """The editors' commands on this computer."""
+
+    def has(self, kind: EditorKind) -> bool:
+        """Whether it is installed, where it would be found."""
+
+    def extensions(self, kind: EditorKind) -> frozenset[str] | None:
+        """The ids of its extensions in lower case; None when it does not say."""
+
+    def settings_file(self, kind: EditorKind) -> Path | None:
+        """Its user's settings, there or not; None where we do not know where they are."""
+
+    def change_settings(self, path: Path, change: Callable[[str], str | None]) -> bool:
+        """Rewrite the settings, keeping the old ones beside them once; False when `change` gives None,
+        or when it is not for us to write them."""
+
+    def settings(self, path: Path) -> str:
+        """What is in the settings, "" when they are not there or cannot be read."""
+
+    def open(self, kind: EditorKind, arguments: Sequence[str]) -> None:
+        """Start it, and leave it alone once it runs; `ColabdevError` when it does not start."""
 
 
 class ReportFiles(Protocol):

@@ -74,6 +74,10 @@ class KeeperSocket:
         """Exactly `count` bytes, less only at the end."""
         return self._reader.read(count)
 
+    def read_some(self, count: int) -> bytes:
+        """What has arrived, at most `count` bytes; b"" at the end."""
+        return self._reader.read1(count)
+
     def receive(self) -> wire.Frame | None:
         """The next frame, None at the end; a connection that breaks inside one has ended, too."""
         try:

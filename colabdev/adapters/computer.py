@@ -14,9 +14,9 @@ from pathlib import Path
 
 from colabdev.adapters.dial import dial
 from colabdev.adapters.processes import ask, ssh_version
+from colabdev.core.editors import EDITORS
 from colabdev.models import Editor
 
-EDITORS = ("code", "code-insiders", "cursor", "codium", "windsurf")
 _REACH_TIMEOUT_S = 5.0
 
 

@@ -35,6 +35,11 @@ class SshFiles:
         self.main_file = main_config
         self.user_config = UserSshConfig(main_config, self.config_file)
 
+    @property
+    def is_plain(self) -> bool:
+        """`ports.EntryFiles`."""
+        return not self.user_config.ssh_options
+
     def public_key(self) -> str:
         with self._locked():
             if not self.private_key_file.exists():
@@ -50,6 +55,16 @@ class SshFiles:
             # ssh offers what stands in the .pub file, whatever the private key is.
             self._edit(self._public_key_file, lambda _: f"{public} colabdev\n")
             return public
+
+    def private_key(self) -> bytes:
+        """This computer's key, as its file has it."""
+        try:
+            return self.private_key_file.read_bytes()
+        except OSError as exc:
+            raise ColabdevError(
+                f"cannot read this computer's key {self.private_key_file}: {exc.strerror}",
+                hint="colabdev connect makes a new one when it is gone",
+            ) from exc
 
     def write(self, record: RuntimeRecord) -> None:
         assert record.machine is not None, "written when the runtime has an address"
@@ -89,6 +104,35 @@ class SshFiles:
         with self._locked():
             self._edit(self.config_file, lambda text: ssh_config.drop_stanza(text, name))
             self._edit(self._known_hosts, lambda text: ssh_config.drop_known_host(text, name))
+
+    def exclude(self) -> str:
+        if not self.directory.exists():
+            return ""
+        with self._locked():
+            return self.user_config.exclude()
+
+    def names(self) -> Sequence[str]:
+        return ssh_config.names_of(self._read(self.config_file))
+
+    def stanza(self, name: str) -> str:
+        """Our entry of that name, as ssh reads it; "" without one. `ports.EntryFiles`."""
+        return self._stanza(name)
+
+    def tighten(self) -> None:
+        """Nobody else may write our files or read our key, or ssh takes neither. `ports.EntryFiles`."""
+        for path, mode in (
+            (self.directory, 0o700),
+            (self.config_file, 0o600),
+            (self._known_hosts, 0o600),
+            (self.private_key_file, 0o600),
+        ):
+            try:
+                if path.exists() and path.stat().st_mode & 0o077:
+                    path.chmod(mode)
+            except OSError as exc:
+                raise not_writable(
+                    self.directory, exc, what=_WHAT, variable=SSH_CONFIG_VARIABLE
+                ) from exc
 
     def command(self, name: str, arguments: Sequence[str]) -> list[str]:
         return ["ssh", "-F", str(self.config_file), name, *arguments]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from colabdev.adapters.files import write_atomic
@@ -54,15 +54,23 @@ class UserSshConfig:
 
         The caller holds our lock.
         """
-        try:
-            obstacle = self._include()
-        except OSError as exc:
-            obstacle = exc.strerror or str(exc)
+        obstacle = self._change(self._with_include)
         if not obstacle:
             return ""
         return (
             f"cannot change {self._main_file}: {obstacle}; for plain ssh and for editors add this at "
             f"its very top: {self._inclusion.line}"
+        )
+
+    def exclude(self) -> str:
+        """Take our Include out of the main file. Returns "", or what keeps us from it and what the user
+        can do about it. The caller holds our lock."""
+        obstacle = self._change(lambda text: ssh_config.drop_include(text, self._inclusion))
+        if not obstacle:
+            return ""
+        return (
+            f"cannot change {self._main_file}: {obstacle}; take this line out of it yourself: "
+            f"{self._inclusion.line}"
         )
 
     def host_named(self, name: str) -> str:
@@ -94,8 +102,19 @@ class UserSshConfig:
             return {}
         return ssh_config.parse_options(done.stdout)
 
-    def _include(self) -> str:
-        """Do it, or say what is in the way."""
+    def _with_include(self, text: str) -> str:
+        if ssh_config.has_include(text, self._inclusion):
+            return text
+        return ssh_config.insert_include(text, self._inclusion)
+
+    def _change(self, change: Callable[[str], str]) -> str:
+        """Rewrite the main file, or say what is in the way."""
+        try:
+            return self._try_change(change)
+        except OSError as exc:
+            return exc.strerror or str(exc)
+
+    def _try_change(self, change: Callable[[str], str]) -> str:
         target = Path(os.path.realpath(self._main_file))
         known = target.stat() if target.exists() else None
         if known is not None and not stat.S_ISREG(known.st_mode):
@@ -105,8 +124,8 @@ class UserSshConfig:
         before = target.read_bytes() if known else b""
         if b"\0" in before:
             return "it is no text that ssh can read"
-        text = _decoded(before)
-        if ssh_config.has_include(text, self._inclusion):
+        after = change(_decoded(before)).encode("utf-8", "surrogateescape")
+        if after == before:
             return ""
         if known is not None:
             # Renaming over it would succeed, but whoever made it read-only does not want it changed.
@@ -115,7 +134,7 @@ class UserSshConfig:
             self._back_up(before, mode=stat.S_IMODE(known.st_mode))
         write_atomic(
             target,
-            ssh_config.insert_include(text, self._inclusion).encode("utf-8", "surrogateescape"),
+            after,
             mode=stat.S_IMODE(known.st_mode) if known else 0o600,
             owner=(known.st_uid, known.st_gid) if known else None,
         )

@@ -51,9 +51,13 @@ def find_windows_home(environment: Mapping[str, str]) -> WindowsHome:
     return WindowsHome(here, there)
 
 
+def find_command_processor() -> str:
+    """Windows' cmd.exe, as this Linux starts it."""
+    return shutil.which("cmd.exe") or _CMD
+
+
 def _ask_for_profile() -> Path:
-    cmd = shutil.which("cmd.exe") or _CMD
-    profile = parse_profile(_output([cmd, "/u", "/c", "echo %USERPROFILE%"]))
+    profile = parse_profile(_output([find_command_processor(), "/u", "/c", "echo %USERPROFILE%"]))
     if profile is None:
         raise ColabdevError(
             "cannot find Windows' profile: cmd.exe does not say where it is",

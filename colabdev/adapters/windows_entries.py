@@ -7,7 +7,8 @@ Windows' names. A key there is private because what is made below a profile inhe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePath
 
 from filelock import FileLock, Timeout
@@ -15,10 +16,11 @@ from filelock import FileLock, Timeout
 from colabdev.adapters.files import write_atomic
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.user_ssh_config import UserSshConfig
-from colabdev.adapters.windows import WindowsHome
+from colabdev.adapters.windows import WindowsHome, find_windows_home, is_beside_windows
 from colabdev.core import ssh_config
 from colabdev.errors import ColabdevError
 from colabdev.models import RuntimeRecord
+from colabdev.ports import HostEntries
 
 _LOCK_TIMEOUT_S = 10.0
 
@@ -65,9 +67,15 @@ class WindowsEntries:
 
     def include(self) -> str:
         """As `UserSshConfig.include`, in Windows' main file."""
-        return UserSshConfig(
-            self.main_file, self._config, home=self._home.here, inclusion=self._inclusion
-        ).include()
+        return self._user_config().include()
+
+    def exclude(self) -> str:
+        """As `UserSshConfig.exclude`, in Windows' main file."""
+        return self._user_config().exclude()
+
+    def names(self) -> Sequence[str]:
+        """The names that have a stanza there."""
+        return ssh_config.names_of(_text(self._config))
 
     def taken_by(self, name: str) -> str:
         """Where Windows' main file has a `Host` of that very name; "" when nowhere or ours already.
@@ -93,6 +101,11 @@ class WindowsEntries:
             elif not key_file.exists() or key_file.read_bytes() != private_key:
                 found.append(f"the key of {record.name} is missing")
         return found
+
+    def _user_config(self) -> UserSshConfig:
+        return UserSshConfig(
+            self.main_file, self._config, home=self._home.here, inclusion=self._inclusion
+        )
 
     def _key_file(self, private_key: bytes) -> Path:
         """A native colabdev and other WSLs keep their keys in the same folder."""
@@ -151,6 +164,15 @@ class WslHostEntries:
         self._linux.remove(name)
         self._on_windows(lambda windows: windows.remove(name))
 
+    def exclude(self) -> str:
+        on_linux = self._linux.exclude()
+        on_windows = self._on_windows(lambda windows: windows.exclude())
+        return "; ".join(filter(None, [on_linux, on_windows, self._obstacle]))
+
+    def names(self) -> Sequence[str]:
+        on_windows = self._on_windows(lambda windows: " ".join(windows.names()))
+        return sorted({*self._linux.names(), *on_windows.split()})
+
     def command(self, name: str, arguments: Sequence[str]) -> Sequence[str]:
         return self._linux.command(name, arguments)
 
@@ -168,6 +190,13 @@ class WslHostEntries:
             hint = f"; {exc.hint}" if isinstance(exc, ColabdevError) else ""
             self._obstacle = f"Windows' editors will not know this runtime: {exc}{hint}"
             return ""
+
+
+def open_host_entries(linux: SshFiles, environment: Mapping[str, str]) -> HostEntries:
+    """The entries of this computer: ours alone, or Windows', too."""
+    if not is_beside_windows(environment):
+        return linux
+    return WslHostEntries(linux, cache(lambda: find_windows_home(environment)))
 
 
 def _is_own_host(record: RuntimeRecord) -> bool:

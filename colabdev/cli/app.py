@@ -14,6 +14,8 @@ from colabdev.cli import (
     boundary,
     data,
     doctor,
+    editors,
+    forwards,
     jobs,
     local,
     output,
@@ -23,6 +25,7 @@ from colabdev.cli import (
     runtimes,
     settings,
     shell,
+    ssh_config,
     sync,
 )
 from colabdev.cli.wiring import Wiring, log_to_nobody, log_to_stderr
@@ -53,6 +56,10 @@ def build_app() -> typer.Typer:
     app.command()(jobs.logs)
     app.command()(jobs.stop)
     app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
+    app.command()(editors.code)
+    app.command()(forwards.forward)
+    app.command()(forwards.tensorboard)
+    app.command()(forwards.jupyter)
     app.command()(runtimes.down)
     app.command()(doctor.doctor)
     rehearsals = typer.Typer(help="Runtimes on this computer.", no_args_is_help=True)
@@ -64,6 +71,11 @@ def build_app() -> typer.Typer:
     sets.command()(data.pull)
     sets.command()(data.ls)
     app.add_typer(sets, name="data")
+    host_entries = typer.Typer(help="The host entries for ssh and editors.", no_args_is_help=True)
+    host_entries.command("print")(ssh_config.print_)
+    host_entries.command()(ssh_config.repair)
+    host_entries.command()(ssh_config.remove)
+    app.add_typer(host_entries, name="ssh-config")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
     config.command()(settings.schema)
     config.callback()(lambda: None)

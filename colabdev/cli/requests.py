@@ -77,7 +77,7 @@ def run_request(
     from dataclasses import replace
 
     from colabdev.config.requirements import find_requirements
-    from colabdev.config.scripts import Standpoint, check_variables, find_program, parse_variables
+    from colabdev.config.scripts import Standpoint, find_program, parse_variables
     from colabdev.services.starts import RunRequest
 
     project = standing.find_own_project()
@@ -92,19 +92,12 @@ def run_request(
         beside = replace(standpoint, cwd=project.path)
         required = find_requirements(project.settings.job.requirements, beside)
     typed = parse_variables(env)
-    listed: Mapping[str, str] = {}
-    if project is not None and project.settings is not None:
-        listed = check_variables(
-            project.settings.job.env,
-            takes="[job] env of colabdev.toml takes NAME and a text",
-            hint='mend it: env = { SEED = "1" }',
-        )
     return RunRequest(
         program=program,
         runtime=runtime,
         project_path=str(project.path) if project else None,
         project_name=project.name if project else None,
-        env={**terminal, **listed, **(filed or {}), **typed},
+        env={**terminal, **_listed_variables(project), **(filed or {}), **typed},
         in_place=in_place,
         sync=sync,
         window=window,
@@ -161,3 +154,29 @@ def _timeout_s(typed: str | None) -> float | None:
             f"cannot end it after {typed!r}: --timeout takes a number and s, m, h or d",
             hint="--timeout 90m",
         ) from None
+
+
+def own_project_names() -> tuple[str | None, str | None]:
+    """Path and name of the project we stand in, if it is one."""
+    project = standing.find_own_project()
+    return (None, None) if project is None else (str(project.path), project.name)
+
+
+def job_surroundings() -> tuple[tuple[str | None, str | None], Mapping[str, str]]:
+    """Path and name of the project we stand in, and the variables that its jobs get."""
+    project = standing.find_own_project()
+    if project is None:
+        return (None, None), {}
+    return (str(project.path), project.name), _listed_variables(project)
+
+
+def _listed_variables(project: standing.OwnProject | None) -> Mapping[str, str]:
+    from colabdev.config.scripts import check_variables
+
+    if project is None or project.settings is None:
+        return {}
+    return check_variables(
+        project.settings.job.env,
+        takes="[job] env of colabdev.toml takes NAME and a text",
+        hint='mend it: env = { SEED = "1" }',
+    )

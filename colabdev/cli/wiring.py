@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,10 @@ if TYPE_CHECKING:
     from colabdev.services.bug_report import BugReport
     from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
+    from colabdev.services.editors import Editors
+    from colabdev.services.entries import Entries
     from colabdev.services.exchange import SyncOptions
+    from colabdev.services.forwards import Forwards
     from colabdev.services.homecoming import Homecoming
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from colabdev.services.starts import JobStarter
     from colabdev.services.sync import ProjectCode, Syncer
     from colabdev.services.watch import Watch
+    from colabdev.services.web_tools import WebTools
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
   local      colabdev connect --provider local   a sandbox on this computer, no account
@@ -114,18 +117,32 @@ class Wiring:
         return FileStore(self.places().state_dir)
 
     def host_entries(self) -> HostEntries:
-        from colabdev.adapters.windows import find_windows_home, is_beside_windows
+        from colabdev.adapters.windows_entries import open_host_entries
 
-        if not is_beside_windows(os.environ):
-            return self.ssh_files()
-        from colabdev.adapters.windows_entries import WslHostEntries
-
-        return WslHostEntries(self.ssh_files(), cache(lambda: find_windows_home(os.environ)))
+        return open_host_entries(self.ssh_files(), os.environ)
 
     def ssh_files(self) -> SshFiles:
         from colabdev.adapters.host_entries import SshFiles
 
         return SshFiles(self.places().ssh_config)
+
+    def entries(self) -> Entries:
+        from colabdev.services.entries import Entries
+
+        return Entries(
+            runtimes=self.runtimes(), entries=self.host_entries(), files=self.ssh_files()
+        )
+
+    def editors(self) -> Editors:
+        from colabdev.adapters.editors import EditorPrograms
+        from colabdev.services.editors import Editors
+
+        return Editors(
+            programs=EditorPrograms(os.environ),
+            keepers=self.keepers(),
+            entries=self.host_entries(),
+            files=self.ssh_files(),
+        )
 
     def provider(self, name: str) -> Provider:
         """The provider of that name, if this version has it."""
@@ -329,6 +346,29 @@ class Wiring:
         from colabdev.services.datasets import DataSets
 
         return DataSets(self.keepers(), open_data_folder)
+
+    def forwards(self) -> Forwards:
+        from colabdev.adapters.local_ports import LocalPort
+        from colabdev.services.forwards import Forwards
+
+        return Forwards(store=self.store(), keepers=self.keepers(), listen=LocalPort)
+
+    def web_tools(self) -> WebTools:
+        from colabdev.core.page_tokens import make_token
+        from colabdev.services.web_tools import WebTools
+
+        return WebTools(
+            jobs=self.jobs(),
+            starter=self.job_starter(),
+            forwards=self.forwards(),
+            make_token=lambda *page: make_token(self.ssh_files().private_key(), *page),
+        )
+
+    def show_page(self, url: str, *, private: bool) -> bool:
+        """Open it in this computer's browser; False when there is none."""
+        from colabdev.adapters.browser import open_browser, open_privately
+
+        return (open_privately if private else open_browser)(url, os.environ)
 
     def templates(self) -> PackagedTemplates:
         from colabdev.adapters.templates import PackagedTemplates

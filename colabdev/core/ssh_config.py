@@ -130,6 +130,11 @@ def stanza_of(text: str, name: str) -> str:
     return _split(text).get(name, "")
 
 
+def names_of(text: str) -> Sequence[str]:
+    """The names that have a stanza in our file, sorted."""
+    return sorted(_split(text))
+
+
 def put_known_host(text: str, name: str, host_key: str) -> str:
     """Our known_hosts with `host_key` as the only key of `name`."""
     lines = [*drop_known_host(text, name).splitlines(), f"{host_key_alias(name)} {host_key}"]
@@ -203,6 +208,19 @@ def insert_include(text: str, inclusion: Inclusion) -> str:
     first_line, newline, _ = text.partition("\n")
     ending = "\r\n" if newline and first_line.endswith("\r") else "\n"
     return f"{mark}{inclusion.line}{ending}{text[len(mark) :]}"
+
+
+def drop_include(text: str, inclusion: Inclusion) -> str:
+    """The main file without the lines that include our file and nothing else; the rest stays byte for
+    byte."""
+    ours = {
+        number
+        for number, keyword, arguments in _directives(text)
+        if keyword == "include" and arguments and all(map(inclusion.is_named_by, arguments))
+    }
+    mark = _BOM if text.startswith(_BOM) else ""
+    lines = enumerate(text.removeprefix(_BOM).split("\n"), start=1)
+    return mark + "\n".join(line for number, line in lines if number not in ours)
 
 
 def host_line(text: str, name: str) -> int | None:

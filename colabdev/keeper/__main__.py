@@ -34,12 +34,14 @@ from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
+from colabdev.adapters.windows_entries import open_host_entries
 from colabdev.config.places import Places
 from colabdev.core.backoff import delays
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, RuntimeUnreachable
 from colabdev.keeper.editors import EditorWatch, LogAudience
+from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
@@ -65,6 +67,7 @@ PROXY_RETRY_CAP_S = 15.0
 """Each try by a ProxyCommand is a process here, and most often a login on a jump host."""
 
 RECORD_CHECK_INTERVAL_S = 1.0
+ENTRY_TIMEOUT_S = 2.0
 _LOG_BYTES = 512 * 1024
 
 
@@ -124,6 +127,9 @@ class _Keeper:
             connected=self._spares.use,
         )
         self._server = KeeperServer(self._key, self._link, self._spares)
+        self._entry = EntryFollower(
+            lambda: store.load(name), open_host_entries(self._ssh_files, os.environ)
+        )
         self._record_checked = time.monotonic()
         self._stopping = threading.Event()
         self._is_proxied = False
@@ -137,11 +143,13 @@ class _Keeper:
         holder.start()
         editors = threading.Thread(target=self._watch_for_editors, daemon=True)
         editors.start()
+        self._entry.start()
         try:
             self._server.run(self._should_go_on)
         finally:
             self._stopping.set()
             self._link.stop()
+            self._entry.stop(ENTRY_TIMEOUT_S)
             crash_point("keeper.ending")
             self._withdraw()
             self._server.farewell()

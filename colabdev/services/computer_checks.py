@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from colabdev.core import openssh
+from colabdev.core.editors import EDITORS
 from colabdev.core.sizes import format_size
 from colabdev.errors import ColabdevError
 from colabdev.models import Editor, RuntimeRecord
@@ -18,14 +19,6 @@ from colabdev.services.checks import Check, bad, warning, well
 LITTLE_ROOM_BYTES = 1 << 30
 NO_ROOM_BYTES = 64 << 20
 _CLOCK_TOLERANCE_S = 5.0
-
-# Editors that are made from VS Code have an extension of their own, or another one.
-_REMOTE_SSH = {
-    "cursor": ("anysphere.remote-ssh", "ms-vscode-remote.remote-ssh"),
-    "codium": ("jeanp413.open-remote-ssh",),
-    "windsurf": ("jeanp413.open-remote-ssh", "codeium.windsurf-remote-openssh"),
-}
-_MICROSOFTS = ("ms-vscode-remote.remote-ssh",)
 
 
 def check_ssh(computer: Computer) -> Iterator[Check]:
@@ -161,7 +154,7 @@ def check_editors(computer: Computer, *, beside_windows: bool) -> Iterator[Check
 
 def _editor_check(editor: Editor, *, beside_windows: bool) -> Check:
     subject = f"editor {editor.command}"
-    wanted = _REMOTE_SSH.get(editor.command, _MICROSOFTS)
+    wanted = EDITORS[editor.command].extensions
     version = editor.version or "no version"
     if beside_windows:
         # There it lists the extensions inside of the WSL, and this one is outside.

@@ -70,6 +70,7 @@ ERROR_EXIT_CODES = {
 
 COMMANDS = [
     "attach",
+    "code",
     "config schema",
     "connect",
     "data ls",
@@ -77,16 +78,22 @@ COMMANDS = [
     "data push",
     "doctor",
     "down",
+    "forward",
     "init",
+    "jupyter",
     "local kill",
     "logs",
     "ps",
     "restore",
     "run",
     "ssh",
+    "ssh-config print",
+    "ssh-config remove",
+    "ssh-config repair",
     "status",
     "stop",
     "sync",
+    "tensorboard",
 ]
 
 JOB_STATES = [

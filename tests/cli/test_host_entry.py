@@ -7,15 +7,12 @@ therefore named with -F; one test mounts it where plain ssh looks.
 from __future__ import annotations
 
 import functools
-import http.server
 import os
 import pwd
 import shlex
 import socket
-import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +22,11 @@ import pytest
 from colabdev.core.ssh_config import host_key_alias
 from tests.core.test_ssh_config import HOSTILE_HOST, understood
 from tests.support.house import House
+from tests.support.read_only import read_only_mount
+from tests.support.relay import Relay
+from tests.support.vscode import wait_for_entry
 from tests.support.waiting import wait_until
+from tests.support.web import free_port, through_socks, web_server
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,39 @@ def test_connect_prints_the_command_that_works(house: House) -> None:
     assert client(house, "ssh", "-F", house.ssh_files.config_file, "local", "pwd").stdout
 
 
+def test_entry_follows_a_new_address_under_the_same_name(house: House) -> None:
+    machine = house.connect().machine
+    assert machine is not None
+    argv = ["-F", main_file(house), "local", "echo here"]
+    with Relay(machine.ssh.host, machine.ssh.port) as tunnel:
+        house.move(tunnel.port)
+        wait_for_entry(house, tunnel.port)
+        assert client(house, "ssh", *argv).stdout == "here\n"
+        assert tunnel.connections >= 1
+    # One that came while no keeper ran is written by the next.
+    house.end_keeper()
+    house.move(machine.ssh.port)
+    house.keeper()
+    wait_for_entry(house, machine.ssh.port)
+    assert client(house, "ssh", *argv).stdout == "here\n"
+    assert house.colabdev("down", "local").returncode == 0
+    assert "Host " not in house.ssh_files.config_file.read_text()
+
+
+def test_entry_that_cannot_be_written_is_in_the_keepers_log_and_comes_later(house: House) -> None:
+    house.connect()
+    folder = house.ssh_files.directory
+    with read_only_mount(folder):
+        house.move(free_port())
+        wait_until(
+            lambda: "the host entry does not follow" in house.keeper_log(),
+            message="the keeper says so",
+        )
+    machine = house.record().machine
+    assert machine is not None
+    wait_for_entry(house, machine.ssh.port)
+
+
 def test_connect_again_changes_nothing_and_down_takes_everything_out(house: House) -> None:
     main = house.places.ssh_config
     main.parent.mkdir(mode=0o700)
@@ -235,39 +269,3 @@ def printed_command(stdout: str) -> list[str]:
     """The row of `connect` that a user copies."""
     (row,) = (line for line in stdout.splitlines() if line.split()[:1] == ["or"])
     return shlex.split(row)[1:]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-@contextmanager
-def web_server(directory: Path) -> Iterator[int]:
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    handler = functools.partial(Handler, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-
-
-def through_socks(proxy: int, port: int, request: bytes) -> bytes:
-    """What 127.0.0.1:port on the far side answers (SOCKS5); nothing while the proxy is not there."""
-    try:
-        connection = socket.create_connection(("127.0.0.1", proxy), timeout=10)
-    except ConnectionRefusedError:
-        return b""
-    with connection, connection.makefile("rb") as answers:
-        connection.sendall(b"\x05\x01\x00")
-        assert answers.read(2) == b"\x05\x00"
-        connection.sendall(b"\x05\x01\x00\x01\x7f\x00\x00\x01" + struct.pack(">H", port))
-        assert answers.read(10)[:2] == b"\x05\x00"
-        connection.sendall(request)
-        return answers.read()

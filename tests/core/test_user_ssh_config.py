@@ -10,6 +10,7 @@ import pytest
 
 from colabdev.core.ssh_config import (
     Inclusion,
+    drop_include,
     has_include,
     host_line,
     insert_include,
@@ -29,6 +30,22 @@ OURS = "Include colabdev/config"
 def test_include_is_relative_in_the_directory_that_ssh_starts_from() -> None:
     assert HERE.line == OURS
     assert ELSEWHERE.line == 'Include "/srv/ssh files/colabdev/config"'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Host a\n  Port 1\n", "Host a\r\n  Port 1\r\n", "\ufeffHost a\r\n", "# no end", "\n\n"],
+    ids=ascii,
+)
+def test_include_that_was_put_in_is_taken_out_again(text: str) -> None:
+    assert drop_include(insert_include(text, HERE), HERE) == text
+    assert drop_include(text, HERE) == text
+
+
+def test_only_lines_that_include_ours_alone_are_taken_out() -> None:
+    theirs = "Include other\nInclude other colabdev/config\n#Include colabdev/config\n"
+    ours = "  include = ~/.ssh/colabdev/config\nMatch all\n\tInclude colabdev/config # ours\n"
+    assert drop_include(theirs + ours, HERE) == theirs + "Match all\n"
 
 
 HOSTILE_FOLDERS = [

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "attach": ("attach", DONE),
     "stop": ("stop", DONE),
     "ssh": ("ssh", "local", "--", "true"),
+    "ssh-config print": ("ssh-config", "print"),
     "restore": ("restore", "--list"),
     "data ls": ("data", "ls"),
     "doctor": ("doctor",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from colabdev.errors import (
     StateNotWritable,
 )
 from colabdev.models import AgentHello, JobRecord, JobState, RuntimeRecord
+from colabdev.ports import ByteStream, RemoteProcess
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.jobs import Jobs
 from colabdev.services.starts import MAX_SYNCS, JobStarter, RunRequest, Start
@@ -59,6 +60,12 @@ class OddRuntime:
 
     def agent(self) -> OddRuntime:
         return self
+
+    def open(self, argv: Sequence[str]) -> RemoteProcess:
+        raise AssertionError("no process is asked for")
+
+    def open_tcp(self, host: str, port: int) -> ByteStream:
+        raise AssertionError("no port is asked for")
 
     def quit(self) -> None: ...
 

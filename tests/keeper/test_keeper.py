@@ -43,7 +43,7 @@ def relay(house: House) -> Iterator[Relay]:
     machine = house.record().machine
     assert machine is not None
     with Relay(machine.ssh.host, machine.ssh.port) as relay:
-        house.change(lambda record: _through(record, relay.port))
+        house.move(relay.port)
         house.end_keeper()
         house.keeper().wait_ready(20)
         yield relay
@@ -298,7 +298,7 @@ def test_address_that_changes_is_followed(house: House, relay: Relay) -> None:
     relay.refuse()
     relay.cut()
     with Relay(relay_target(house), embedded_port(house)) as other:
-        house.change(lambda record: _through(record, other.port))
+        house.move(other.port)
         house.keeper().wait_ready(10)
         assert other.connections >= 1
 
@@ -421,13 +421,6 @@ def embedded_port(house: House) -> int:
     machine = house.provider.find("local")
     assert machine is not None
     return machine.ssh.port
-
-
-def _through(record: RuntimeRecord, port: int) -> RuntimeRecord:
-    assert record.machine is not None
-    return replace(
-        record, machine=replace(record.machine, ssh=replace(record.machine.ssh, port=port))
-    )
 
 
 def _with_host_key(record: RuntimeRecord, key: str) -> RuntimeRecord:

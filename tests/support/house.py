@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -104,6 +105,16 @@ class House:
         record = self.store.update(name, change)
         assert record is not None, f"no record of {name}"
         return record
+
+    def move(self, port: int, name: str = "local") -> None:
+        """Give the runtime's address another port, as a tunnel does."""
+
+        def moved(record: RuntimeRecord) -> RuntimeRecord:
+            assert record.machine is not None, f"{name} has no address"
+            address = replace(record.machine.ssh, port=port)
+            return replace(record, machine=replace(record.machine, ssh=address))
+
+        self.change(moved, name)
 
     def keeper(self, name: str = "local") -> KeeperClient:
         """The runtime's keeper, started when none runs."""

@@ -60,6 +60,16 @@ class Running:
             data += piece
         return data
 
+    def read_line(self) -> str:
+        """The next line of stdout, "" at its end."""
+        assert self._command.stdout is not None
+        return self._command.stdout.readline().decode()
+
+    def read_document(self) -> dict[str, Any]:
+        """The JSON document that it prints before it goes on."""
+        document: dict[str, Any] = json.loads("".join(iter(self.read_line, "}\n")) + "}")
+        return document
+
     def stop_reading(self) -> None:
         """Close our end of its stdout."""
         assert self._command.stdout is not None
