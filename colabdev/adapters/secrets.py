@@ -18,7 +18,8 @@ def ask_keyring(name: str) -> str | None:
 
     def ask() -> None:
         try:
-            import keyring  # noqa: PLC0415  That alone asks the system which keyrings it has.
+            # Here, because that already asks the system which keyrings it has.
+            import keyring  # noqa: PLC0415
 
             answers.append(keyring.get_password(SERVICE, name))
         except Exception as exc:  # noqa: BLE001  Each backend raises what its system raises.
