@@ -5,7 +5,8 @@ Imports stand inside functions here, as in `cli.wiring`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ def run_request(
     stdin: str,
     terminal: Mapping[str, str],
     filed: Mapping[str, str] | None = None,
+    env_files: Sequence[Path] = (),
     timeout: str | None = None,
     requirements: str | None = None,
 ) -> RunRequest:
@@ -104,6 +106,7 @@ def run_request(
         stdin=stdin,
         timeout_s=_timeout_s(timeout),
         requirements=required,
+        env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
     )
 
 
@@ -140,6 +143,12 @@ def ask_around(
     before = [After(jobs.find(word, progress), ok=ok) for word, ok in words]
     found = wiring.secret_sources().find(names) if names else {}
     return replace(request, env={**request.env, **found}, after=before)
+
+
+def _in_folder(folder: Path, files: Iterable[Path]) -> Sequence[str]:
+    """Those of the files that lie there, by their paths from there."""
+    paths = (Path(os.path.normpath(file)) for file in files)
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder)]
 
 
 def _timeout_s(typed: str | None) -> float | None:

@@ -169,6 +169,7 @@ def run(
         name=name,
         env=env or (),
         filed=filed_variables(wiring, env_file or ()),
+        env_files=env_file or (),
         timeout=timeout,
         requirements=requirements,
         in_place=in_place,

@@ -49,6 +49,8 @@ class RunRequest:
     """How long its command may run."""
     after: Sequence[After] = ()
     requirements: Requirements | None = None
+    env_files: Sequence[str] = ()
+    """Those that lie in the project, by their paths there."""
 
 
 class Code(Protocol):
@@ -124,6 +126,8 @@ class JobStarter:
         expected = self.code.expected(runtime)
         for path, word in _needed(request):
             _check_is_sent(path, word, expected)
+        for path in filter(expected.holds, request.env_files):
+            progress(f"{path} goes there as a file, too; a line in .colabdevignore keeps it here")
         if expected.problems:
             count = len(expected.problems)
             files = "1 file is" if count == 1 else f"{count} files are"

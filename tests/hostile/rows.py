@@ -409,9 +409,7 @@ LIVE: list[Row] = [
         write(here("big.py"), b"#" * 1001),
         write(here(".colabdevignore"), "big.py\n"),
     ),
-    row(
-        "run note.ipynb", 125, "notebooks are not in this version", write(here("note.ipynb"), "{}")
-    ),
+    row("run note.ipynb --lr 1", 125, "a notebook takes none", write(here("note.ipynb"), "{}")),
     row("run .", 125, "it is a directory"),
     row("run ..", 125, "it is a directory"),
     row("run ./", 125, "it is a directory"),

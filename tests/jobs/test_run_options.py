@@ -95,6 +95,10 @@ def test_env_files_are_read_as_dotenv_does_and_options_win(house: House) -> None
     files = ("--env-file", ".env", "--env-file", "more.env")
     done = house.colabdev("run", *files, "--env", "OVER=option", "sh", "-c", line)
     assert done.stdout == "later|two words\non two lines|${HOME} $(id)|option||", done.stderr
+    assert "  .env goes there as a file, too; a line in .colabdevignore keeps it" in done.stderr
+    (house.project / ".colabdevignore").write_text("*.env\n")
+    assert "as a file" not in house.colabdev("run", "--env-file", "more.env", "true").stderr
+    (house.project / ".colabdevignore").unlink()
 
 
 @pytest.mark.parametrize(
