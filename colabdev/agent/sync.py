@@ -15,7 +15,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from . import changes, rules, tree, wire
 from .crash_points import crash_point
-from .workdir import Foreign, Stopped, Survey, View, WorkDir
+from .ledger import Foreign, Ledger
+from .workdir import Stopped, Survey, View, WorkDir
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -56,7 +57,7 @@ def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
     """
     workdir = WorkDir(str(arguments["workdir"]))
     try:
-        workdir.check(arguments["marker"])
+        workdir.ledger.check(arguments["marker"])
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
     view = _view(workdir, arguments)
@@ -80,11 +81,11 @@ def push(arguments: Dict[str, Any], body: bytes) -> Answer:
     """
     path = str(arguments["workdir"])
     try:
-        workdir = WorkDir(path)
-        workdir.check(arguments["marker"])
-        if not os.path.isdir(workdir.ours):
+        ledger = Ledger(path)
+        ledger.check(arguments["marker"])
+        if not os.path.isdir(ledger.path):
             return compare(arguments, b"")
-        with workdir.locked(LOCK_TIMEOUT_S):
+        with ledger.locked(LOCK_TIMEOUT_S):
             workdir = WorkDir(path)
             view = _view(workdir, arguments)
             if view is None:
@@ -119,7 +120,7 @@ def fetch(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """
     workdir = WorkDir(str(arguments["workdir"]))
     try:
-        workdir.check(arguments["marker"])
+        workdir.ledger.check(arguments["marker"])
     except Foreign as exc:
         yield {"foreign": str(exc)}, b""
         return
@@ -135,7 +136,7 @@ def find(arguments: Dict[str, Any], body: bytes) -> Answer:
     """
     workdir = WorkDir(str(arguments["workdir"]))
     try:
-        workdir.check(arguments["marker"])
+        workdir.ledger.check(arguments["marker"])
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
     survey = workdir.look_at(tree.check_name(str(arguments["path"])))
@@ -149,13 +150,14 @@ def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], change
     try:
         if check_only:
             workdir = WorkDir(path)
-            workdir.check(arguments["marker"])
+            workdir.ledger.check(arguments["marker"])
             failures = workdir.apply(unpacker, check_only=True)
             return {"failures": [list(failure) for failure in failures]}, b""
         os.makedirs(path, exist_ok=True)
-        WorkDir(path).claim(arguments["marker"])
-        with WorkDir(path).locked(LOCK_TIMEOUT_S):
-            workdir = WorkDir(path)  # Read again: another sync may have ended just now.
+        ledger = Ledger(path)
+        ledger.claim(arguments["marker"])
+        with ledger.locked(LOCK_TIMEOUT_S):
+            workdir = WorkDir(path)
             view = _view(workdir, arguments) or View()
             return _applied(workdir, unpacker, view, None)
     except Foreign as exc:
@@ -170,7 +172,7 @@ def _applied(
         failures = workdir.apply(unpacker)
     except Stopped as exc:
         with contextlib.suppress(OSError):
-            workdir.save()  # Where that is impossible, too, the journal says the same.
+            workdir.ledger.save()  # Where that is impossible, too, the journal says the same.
         return {"stopped": str(exc)}, b""
     crash_point("agent.applied")
     if before is not None and not failures:
@@ -178,7 +180,7 @@ def _applied(
     else:
         survey = workdir.survey(view._replace(outputs=False))
         found, ancestor = survey.tree, survey.ancestor
-    workdir.save()
+    workdir.ledger.save()
     crash_point("agent.saved")
     rows = [list(failure) for failure in failures]
     return {"failures": rows, "tree": found, "ancestor": ancestor}, b""
@@ -188,10 +190,10 @@ def _view(workdir: WorkDir, arguments: Dict[str, Any]) -> Optional[View]:
     """How the client wants the work dir looked at; None when that takes rules that are not known."""
     text = arguments.get("rules_text")
     if text is not None:
-        workdir.keep_rules(str(text))
+        workdir.ledger.keep_rules(str(text))
         found: Optional[rules.Rules] = rules.from_document(str(text))
     else:
-        found = workdir.rules(arguments.get("rules"))
+        found = workdir.ledger.rules(arguments.get("rules"))
     if found is None:
         return None
     return View(found, arguments.get("max_bytes"), bool(arguments.get("outputs")))

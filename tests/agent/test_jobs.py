@@ -21,7 +21,8 @@ import pytest
 from colabdev.adapters.agent_archive import AgentArchive, build_agent
 from colabdev.adapters.agent_client import exchange, read_answer, start_agent
 from colabdev.adapters.processes import LocalProcess, LocalTransport
-from colabdev.agent import jobdir, processes, tree, workdir
+from colabdev.agent import jobdir, processes, tree
+from colabdev.agent.ledger import Ledger
 from colabdev.errors import ColabdevError, StaleTree
 from tests.support.disks import tiny_disk
 from tests.support.pythons import find_pythons
@@ -454,8 +455,8 @@ def test_unreadable_job_is_named_and_the_others_listed(bench: Bench) -> None:
 def test_files_are_compared_under_the_lock_under_which_they_are_frozen(bench: Bench) -> None:
     """Another sync has the lock, and changes the files until it lets go."""
     (bench.workdir / "x.py").write_text("print('other files')")
-    place = workdir.WorkDir(str(bench.workdir))
-    os.mkdir(place.ours)
+    place = Ledger(str(bench.workdir))
+    os.mkdir(place.path)
     place.claim(MARKER)
     spec = bench.spec("x.py", kind=jobdir.PYTHON)
     talk = bench.talk()
@@ -483,8 +484,8 @@ def test_files_are_compared_under_the_lock_under_which_they_are_frozen(bench: Be
 
 @pytest.mark.parametrize("kind", [jobdir.PYTHON, jobdir.COMMAND])
 def test_job_is_not_started_in_somebody_elses_work_dir(bench: Bench, kind: str) -> None:
-    place = workdir.WorkDir(str(bench.workdir))
-    os.mkdir(place.ours)
+    place = Ledger(str(bench.workdir))
+    os.mkdir(place.path)
     place.claim(MARKER)
     other = {**MARKER, "project": "/home/me/other"}
     spec = bench.spec("true", kind=kind)
