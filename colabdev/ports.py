@@ -261,6 +261,9 @@ class LocalTree(Protocol):
     def look(self, path: str) -> str:
         """The fingerprint of what stands at a path now, in the project or not."""
 
+    def folder(self, path: str) -> str:
+        """Whether a folder stands at a path, and something in it; see `agent.folders`."""
+
     def signature(self, path: str, digest: str) -> Signature | None:
         """The blocks of the version with this digest, of the file that stands there now or of one that
         was remembered; None when nobody knows."""

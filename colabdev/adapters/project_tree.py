@@ -17,10 +17,12 @@ from colabdev.adapters.project_files import list_project
 from colabdev.adapters.project_rules import ProjectRules, RuleSettings
 from colabdev.adapters.project_writer import ProjectWriter
 from colabdev.adapters.rule_files import Compile
-from colabdev.agent import blocks, tree
+from colabdev.agent import blocks, folders, tree
 from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import OTHER, Change
+from colabdev.agent.listing import find_empty
 from colabdev.agent.placing import Failure
+from colabdev.agent.rules import from_document
 from colabdev.core.ignore import Filter
 from colabdev.models import Absence, Explanation, TreeScan
 from colabdev.ports import Steps
@@ -87,16 +89,18 @@ class ProjectTree:
             self._save_index(stamps)
         self._index = stamps
         self._unknown = {path for path, _ in problems}
+        document = self._rules.document(rules, sorted(repositories))
         return TreeScan(
             entries=tuple(entries),
             problems=tuple(sorted(problems)),
-            rules=self._rules.document(rules, sorted(repositories)),
+            rules=document,
             root=os.stat(self._root).st_ino,
+            folders=tuple(find_empty(str(self._root), from_document(document))),
         )
 
     def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:
-        folders = tree.Folders(str(self._root))
-        return {path: self._absence(folders, path) for path in paths}
+        looked_at = tree.Folders(str(self._root))
+        return {path: self._absence(looked_at, path) for path in paths}
 
     def read(self, change: Change) -> Iterator[bytes]:
         return tree.read_pieces(f"{self._root}/{change.path}", change.pieces)
@@ -116,6 +120,9 @@ class ProjectTree:
             return self._writer().look(path)
         except OSError:
             return OTHER
+
+    def folder(self, path: str) -> str:
+        return folders.state_of(tree.Folders(str(self._root)), path)
 
     def signature(self, path: str, digest: str) -> Signature | None:
         return self._blocks.load(digest) or self._sign(path, digest)

@@ -69,7 +69,9 @@ class ProjectWriter:
             raise placing.Refused(
                 placing.PROBLEM, "changed while it was fetched; the next sync brings it"
             )
-        if self._placer.check(change) != change.fingerprint:
+        if change.op in changes.FOLDER_OPS:
+            self._placer.settle_folder(change)
+        elif self._placer.check(change) != change.fingerprint:
             crash_point("sync.writing")
             self._placer.do(change, steps.content())
 

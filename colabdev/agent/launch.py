@@ -121,6 +121,9 @@ def _as_expected(place: str, expect: Dict[str, Any]) -> Tuple[workdir.WorkDir, w
     view = workdir.View(directory.ledger.rules(expect.get("rules")), expect.get("max_bytes"))
     if "tree" in expect and view.rules is None and _holds_files(place):
         raise Stale("the rules of the project here are not known there")
+    missing = [path for path in expect.get("folders", []) if not os.path.isdir(place + "/" + path)]
+    if missing:
+        raise Stale("a folder of the project here is not there")
     survey = directory.survey(view)
     if "tree" in expect and survey.tree != expect["tree"]:
         raise Stale("the files there are not those of the project here")

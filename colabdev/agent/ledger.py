@@ -13,7 +13,7 @@ import json
 import os
 import struct
 import time
-from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from . import changes, rules, tree
 from .changes import NOTHING, Change
@@ -45,6 +45,8 @@ class Ledger:
         """The fingerprint of each owned file when both sides last had the same."""
         self.brought: Dict[str, str] = {}
         """The fingerprint of each file that was brought to the other side as an output."""
+        self.folders: Set[str] = set()
+        """The folders that both sides last had; see `folders`."""
         self.index = tree.Index()
         """Hashes that need not be found again."""
         self.changed = False
@@ -125,7 +127,7 @@ class Ledger:
         except (ValueError, TypeError, IndexError, struct.error):
             # To own nothing is always safe: what is there is then adopted when it is the same, and
             # else reported and left alone.
-            self.baseline, self.brought, self.changed = {}, {}, True
+            self.baseline, self.brought, self.folders, self.changed = {}, {}, set(), True
             self.index.clear()
         self._replay(current)
 
@@ -163,6 +165,12 @@ class Ledger:
         known = self.baseline if change.path in self.baseline else self.brought
         known[change.path] = change.fingerprint
 
+    def record_folder(self, path: str, *, is_there: bool) -> None:
+        """A folder is on both sides from now on, or is not ours any more. Not in the journal either."""
+        if is_there != (path in self.folders):
+            self.changed = True
+            (self.folders.add if is_there else self.folders.discard)(path)
+
     # --- our own files ---
 
     def _versions(self) -> List[Tuple[int, ...]]:
@@ -185,7 +193,9 @@ class Ledger:
                 if line == _OWNED_TAIL:
                     return
                 for path, fingerprint, stamp, *kind in json.loads(line.rstrip(",\n")):
-                    if fingerprint:
+                    if kind == ["folder"]:
+                        self.folders.add(tree.check_name(path))
+                    elif fingerprint:
                         (self.brought if kind else self.baseline)[path] = fingerprint
                     if stamp is not None:
                         digest = stamp[4] or fingerprint[2:]
@@ -196,9 +206,17 @@ class Ledger:
         """One JSON document that can be read by lines."""
         yield _OWNED_HEAD
         paths = sorted({*self.baseline, *self.brought, *self.index})
-        for start in range(0, len(paths), _ROWS_PER_LINE):
-            rows = [self._owned_row(path) for path in paths[start : start + _ROWS_PER_LINE]]
-            comma = "," if start + _ROWS_PER_LINE < len(paths) else ""
+        folders = sorted(self.folders)
+        count = len(paths) + len(folders)
+        for start in range(0, count, _ROWS_PER_LINE):
+            end = start + _ROWS_PER_LINE
+            rows = [self._owned_row(path) for path in paths[start:end]]
+            first = max(start - len(paths), 0)
+            rows += [
+                [path, NOTHING, None, "folder"]
+                for path in folders[first : max(end - len(paths), 0)]
+            ]
+            comma = "," if end < count else ""
             yield json.dumps(rows, separators=(",", ":")) + comma + "\n"
         yield _OWNED_TAIL
 

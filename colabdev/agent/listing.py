@@ -6,7 +6,7 @@ import os
 from typing import Container, Iterator, List, NamedTuple, Tuple
 
 from . import tree
-from .rules import IGNORED, OUTPUT, Folder, Rules
+from .rules import IGNORED, OUTPUT, PROJECT, Folder, Rules
 
 
 class Listing(NamedTuple):
@@ -15,6 +15,8 @@ class Listing(NamedTuple):
     project: List[str]
     outputs: List[str]
     problems: List[tree.Problem]
+    empty: List[str]
+    """Folders of the project that hold nothing at all."""
 
 
 def list_others(root: str, rules: Rules, known: Container[str]) -> Listing:
@@ -23,7 +25,7 @@ def list_others(root: str, rules: Rules, known: Container[str]) -> Listing:
     An ignored folder is never looked into, nor is one that ignores all of itself, as virtual
     environments and the caches of tools do.
     """
-    listing = Listing([], [], [])
+    listing = Listing([], [], [], [])
     pending = [rules.root()]
     while pending:
         folder = pending.pop()
@@ -36,10 +38,36 @@ def list_others(root: str, rules: Rules, known: Container[str]) -> Listing:
             reason = "cannot be listed: {}".format(exc.strerror or exc)
             listing.problems.append((folder.path.rstrip("/") or ".", reason))
             continue
+        if not found and folder.path and folder.kind == PROJECT:
+            listing.empty.append(folder.path.rstrip("/"))
         if (".gitignore", False) in found and _ignores_itself(root, rules, folder, known):
             continue
         pending += _sort_out(folder, found, rules, known, listing)
     return listing
+
+
+def find_empty(root: str, rules: Rules) -> List[str]:
+    """The `empty` of `list_others`, where nothing else is asked."""
+    empty = []
+    pending = [rules.root()]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(root + "/" + folder.path) as entries:
+                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        except OSError:
+            continue  # The files in it are a problem already.
+        if not found and folder.path:
+            empty.append(folder.path[:-1])
+        if (".gitignore", False) in found and _ignores_itself(root, rules, folder, ()):
+            continue
+        for name, is_folder in found:
+            path = folder.path + name
+            if is_folder and name.lower() != ".git" and path != tree.OURS:
+                below = rules.enter(folder, path + "/")
+                if below is not None and below.kind == PROJECT:
+                    pending.append(below)
+    return empty
 
 
 def _sort_out(

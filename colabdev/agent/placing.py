@@ -125,6 +125,17 @@ class Placer:
         elif change.op in changes.PUTS:
             self._put(self._stage(change, change.entry, content), change)
 
+    def settle_folder(self, change: Change) -> bool:
+        """Make a folder, or remove an empty one; whether it is there afterwards. What stands in its way
+        stays: that is told as what it is."""
+        self.folders.forget()
+        if change.op == changes.MKDIR:
+            with contextlib.suppress(Refused):
+                self._make_folders(change.path)
+        elif self.folders.is_real(change.path):
+            self._remove_empty_folders(change.path + "/")
+        return self.folders.is_real(change.path)
+
     def _stage(self, change: Change, entry: Entry, content: Iterator[memoryview]) -> str:
         """The file in the staging folder, complete and proved to be what it should be."""
         if change.op == changes.SEND:

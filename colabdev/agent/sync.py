@@ -51,8 +51,9 @@ def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
     """How the project's files are there, beside what both sides last had.
 
     Arguments: `workdir`, `marker`, `rules` (the key of the project's rules; `rules_text` when the agent
-    may not know them), `max_bytes`, `outputs` (whether they are looked for), `tree` (the client's own)
-    and `ancestor` (what it believes that both sides last had). The answer: `unknown_rules`; or `tree`,
+    may not know them), `max_bytes`, `outputs` (whether they are looked for), `tree` (the client's
+    own), `ancestor` (what it believes that both sides last had) and `folders` (those of the client's
+    that no file brings along). The answer: `unknown_rules`; or `tree`,
     `ancestor`, `same` (the client's tree), `changed_only` and a body, for which see `_Report`.
     """
     workdir = WorkDir(str(arguments["workdir"]))
@@ -68,7 +69,7 @@ def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
     same = found == arguments.get("tree")
     if same:
         workdir.agree(survey)
-    answer = _compared(survey, found, arguments)
+    answer = _compared(survey, found, workdir.unsettled(survey, _told(arguments)), arguments)
     workdir.keep_hashes()
     return answer
 
@@ -91,8 +92,9 @@ def push(arguments: Dict[str, Any], body: bytes) -> Answer:
             if view is None:
                 return {"unknown_rules": True}, b""
             survey = workdir.survey(view)
-            if not survey.tree == survey.ancestor == arguments.get("ancestor"):
-                return _compared(survey, survey.tree, arguments)
+            unsettled = workdir.unsettled(survey, _told(arguments))
+            if unsettled or not survey.tree == survey.ancestor == arguments.get("ancestor"):
+                return _compared(survey, survey.tree, unsettled, arguments)
             stream = io.BytesIO(body)
             return _applied(workdir, changes.Unpacker(Upload(stream.read).next_frame), view, survey)
     except Foreign as exc:
@@ -141,7 +143,7 @@ def find(arguments: Dict[str, Any], body: bytes) -> Answer:
         return {"foreign": str(exc)}, b""
     survey = workdir.look_at(tree.check_name(str(arguments["path"])))
     workdir.keep_hashes()
-    return {"changed_only": True}, _packed(survey, changed_only=True, all_outputs=True)
+    return {"changed_only": True}, _packed(survey, [], changed_only=True, all_outputs=True)
 
 
 def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], changes.Frame]) -> Answer:
@@ -199,7 +201,14 @@ def _view(workdir: WorkDir, arguments: Dict[str, Any]) -> Optional[View]:
     return View(found, arguments.get("max_bytes"), bool(arguments.get("outputs")))
 
 
-def _compared(survey: Survey, found: str, arguments: Dict[str, Any]) -> Answer:
+def _told(arguments: Dict[str, Any]) -> List[str]:
+    """The folders that the client has and that no file brings along."""
+    return [str(path) for path in arguments.get("folders", [])]
+
+
+def _compared(
+    survey: Survey, found: str, folders: List[List[Any]], arguments: Dict[str, Any]
+) -> Answer:
     ancestor = survey.ancestor
     answer = {
         "tree": found,
@@ -208,17 +217,20 @@ def _compared(survey: Survey, found: str, arguments: Dict[str, Any]) -> Answer:
         "changed_only": ancestor == arguments.get("ancestor"),
     }
     brings = any(survey.brought.get(e.path) != e.fingerprint for e in survey.outputs)
-    if answer["same"] and not brings and not survey.problems:
+    if answer["same"] and not brings and not survey.problems and not folders:
         return answer, b""
-    return answer, _packed(survey, changed_only=bool(answer["changed_only"]))
+    return answer, _packed(survey, folders, changed_only=bool(answer["changed_only"]))
 
 
-def _packed(survey: Survey, *, changed_only: bool, all_outputs: bool = False) -> bytes:
+def _packed(
+    survey: Survey, folders: List[List[Any]], *, changed_only: bool, all_outputs: bool = False
+) -> bytes:
     """The survey as compressed JSON lines `[what, rows]`.
 
     `files`: `[path, fingerprint both sides last had, fingerprint now]`, "" for nothing and "?" for what
     cannot be told; `entries`: those that are not as both sides last had them; `outputs`: `[fingerprint
-    that was brought, entry]` of those that are not as they were brought; `problems`: `[path, reason]`.
+    that was brought, entry]` of those that are not as they were brought; `folders`: see
+    `folders.unsettled`; `problems`: `[path, reason]`.
     With `changed_only` files that are as both sides last had them are left out; with `all_outputs`
     outputs that are as they were brought are not.
     """
@@ -228,6 +240,7 @@ def _packed(survey: Survey, *, changed_only: bool, all_outputs: bool = False) ->
         ("files", _file_rows(survey, changed_only)),
         ("entries", _entry_rows(survey)),
         ("outputs", _output_rows(survey, all_outputs)),
+        ("folders", iter(folders)),
         ("problems", iter(sorted(set(survey.problems)))),
     ):
         # Piece by piece, so that a large tree is never in memory as text.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from . import blocks, changes, placing, rules, tree
+from . import blocks, changes, folders, placing, rules, tree
 from .changes import NOTHING, Change
 from .ledger import Journal, Ledger
 from .listing import Listing, list_others
@@ -49,6 +49,8 @@ class Survey(NamedTuple):
     """The fingerprint of each file that was brought to the other side as an output."""
     hidden: Set[str]
     """Owned files of which nobody can say how they are now; why is among the problems."""
+    empty: List[str]
+    """Folders of the project that hold nothing at all."""
 
     @property
     def fingerprints(self) -> Dict[str, str]:
@@ -91,7 +93,7 @@ class WorkDir:
     def survey(self, view: View) -> Survey:
         """How the project's files are now; hashes only those that may have changed."""
         ledger = self.ledger
-        others = Listing([], [], [])
+        others = Listing([], [], [], [])
         if view.rules is not None:
             others = list_others(self.path, view.rules, ledger.baseline)
         paths = sorted([*ledger.baseline, *others.project])
@@ -118,6 +120,7 @@ class WorkDir:
             outputs.entries,
             ledger.brought,
             hidden,
+            others.empty,
         )
 
     def _hidden(self, seen: Set[str], problems: List[tree.Problem]) -> Set[str]:
@@ -148,6 +151,12 @@ class WorkDir:
         if agreed != self.ledger.baseline:
             self.ledger.baseline, self.ledger.changed = agreed, True
 
+    def unsettled(self, survey: Survey, told: Sequence[str]) -> List[List[Any]]:
+        """The folders that are not yet on both sides or on none; `told` are those of the other side."""
+        both_had = self.ledger.folders
+        paths = {*both_had, *survey.empty, *map(tree.check_name, told)}
+        return folders.unsettled(tree.Folders(self.path), both_had, set(told), paths)
+
     def look_at(self, path: str) -> Survey:
         """What lies at `path` or below it, whatever the rules say, as if all of it were outputs."""
         paths: List[str] = [path]
@@ -159,7 +168,7 @@ class WorkDir:
         self.ledger.index.take_all(found.stamps)
         known = {**self.ledger.baseline, **self.ledger.brought}
         problems = [*problems, *found.problems]
-        return Survey({}, [], [], problems, found.entries, known, set())
+        return Survey({}, [], [], problems, found.entries, known, set(), [])
 
     def offer(self, path: str, fingerprint: str, skip: int, signature: Optional[str]) -> Change:
         """How to send the file that has this fingerprint to who has already `skip` bytes of it, or a
@@ -211,6 +220,11 @@ class WorkDir:
     def _make(self, change: Change, content: Iterator[memoryview], journal: Journal) -> None:
         if change.op == changes.BROUGHT:
             self.ledger.record_brought(change)
+            return
+        if change.op in changes.FOLDER_OPS:
+            is_there = self._placer.settle_folder(change)
+            wanted = change.op == changes.MKDIR
+            self.ledger.record_folder(change.path, is_there=is_there and wanted)
             return
         current = self._placer.check(change)
         if current != change.fingerprint or self.ledger.baseline.get(change.path) != current:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from colabdev.agent import changes, rules, wire
 from colabdev.agent.changes import NOTHING, OTHER, Change
 from colabdev.agent.tree import FILE, hash_entries, hash_fingerprints
+from colabdev.core.folders import FolderPair, FolderPlan, plan_folders
 from colabdev.core.portability import unportable
 from colabdev.core.reconcile import (
     TWO_WAY,
@@ -23,6 +24,7 @@ from colabdev.core.reconcile import (
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, GuardHalted
 from colabdev.models import KnownSide, TreeScan
+from colabdev.ports import LocalTree
 from colabdev.services.sync_answers import Comparison, parse_comparison, parse_failures
 from colabdev.services.sync_report import SyncReport
 from colabdev.services.transfer import Answer, Done, Transfer, may_be_patched, sort_out
@@ -85,6 +87,7 @@ class Exchange:
         self._known = known
         self._local = {entry.path: entry for entry in scan.entries}
         self._wanted = hash_entries(scan.entries)
+        self._folders = known_folders(transfer.tree, scan, known.side)
         self._arguments: dict[str, object] = {
             **transfer.place,
             "rules": rules.key_of(scan.rules),
@@ -92,6 +95,7 @@ class Exchange:
             "outputs": options.outputs and not options.mode.one_way,
             "tree": self._wanted,
             "ancestor": known.side.ancestor if known.side else "",
+            "folders": self._folders,
         }
 
     def go(self) -> Outcome:
@@ -100,7 +104,7 @@ class Exchange:
         if isinstance(pushed, Outcome):
             return pushed
         comparison = pushed or self._ask("sync.compare")
-        if comparison.same and not comparison.files and not comparison.outputs:
+        if comparison.same and not (comparison.files or comparison.outputs or comparison.folders):
             return self._nothing_to_do(comparison)
         ancestor: Mapping[str, str] | None = {}
         if comparison.changed_only:
@@ -161,7 +165,7 @@ class Exchange:
         done, again = sort_out(actions, parse_failures(answer))
         answer, done = self._transfer.send_whole(self._arguments, answer, done, again)
         done += Done(problems=self._scan.problems)
-        return self._outcome(done, plan, remote, answer)
+        return self._outcome(done.loud(), plan, remote, answer, self._folders)
 
     def _pushed(self, plan: Plan) -> list[Action]:
         """What is sent unasked; nothing when it is too much, or needs somebody to look at it."""
@@ -171,6 +175,7 @@ class Exchange:
         if least > PUSHED_BYTES:
             return []
         actions = [self._transfer.patched(action) for action in plan.there]
+        actions += FolderPlan(kept=tuple(self._folders)).remade(actions, here=False)
         return actions if sum(a.content_bytes for a in actions) <= PUSHED_BYTES else []
 
     # --- planning ---
@@ -193,6 +198,14 @@ class Exchange:
                 hint += "; --one-way sends yours again"
             workdir = self._transfer.place["workdir"]
             raise GuardHalted(f"halted: {plan.guard}; the work dir is {workdir}", hint=hint)
+
+    def _plan_folders(self, comparison: Comparison) -> FolderPlan:
+        look = self._transfer.tree.folder
+        pairs = [
+            FolderPair(path, placed, look(path), there)
+            for path, placed, there in comparison.folders
+        ]
+        return plan_folders(pairs, self._folders, self._options.mode)
 
     def _outputs(self, comparison: Comparison) -> tuple[list[Action], list[Conflict]]:
         """What is to be brought: outputs that are here as they came, or not at all."""
@@ -222,6 +235,9 @@ class Exchange:
         outputs, conflicts = self._outputs(comparison)
         here = [*plan.here, *(action for action in outputs if action.here)]
         there = [*plan.there, *(action for action in outputs if not action.here)]
+        folders = self._plan_folders(comparison)
+        here += [*folders.here, *folders.remade(here, here=True)]
+        there += [*folders.there, *folders.remade(there, here=False)]
         rule_files = [action for action in plan.here if rules.is_rule_file(action.path)]
         if rule_files and not self._options.dry_run:
             here, there = rule_files, []
@@ -233,19 +249,18 @@ class Exchange:
         )
         if self._options.dry_run:
             done = Done(actions=tuple(here)) + self._transfer.check(self._arguments, there)
+            done = done.loud()
             report = self._report(told + done, plan, comparison.tree, remote)
             return Outcome(replace(report, guard=plan.guard))
         received = self._transfer.receive(here)
         if received.actions:
             crash_point("sync.received")
-        notes = [_note(action) for action in received.actions]
+        notes = [_note(action) for action in received.actions if not _is_about_folder(action)]
         answer: Answer = {"tree": comparison.tree, "ancestor": comparison.ancestor}
         sent = Done()
         if there or notes:
             answer, sent = self._transfer.send(self._arguments, [*there, *notes])
-        noted = {note.path for note in notes}
-        sent = replace(sent, actions=tuple(a for a in sent.actions if a.path not in noted))
-        outcome = self._outcome(told + received + sent, plan, remote, answer)
+        outcome = self._outcome((told + received + sent).loud(), plan, remote, answer, folders.kept)
         return replace(outcome, again=bool(rule_files and received.actions))
 
     # --- telling ---
@@ -256,24 +271,29 @@ class Exchange:
         marks = {path: entry.fingerprint for path, entry in self._local.items()}
         remote = Remote({path: RemoteFile(mark, mark) for path, mark in marks.items()}, {})
         report = self._report(done, plan, comparison.tree, remote)
-        side = KnownSide(self._wanted, self._wanted, self._wanted, self._scan.root)
+        side = KnownSide(
+            self._wanted, self._wanted, self._wanted, self._scan.root, tuple(self._folders)
+        )
         if self._options.dry_run or side == self._known.side:
             return Outcome(report)
         return Outcome(report, side, marks)
 
-    def _outcome(self, done: Done, plan: Plan, remote: Remote, answer: Answer) -> Outcome:
+    def _outcome(
+        self, done: Done, plan: Plan, remote: Remote, answer: Answer, folders: Sequence[str]
+    ) -> Outcome:
         tree, ancestor = str(answer.get("tree", "")), str(answer.get("ancestor", ""))
         report = self._report(done, plan, tree, remote)
         marks = {path: file.placed for path, file in remote.files.items() if file.placed}
         local = {path: entry.fingerprint for path, entry in self._local.items()}
         for action in done.actions:
-            if not action.output:
+            if not action.output and not _is_about_folder(action):
                 _record(marks, action)
                 if action.here:
                     _record(local, action)
         if hash_fingerprints(marks) != ancestor:
             return Outcome(report)
-        side = KnownSide(ancestor, tree, hash_fingerprints(local), self._scan.root)
+        here = hash_fingerprints(local)
+        side = KnownSide(ancestor, tree, here, self._scan.root, tuple(folders))
         return Outcome(report, side, marks)
 
     def _report(self, done: Done, plan: Plan, tree: str, remote: Remote) -> SyncReport:
@@ -326,7 +346,17 @@ def _note(action: Action) -> Action:
     else:
         op = changes.BROUGHT if action.output else changes.KEEP
         noted = Change(op, change.path, change.fingerprint, change.entry)
-    return replace(action, change=noted, here=False)
+    return replace(action, change=noted, here=False, quiet=True)
+
+
+def _is_about_folder(action: Action) -> bool:
+    return action.change.op in changes.FOLDER_OPS
+
+
+def known_folders(tree: LocalTree, scan: TreeScan, side: KnownSide | None) -> list[str]:
+    """The folders here that no file brings along: empty ones, and those that both sides had."""
+    known = side.folders if side is not None else ()
+    return sorted({*scan.folders, *(path for path in known if tree.folder(path))})
 
 
 def _problems(comparison: Comparison) -> Sequence[tuple[str, str]]:

@@ -29,6 +29,8 @@ class Comparison:
     files: dict[str, RemoteFile] = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
     """Those that are not as both sides last had them."""
+    folders: list[tuple[str, bool, str]] = field(default_factory=list)
+    """See `agent.folders.unsettled`."""
     outputs: list[tuple[str, Entry]] = field(default_factory=list)
     """Fingerprint as it was brought here, and what is there now."""
     problems: list[Problem] = field(default_factory=list)
@@ -68,6 +70,9 @@ def _take(found: Comparison, what: str, row: Any) -> None:
     if what == "files":
         path, placed, now = row
         found.files[check_name(path)] = RemoteFile(str(placed), str(now))
+    elif what == "folders":
+        path, placed, state = row
+        found.folders.append((check_name(path), bool(placed), str(state)))
     elif what == "problems":
         path, reason = row
         found.problems.append((str(path), str(reason)))

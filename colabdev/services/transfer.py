@@ -39,6 +39,10 @@ class Done:
             self.undone + other.undone,
         )
 
+    def loud(self) -> Done:
+        """Without what nobody is told of."""
+        return replace(self, actions=tuple(action for action in self.actions if not action.quiet))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:

@@ -359,6 +359,14 @@ def test_dry_run_says_all_and_does_nothing(project: SyncedFolder) -> None:
     assert look(project.remote) == before
 
 
+def test_new_empty_folder_is_there_when_a_job_wants_it(project: SyncedFolder) -> None:
+    project.write("train.py", "open('checkpoints/1', 'w'); print('saved')")
+    project.sync()
+    (project.local / "checkpoints").mkdir()
+    done = project.type("run", "train.py")
+    assert (done.returncode, done.stdout) == (0, "saved\n"), done.stderr
+
+
 def test_dry_run_in_a_missing_work_dir_makes_none(project: SyncedFolder) -> None:
     project.write("a", "1")
     assert project.sync("--dry-run")["sent"]["files"] == 1

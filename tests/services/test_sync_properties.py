@@ -26,7 +26,8 @@ DELETE = st.tuples(st.just("delete"), st.sampled_from(PATHS), st.just(b""))
 TURN = st.tuples(st.just("chmod"), st.sampled_from(PATHS), st.just(b""))
 LINK = st.tuples(st.just("link"), st.sampled_from(PATHS), st.sampled_from([b"a", b"nowhere"]))
 MOVE = st.tuples(st.just("move"), st.sampled_from(PATHS), st.sampled_from([b"b", b"d/b", b"x"]))
-EDITS = st.lists(st.one_of(WRITE, WRITE, DELETE, TURN, LINK, MOVE), max_size=6)
+MKDIR = st.tuples(st.just("mkdir"), st.sampled_from(PATHS), st.just(b""))
+EDITS = st.lists(st.one_of(WRITE, WRITE, DELETE, TURN, LINK, MOVE, MKDIR), max_size=6)
 Edit = tuple[str, str, bytes]
 Look = dict[str, tuple[object, ...]]
 
@@ -57,6 +58,9 @@ def edit(root: Path, edits: list[Edit]) -> None:
         elif word == "chmod":
             if place.is_file() and not place.is_symlink():
                 place.chmod(place.stat().st_mode ^ 0o111)
+        elif word == "mkdir":
+            if is_free(root, place) and not place.is_symlink() and not place.exists():
+                place.mkdir(parents=True)
         elif is_free(root, place):
             remove(place)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +92,14 @@ def owned(root: Path) -> Look:
         path: what
         for path, what in look(root).items()
         if not path.endswith(".log") and not path.startswith("cache/")
+    }
+
+
+def empty_folders(root: Path) -> set[str]:
+    return {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir())
     }
 
 
@@ -142,6 +154,7 @@ def check(initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]) -> N
                 project.sync()
                 project.sync()
             assert owned(project.local) == owned(project.remote)
+            assert empty_folders(project.local) == empty_folders(project.remote)
 
 
 def remove_conflicts(project: PipedProject, paths: set[str]) -> None:
