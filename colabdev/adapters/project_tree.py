@@ -67,6 +67,7 @@ class ProjectTree:
         rules = []
         repositories = []
         own = Filter(self._rules.own())
+        limits = tree.Limits(self._settings.max_bytes, self._settings.max_bytes)
         pending = [""]
         while pending:
             folder = pending.pop()
@@ -74,9 +75,8 @@ class ProjectTree:
             if folder:
                 listing = listing.below(folder)
                 repositories.append(folder)
-            scan = tree.scan(
-                str(self._root), own.kept(listing.paths), index, self._settings.max_bytes
-            )
+            paths = own.kept(listing.paths)
+            scan = tree.scan(str(self._root), paths, index, limits)
             entries += scan.entries
             problems += [*listing.problems, *scan.problems]
             rules += listing.rules

@@ -118,7 +118,8 @@ def _as_expected(place: str, expect: Dict[str, Any]) -> Tuple[workdir.WorkDir, w
                 "cannot run it in {}: {}".format(place, exc),
                 "give the project another [project] name in colabdev.toml, and connect again",
             ) from exc
-    view = workdir.View(directory.ledger.rules(expect.get("rules")), expect.get("max_bytes"))
+    limit = expect.get("max_bytes")
+    view = workdir.View(directory.ledger.rules(expect.get("rules")), tree.Limits(limit, limit))
     if "tree" in expect and view.rules is None and _holds_files(place):
         raise Stale("the rules of the project here are not known there")
     missing = [path for path in expect.get("folders", []) if not os.path.isdir(place + "/" + path)]

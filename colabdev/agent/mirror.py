@@ -81,7 +81,7 @@ class Watcher:
         self._rules_time = self._time_of_rules()
         self._workdir = WorkDir(self._path)
         # Before the first sync has told its rules, what it put there is all that is known.
-        self._view = View(self._workdir.ledger.rules(None), MAX_FILE_BYTES)
+        self._view = View(self._workdir.ledger.rules(None), tree.Limits(MAX_FILE_BYTES))
 
     def _time_of_rules(self) -> int:
         try:

@@ -198,7 +198,8 @@ def _view(workdir: WorkDir, arguments: Dict[str, Any]) -> Optional[View]:
         found = workdir.ledger.rules(arguments.get("rules"))
     if found is None:
         return None
-    return View(found, arguments.get("max_bytes"), bool(arguments.get("outputs")))
+    limit = arguments.get("max_bytes")
+    return View(found, tree.Limits(limit, limit), bool(arguments.get("outputs")))
 
 
 def _told(arguments: Dict[str, Any]) -> List[str]:

@@ -28,8 +28,7 @@ class View(NamedTuple):
 
     rules: Optional[rules.Rules] = None
     """None: only what sync put there is seen."""
-    max_bytes: Optional[int] = None
-    """Larger files of the project are problems."""
+    limits: tree.Limits = tree.NO_LIMITS
     outputs: bool = False
     """Whether outputs are looked for."""
 
@@ -97,7 +96,7 @@ class WorkDir:
         if view.rules is not None:
             others = list_others(self.path, view.rules, ledger.baseline)
         paths = sorted([*ledger.baseline, *others.project])
-        found = tree.scan(self.path, paths, ledger.index, view.max_bytes, ledger.baseline)
+        found = tree.scan(self.path, paths, ledger.index, view.limits, ledger.baseline)
         brought = others.outputs if view.outputs else []
         outputs = tree.scan(self.path, sorted(brought), ledger.index)
         stamps = found.stamps
