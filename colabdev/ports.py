@@ -274,8 +274,8 @@ class LocalTree(Protocol):
     def remember_blocks(self, digests: Mapping[str, str]) -> None:
         """Remember the blocks of these large files, path by digest, and forget all others."""
 
-    def staged_bytes(self, digest: str) -> int:
-        """How much of that content is here already, left by a sync that was cut."""
+    def staged(self) -> Mapping[str, int]:
+        """How many bytes are here already of which contents, by digest, left by a sync that was cut."""
 
     def write(self, steps: Steps) -> Sequence[Failure]:
         """Make the changes here; those that cannot be made are values. `ColabdevError` when no more can

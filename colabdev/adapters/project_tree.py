@@ -141,8 +141,8 @@ class ProjectTree:
                     self._blocks.save(digest, signature)
         self._blocks.forget_all_but(digests.values())
 
-    def staged_bytes(self, digest: str) -> int:
-        return self._writer().staged_bytes(digest)
+    def staged(self) -> Mapping[str, int]:
+        return self._writer().staged()
 
     def write(self, steps: Steps) -> Sequence[Failure]:
         return self._writer().write(steps)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import zlib
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from . import changes, rules, tree, wire
 from .crash_points import crash_point
@@ -54,7 +54,8 @@ def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
     may not know them), `max_bytes`, `outputs` (whether they are looked for), `tree` (the client's
     own), `ancestor` (what it believes that both sides last had) and `folders` (those of the client's
     that no file brings along). The answer: `unknown_rules`; or `tree`,
-    `ancestor`, `same` (the client's tree), `changed_only` and a body, for which see `_Report`.
+    `ancestor`, `same` (the client's tree), `changed_only`, `staged` (how many bytes a sync that was cut
+    left of which digest) and a body, for which see `_packed`.
     """
     workdir = WorkDir(str(arguments["workdir"]))
     try:
@@ -69,7 +70,8 @@ def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
     same = found == arguments.get("tree")
     if same:
         workdir.agree(survey)
-    answer = _compared(survey, found, workdir.unsettled(survey, _told(arguments)), arguments)
+    unsettled = workdir.unsettled(survey, _told(arguments))
+    answer = _compared(survey, found, unsettled, workdir.staged(), arguments)
     workdir.keep_hashes()
     return answer
 
@@ -94,7 +96,7 @@ def push(arguments: Dict[str, Any], body: bytes) -> Answer:
             survey = workdir.survey(view)
             unsettled = workdir.unsettled(survey, _told(arguments))
             if unsettled or not survey.tree == survey.ancestor == arguments.get("ancestor"):
-                return _compared(survey, survey.tree, unsettled, arguments)
+                return _compared(survey, survey.tree, unsettled, workdir.staged(), arguments)
             stream = io.BytesIO(body)
             return _applied(workdir, changes.Unpacker(Upload(stream.read).next_frame), view, survey)
     except Foreign as exc:
@@ -104,7 +106,8 @@ def push(arguments: Dict[str, Any], body: bytes) -> Answer:
 def apply(arguments: Dict[str, Any], upload: Upload) -> Answer:
     """Apply a stream of changes; see `agent.changes`.
 
-    Arguments: those of `compare`, and `check_only`. The answer: `failures` (path, kind, detail), the
+    Arguments: those of `compare`, `check_only`, and `parts` (the digests of what is `staged` that the
+    stream goes on with). The answer: `failures` (path, kind, detail), the
     hash of the `tree` that is there now and of the `ancestor`; or `foreign`, or `stopped` with the
     reason.
     """
@@ -153,7 +156,7 @@ def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], change
         if check_only:
             workdir = WorkDir(path)
             workdir.ledger.check(arguments["marker"])
-            failures = workdir.apply(unpacker, check_only=True)
+            failures = workdir.check(unpacker)
             return {"failures": [list(failure) for failure in failures]}, b""
         os.makedirs(path, exist_ok=True)
         ledger = Ledger(path)
@@ -161,17 +164,21 @@ def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], change
         with ledger.locked(LOCK_TIMEOUT_S):
             workdir = WorkDir(path)
             view = _view(workdir, arguments) or View()
-            return _applied(workdir, unpacker, view, None)
+            return _applied(workdir, unpacker, view, None, arguments.get("parts", ()))
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
 
 
 def _applied(
-    workdir: WorkDir, unpacker: changes.Unpacker, view: View, before: Optional[Survey]
+    workdir: WorkDir,
+    unpacker: changes.Unpacker,
+    view: View,
+    before: Optional[Survey],
+    parts: Sequence[str] = (),
 ) -> Answer:
     """Apply the stream, under the lock. With `before` what is there was as both sides last had it."""
     try:
-        failures = workdir.apply(unpacker)
+        failures = workdir.apply(unpacker, parts)
     except Stopped as exc:
         with contextlib.suppress(OSError):
             workdir.ledger.save()  # Where that is impossible, too, the journal says the same.
@@ -208,7 +215,11 @@ def _told(arguments: Dict[str, Any]) -> List[str]:
 
 
 def _compared(
-    survey: Survey, found: str, folders: List[List[Any]], arguments: Dict[str, Any]
+    survey: Survey,
+    found: str,
+    folders: List[List[Any]],
+    staged: Dict[str, int],
+    arguments: Dict[str, Any],
 ) -> Answer:
     ancestor = survey.ancestor
     answer = {
@@ -217,6 +228,8 @@ def _compared(
         "same": found == arguments.get("tree"),
         "changed_only": ancestor == arguments.get("ancestor"),
     }
+    if staged:
+        answer["staged"] = staged
     brings = any(survey.brought.get(e.path) != e.fingerprint for e in survey.outputs)
     if answer["same"] and not brings and not survey.problems and not folders:
         return answer, b""

@@ -84,7 +84,8 @@ class WorkDir:
     def __init__(self, path: str) -> None:
         self.ledger = Ledger(path)
         self.path = self.ledger.root
-        self._placer = Placer(self.path, self.ledger.path + "/staging", self.ledger.index)
+        self._staging = self.ledger.path + "/staging"
+        self._placer = Placer(self.path, self._staging, self.ledger.index)
         self.ledger.read(self._placer.current)
 
     # --- looking at it ---
@@ -195,26 +196,33 @@ class WorkDir:
 
     # --- changing it ---
 
-    def apply(self, unpacker: changes.Unpacker, check_only: bool = False) -> List[Failure]:
+    def check(self, unpacker: changes.Unpacker) -> List[Failure]:
+        """Which of the changes of the stream could not be made."""
+        return placing.attempt(unpacker.changes(), self._placer.check)
+
+    def apply(self, unpacker: changes.Unpacker, parts: Sequence[str] = ()) -> List[Failure]:
         """Make the changes of the stream one after the other; those that cannot be made are values.
 
-        Raises Stopped when the disk is full or broken; the changes made until then are kept.
+        `parts` are those of `staged` that the stream goes on with. Raises Stopped when the disk is full
+        or broken; the changes made until then are kept.
         """
-        if check_only:
-            return placing.attempt(unpacker.changes(), self._placer.check)
-        staging = self.ledger.path + "/staging"
         try:
             with self.ledger.journal() as journal:
-                placing.clear(staging)
-                os.makedirs(staging, exist_ok=True)
-                return placing.attempt(
+                placing.clear(self._staging, parts)
+                os.makedirs(self._staging, exist_ok=True)
+                failures = placing.attempt(
                     unpacker.changes(),
                     lambda change: self._make(change, unpacker.content(), journal),
                 )
         except OSError as exc:
+            placing.clear(self._staging)  # It makes room.
             raise Stopped(exc.strerror or str(exc)) from exc
-        finally:
-            placing.clear(staging)
+        placing.clear(self._staging)
+        return failures
+
+    def staged(self) -> Dict[str, int]:
+        """How much of which contents a sync that was cut left here, by digest."""
+        return placing.staged_parts(self._staging)
 
     def _make(self, change: Change, content: Iterator[memoryview], journal: Journal) -> None:
         if change.op == changes.BROUGHT:

@@ -259,7 +259,7 @@ class Exchange:
         answer: Answer = {"tree": comparison.tree, "ancestor": comparison.ancestor}
         sent = Done()
         if there or notes:
-            answer, sent = self._transfer.send(self._arguments, [*there, *notes])
+            answer, sent = self._transfer.send(self._arguments, [*there, *notes], comparison.staged)
         outcome = self._outcome((told + received + sent).loud(), plan, remote, answer, folders.kept)
         return replace(outcome, again=bool(rule_files and received.actions))
 

@@ -34,6 +34,8 @@ class Comparison:
     outputs: list[tuple[str, Entry]] = field(default_factory=list)
     """Fingerprint as it was brought here, and what is there now."""
     problems: list[Problem] = field(default_factory=list)
+    staged: Mapping[str, int] = field(default_factory=dict)
+    """How many bytes are there of which contents, left by a sync that was cut."""
 
 
 def parse_comparison(answer: Mapping[str, object], body: bytes) -> Comparison:
@@ -44,7 +46,7 @@ def parse_comparison(answer: Mapping[str, object], body: bytes) -> Comparison:
         raise ProtocolError("cannot understand how the agent compares: no tree")
     if not isinstance(changed_only, bool):
         raise ProtocolError("cannot understand how the agent compares: not all is said")
-    found = Comparison(tree, ancestor, same, changed_only)
+    found = Comparison(tree, ancestor, same, changed_only, staged=_staged(answer))
     try:
         for line in _lines(body):
             what, rows = json.loads(line)
@@ -64,6 +66,13 @@ def parse_failures(answer: Mapping[str, object]) -> Sequence[tuple[str, str, str
         return [(str(path), str(kind), str(detail)) for path, kind, detail in failures]
     except (TypeError, ValueError) as exc:
         raise ProtocolError(f"cannot understand the agent's list of failures: {exc}") from exc
+
+
+def _staged(answer: Mapping[str, object]) -> Mapping[str, int]:
+    staged = answer.get("staged", {})
+    if not isinstance(staged, dict) or not all(isinstance(n, int) for n in staged.values()):
+        raise ProtocolError("cannot understand how the agent compares: no sizes of what is staged")
+    return staged
 
 
 def _take(found: Comparison, what: str, row: Any) -> None:

@@ -186,32 +186,64 @@ def test_output_that_was_edited_here_is_a_conflict(project: PipedProject) -> Non
     assert (project.local / "runs/out").read_bytes() == b"fourth"
 
 
-def test_large_output_goes_on_where_a_cut_left_it(project: PipedProject) -> None:
-    write(project.remote, "runs/model", NOISE)
+@pytest.fixture(params=["sent", "received", "output"])
+def cut(project: PipedProject, request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """A transfer of a large file that was cut after 5 MB: where the file is to be, and its part."""
+    path = "runs/model" if request.param == "output" else "model"
+    sides = project.local, project.remote
+    here, there = sides if request.param == "sent" else sides[::-1]
+    write(here, path, NOISE)
     project.cut_after = 5 * MB
     with pytest.raises(RuntimeUnreachable):
         project.sync()
-    assert not (project.local / "runs/model").exists()
+    assert not (there / path).exists()
     project.cut_after = 10**12
+    (part,) = (there / ".colabdev/staging").iterdir()
+    return there / path, part
+
+
+def test_large_file_goes_on_where_a_cut_left_it(
+    project: PipedProject, cut: tuple[Path, Path]
+) -> None:
     report = project.sync()
-    assert (project.local / "runs/model").read_bytes() == NOISE
+    assert cut[0].read_bytes() == NOISE
     assert report.wire_bytes < 4.5 * MB
     assert not (project.local / ".colabdev").exists()
+    assert not (project.remote / ".colabdev/staging").exists()
 
 
-def test_rest_of_a_cut_that_is_damaged_is_thrown_away(project: PipedProject) -> None:
-    write(project.remote, "runs/model", NOISE)
+def test_rest_of_a_cut_that_is_damaged_is_sent_again(
+    project: PipedProject, cut: tuple[Path, Path]
+) -> None:
+    with cut[1].open("r+b") as file:
+        file.write(b"damaged")
+    assert project.sync().is_complete
+    assert cut[0].read_bytes() == NOISE
+
+
+def test_rest_of_a_cut_goes_when_the_file_became_another(
+    project: PipedProject, cut: tuple[Path, Path]
+) -> None:
+    place = cut[0].name
+    for side in (project.local, project.remote):
+        for file in side.rglob(place):
+            file.write_bytes(NOISE[: 5 * MB])
+    assert project.sync().is_complete
+    assert cut[0].read_bytes() == NOISE[: 5 * MB]
+    assert not (project.remote / ".colabdev/staging").exists()
+
+
+def test_large_patch_goes_on_where_a_cut_left_it(project: PipedProject) -> None:
+    write(project.local, "model", NOISE[:MB])
+    project.sync()
+    write(project.local, "model", NOISE)
     project.cut_after = 5 * MB
     with pytest.raises(RuntimeUnreachable):
         project.sync()
-    (part,) = (file for file in (project.local / ".colabdev/staging").iterdir())
-    with part.open("r+b") as file:
-        file.write(b"damaged")
     project.cut_after = 10**12
     report = project.sync()
-    assert [problem[0] for problem in report.problems] == ["runs/model"]
-    assert project.sync().problems == ()
-    assert (project.local / "runs/model").read_bytes() == NOISE
+    assert equal(project)
+    assert report.wire_bytes < 3.5 * MB
 
 
 def test_any_path_can_be_fetched(project: PipedProject) -> None:
