@@ -24,6 +24,7 @@ SCHEMA = 1
 _LOCK_POLL_S = 0.05
 _ROWS_PER_LINE = 500
 _OWNED_HEAD = '{{"schema": {}, "files": [\n'.format(SCHEMA)
+_OFFERED = "offered"
 _OWNED_TAIL = "]}\n"
 
 
@@ -47,6 +48,8 @@ class Ledger:
         """The fingerprint of each file that was brought to the other side as an output."""
         self.folders: Set[str] = set()
         """The folders that both sides last had; see `folders`."""
+        self.offered: Dict[str, str] = {}
+        """What a sync that did not end sent to the other side, by path: it may be there, or not."""
         self.index = tree.Index()
         """Hashes that need not be found again."""
         self.changed = False
@@ -147,6 +150,18 @@ class Ledger:
         with open(self.path + "/journal", "ab", buffering=0) as file:
             yield Journal(file)
 
+    @contextlib.contextmanager
+    def offering(self) -> Iterator[Callable[[Change], None]]:
+        """What is given to it is sent to the other side now, and lost sight of should that be cut."""
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(open(self.path + "/journal", "ab", buffering=0))
+            except OSError:
+                yield lambda change: None  # Then an edit may look like a conflict; nothing is lost.
+                return
+            journal = Journal(file)
+            yield journal.offer
+
     def record(self, change: Change, status: Optional[os.stat_result]) -> None:
         """The change was made; what is there now has this status."""
         self.changed = True
@@ -228,7 +243,10 @@ class Ledger:
                 tree.check_name(path)
             except (ValueError, AttributeError):
                 break  # Torn: what it announces was never begun.
-            intended[path] = (fingerprint, op)
+            if op == _OFFERED:
+                self.offered[path] = fingerprint
+            else:
+                intended[path] = (fingerprint, op)
         self.changed = self.changed or bool(intended)
         for path, (fingerprint, op) in intended.items():
             now = current(path)
@@ -269,11 +287,18 @@ class Journal:
 
     def announce(self, change: Change) -> None:
         """Write down a change that is about to be made."""
-        row = [change.path, change.fingerprint, change.op]
-        line = json.dumps(row).encode("ascii") + b"\n"
-        if self._file.write(line) != len(line):
+        if not self.write(change.path, change.fingerprint, change.op):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         crash_point("agent.journaled")
+
+    def offer(self, change: Change) -> None:
+        """Write down what is sent to the other side, if there is room."""
+        self.write(change.path, change.fingerprint, _OFFERED)
+
+    def write(self, path: str, fingerprint: str, op: str) -> bool:
+        """Add a line; whether there was room for it."""
+        line = json.dumps([path, fingerprint, op]).encode("ascii") + b"\n"
+        return self._file.write(line) == len(line)
 
 
 def _try_lock(handle: int) -> bool:

@@ -108,7 +108,10 @@ class Placer:
     def check(self, change: Change) -> str:
         """What is there now, if the change may be made to it; Refused otherwise."""
         current = self.current(change.path)
-        if change.op == changes.FORGET or current in (change.fingerprint, change.expected):
+        if change.op in (changes.FORGET, changes.KEEP) or current in (
+            change.fingerprint,
+            change.expected,
+        ):
             return current
         if current == NOTHING and change.op in changes.PUTS and change.op != changes.PATCH:
             return current

@@ -14,6 +14,7 @@ import zlib
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from . import changes, rules, tree, wire
+from .changes import Change
 from .crash_points import crash_point
 from .ledger import Foreign, Ledger
 from .workdir import Stopped, Survey, View, WorkDir
@@ -95,7 +96,8 @@ def push(arguments: Dict[str, Any], body: bytes) -> Answer:
                 return {"unknown_rules": True}, b""
             survey = workdir.survey(view)
             unsettled = workdir.unsettled(survey, _told(arguments))
-            if unsettled or not survey.tree == survey.ancestor == arguments.get("ancestor"):
+            asks = unsettled or survey.offered
+            if asks or not survey.tree == survey.ancestor == arguments.get("ancestor"):
                 return _compared(survey, survey.tree, unsettled, workdir.staged(), arguments)
             stream = io.BytesIO(body)
             return _applied(workdir, changes.Unpacker(Upload(stream.read).next_frame), view, survey)
@@ -130,8 +132,16 @@ def fetch(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
         yield {"foreign": str(exc)}, b""
         return
     wants = (json.loads(line) for line in zlib.decompress(body).splitlines())
-    steps = (workdir.offer(*want) for want in wants)
-    yield from changes.pack(steps, workdir.read)
+    with workdir.ledger.offering() as offering:
+        steps = (_offered(workdir, want, offering) for want in wants)
+        yield from changes.pack(steps, workdir.read)
+
+
+def _offered(workdir: WorkDir, want: List[Any], offering: Callable[[Change], None]) -> Change:
+    change = workdir.offer(*want)
+    if change.op != changes.FORGET:
+        offering(change)
+    return change
 
 
 def find(arguments: Dict[str, Any], body: bytes) -> Answer:
@@ -231,7 +241,7 @@ def _compared(
     if staged:
         answer["staged"] = staged
     brings = any(survey.brought.get(e.path) != e.fingerprint for e in survey.outputs)
-    if answer["same"] and not brings and not survey.problems and not folders:
+    if answer["same"] and not (brings or survey.problems or folders or survey.offered):
         return answer, b""
     return answer, _packed(survey, folders, changed_only=bool(answer["changed_only"]))
 
@@ -244,7 +254,8 @@ def _packed(
     `files`: `[path, fingerprint both sides last had, fingerprint now]`, "" for nothing and "?" for what
     cannot be told; `entries`: those that are not as both sides last had them; `outputs`: `[fingerprint
     that was brought, entry]` of those that are not as they were brought; `folders`: see
-    `folders.unsettled`; `problems`: `[path, reason]`.
+    `folders.unsettled`; `offered`: `[path, fingerprint]` of what may be there from a sync that was cut;
+    `problems`: `[path, reason]`.
     With `changed_only` files that are as both sides last had them are left out; with `all_outputs`
     outputs that are as they were brought are not.
     """
@@ -255,6 +266,7 @@ def _packed(
         ("entries", _entry_rows(survey)),
         ("outputs", _output_rows(survey, all_outputs)),
         ("folders", iter(folders)),
+        ("offered", iter(sorted(survey.offered.items()))),
         ("problems", iter(sorted(set(survey.problems)))),
     ):
         # Piece by piece, so that a large tree is never in memory as text.
@@ -281,7 +293,8 @@ def _file_rows(survey: Survey, changed_only: bool) -> Iterator[List[str]]:
 def _entry_rows(survey: Survey) -> Iterator[List[Any]]:
     for entry in survey.entries:
         # A link has an entry even when it is unchanged.
-        if survey.baseline.get(entry.path) != entry.fingerprint:
+        is_asked = entry.path in survey.offered
+        if is_asked or survey.baseline.get(entry.path) != entry.fingerprint:
             yield tree.entry_to_row(entry)
 
 

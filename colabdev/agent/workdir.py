@@ -50,6 +50,8 @@ class Survey(NamedTuple):
     """Owned files of which nobody can say how they are now; why is among the problems."""
     empty: List[str]
     """Folders of the project that hold nothing at all."""
+    offered: Dict[str, str]
+    """Files of which the other side may have had these fingerprints, from a sync that did not end."""
 
     @property
     def fingerprints(self) -> Dict[str, str]:
@@ -97,7 +99,11 @@ class WorkDir:
         if view.rules is not None:
             others = list_others(self.path, view.rules, ledger.baseline)
         paths = sorted([*ledger.baseline, *others.project])
-        found = tree.scan(self.path, paths, ledger.index, view.limits, ledger.baseline)
+        known = ledger.baseline
+        if ledger.offered:
+            # Of those the other side has to see an entry, changed or not.
+            known = {path: known[path] for path in known if path not in ledger.offered}
+        found = tree.scan(self.path, paths, ledger.index, view.limits, known)
         brought = others.outputs if view.outputs else []
         outputs = tree.scan(self.path, sorted(brought), ledger.index)
         stamps = found.stamps
@@ -121,6 +127,7 @@ class WorkDir:
             ledger.brought,
             hidden,
             others.empty,
+            ledger.offered,
         )
 
     def _hidden(self, seen: Set[str], problems: List[tree.Problem]) -> Set[str]:
@@ -168,7 +175,7 @@ class WorkDir:
         self.ledger.index.take_all(found.stamps)
         known = {**self.ledger.baseline, **self.ledger.brought}
         problems = [*problems, *found.problems]
-        return Survey({}, [], [], problems, found.entries, known, set(), [])
+        return Survey({}, [], [], problems, found.entries, known, set(), [], {})
 
     def offer(self, path: str, fingerprint: str, skip: int, signature: Optional[str]) -> Change:
         """How to send the file that has this fingerprint to who has already `skip` bytes of it, or a
@@ -236,9 +243,11 @@ class WorkDir:
         current = self._placer.check(change)
         if current != change.fingerprint or self.ledger.baseline.get(change.path) != current:
             journal.announce(change)
-        if current != change.fingerprint:
+        if current != change.fingerprint and change.op != changes.KEEP:
             self._placer.do(change, content)
-        self.ledger.record(change, self._placer.folders.lstat(change.path))
+            current = change.fingerprint
+        is_so = current == change.fingerprint
+        self.ledger.record(change, self._placer.folders.lstat(change.path) if is_so else None)
 
 
 def _list_all(root: str, folder: str) -> Tuple[List[str], List[tree.Problem]]:

@@ -19,10 +19,14 @@ class FolderPair:
     placed: bool
     here: str
     there: str
+    blocked: bool = False
+    """A file stands on one side where the folder, or one above it, would have to be."""
 
     def is_wanted(self, mode: Mode) -> bool | None:
         """Whether both sides are to have it; None when it is left alone."""
         here, there = self.here != ABSENT, self.there != ABSENT
+        if self.blocked:
+            return False
         if mode.one_way:
             return here if here or self.placed or mode.mirror else None
         return here and there if self.placed else here or there
@@ -30,20 +34,28 @@ class FolderPair:
 
 @dataclass(frozen=True, slots=True)
 class FolderPlan:
-    """What is to be done about folders, on each side after all that is done about files."""
+    """What is to be done about folders, on each side."""
 
     here: tuple[Action, ...] = ()
     there: tuple[Action, ...] = ()
     kept: tuple[str, ...] = ()
     """Those that both sides have in the end."""
 
-    def remade(self, actions: Sequence[Action], *, here: bool) -> Iterable[Action]:
-        """Where files are deleted the folders that they emptied go with them; those that are kept are
-        made again."""
-        if any(action.change.op == changes.DELETE for action in actions):
-            for path in self.kept:
-                change = Change(changes.MKDIR, path, NOTHING)
-                yield Action(change, "kept", here=here, quiet=True)
+    def around(self, files: Sequence[Action], *, here: bool) -> list[Action]:
+        """What is done about files on one side, and about folders.
+
+        Removals go first: they may make room, and only take what is empty, the deepest first. Where
+        files are deleted the folders that they emptied go with them, so those that are kept are made
+        again in the end.
+        """
+        steps = self.here if here else self.there
+        removals = [step for step in steps if step.change.op == changes.RMDIR]
+        removals.sort(key=lambda step: step.path, reverse=True)
+        made = [step for step in steps if step.change.op == changes.MKDIR]
+        if removals or any(action.change.op == changes.DELETE for action in files):
+            paths = {step.path for step in made}
+            made += [_kept(path, here=here) for path in self.kept if path not in paths]
+        return [*removals, *files, *made]
 
 
 def plan_folders(pairs: Iterable[FolderPair], told: Iterable[str], mode: Mode) -> FolderPlan:
@@ -59,7 +71,18 @@ def plan_folders(pairs: Iterable[FolderPair], told: Iterable[str], mode: Mode) -
         there.append(_step(pair.path, pair.there, wanted=wanted, here=False))
         if wanted != (pair.here != ABSENT):
             here.append(_step(pair.path, pair.here, wanted=wanted, here=True))
-    return FolderPlan(_in_order(here), _in_order(there), tuple(sorted(kept)))
+    return FolderPlan(tuple(here), tuple(there), tuple(sorted(kept)))
+
+
+def upward(path: str) -> Iterable[str]:
+    """The path, and every folder above it."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+
+
+def _kept(path: str, *, here: bool) -> Action:
+    return Action(Change(changes.MKDIR, path, NOTHING), "kept", here=here, quiet=True)
 
 
 def _step(path: str, state: str, *, wanted: bool, here: bool) -> Action:
@@ -70,9 +93,3 @@ def _step(path: str, state: str, *, wanted: bool, here: bool) -> Action:
         reason = "new folder there" if here else "new folder"
         return Action(change, reason, here=here, quiet=state != ABSENT)
     return Action(change, f"folder deleted {other}", here=here, quiet=state != EMPTY)
-
-
-def _in_order(actions: Iterable[Action]) -> tuple[Action, ...]:
-    """Removals first, the deepest first: they may take folders above with them that are wanted."""
-    ordered = sorted(actions, key=lambda action: action.path, reverse=True)
-    return tuple(sorted(ordered, key=lambda action: action.change.op == changes.MKDIR))

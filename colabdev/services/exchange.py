@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from colabdev.agent import changes, rules, wire
 from colabdev.agent.changes import NOTHING, OTHER, Change
 from colabdev.agent.tree import FILE, hash_entries, hash_fingerprints
-from colabdev.core.folders import FolderPair, FolderPlan, plan_folders
+from colabdev.core.folders import FolderPair, FolderPlan, plan_folders, upward
 from colabdev.core.portability import unportable
 from colabdev.core.reconcile import (
+    ABSENT,
     TWO_WAY,
     Action,
     Conflict,
@@ -113,6 +114,7 @@ class Exchange:
                 self._arguments["ancestor"] = ""
                 comparison, ancestor = self._ask("sync.compare"), {}
         remote = _remote(ancestor or {}, comparison)
+        remote = self._as_it_came(remote, comparison)
         plan = self._plan(remote)
         self._halt_at(plan)
         return self._carry_out(plan, comparison, remote)
@@ -175,7 +177,7 @@ class Exchange:
         if least > PUSHED_BYTES:
             return []
         actions = [self._transfer.patched(action) for action in plan.there]
-        actions += FolderPlan(kept=tuple(self._folders)).remade(actions, here=False)
+        actions = FolderPlan(kept=tuple(self._folders)).around(actions, here=False)
         return actions if sum(a.content_bytes for a in actions) <= PUSHED_BYTES else []
 
     # --- planning ---
@@ -199,10 +201,25 @@ class Exchange:
             workdir = self._transfer.place["workdir"]
             raise GuardHalted(f"halted: {plan.guard}; the work dir is {workdir}", hint=hint)
 
-    def _plan_folders(self, comparison: Comparison) -> FolderPlan:
+    def _as_it_came(self, remote: Remote, comparison: Comparison) -> Remote:
+        """With what came here in a sync that was cut before the runtime wrote that down: it is what both
+        sides last had, so that an edit of it on one side is no conflict."""
+        files = dict(remote.files)
+        for path, mark in comparison.offered.items():
+            entry, file = self._local.get(path), files.get(path, ABSENT)
+            is_told = file.now == NOTHING or path in remote.entries
+            if entry is not None and entry.fingerprint == mark != file.now and is_told:
+                files[path] = replace(file, placed=mark)
+        return replace(remote, files=files)
+
+    def _plan_folders(self, comparison: Comparison, remote: Remote, plan: Plan) -> FolderPlan:
+        if not comparison.folders:
+            return FolderPlan(kept=tuple(self._folders))
         look = self._transfer.tree.folder
+        files = {path for path, file in remote.files.items() if file.now} - _deleted(plan.there)
+        files |= self._local.keys() - _deleted(plan.here)
         pairs = [
-            FolderPair(path, placed, look(path), there)
+            FolderPair(path, placed, look(path), there, blocked=not files.isdisjoint(upward(path)))
             for path, placed, there in comparison.folders
         ]
         return plan_folders(pairs, self._folders, self._options.mode)
@@ -235,9 +252,8 @@ class Exchange:
         outputs, conflicts = self._outputs(comparison)
         here = [*plan.here, *(action for action in outputs if action.here)]
         there = [*plan.there, *(action for action in outputs if not action.here)]
-        folders = self._plan_folders(comparison)
-        here += [*folders.here, *folders.remade(here, here=True)]
-        there += [*folders.there, *folders.remade(there, here=False)]
+        folders = self._plan_folders(comparison, remote, plan)
+        here, there = folders.around(here, here=True), folders.around(there, here=False)
         rule_files = [action for action in plan.here if rules.is_rule_file(action.path)]
         if rule_files and not self._options.dry_run:
             here, there = rule_files, []
@@ -347,6 +363,10 @@ def _note(action: Action) -> Action:
         op = changes.BROUGHT if action.output else changes.KEEP
         noted = Change(op, change.path, change.fingerprint, change.entry)
     return replace(action, change=noted, here=False, quiet=True)
+
+
+def _deleted(actions: Sequence[Action]) -> set[str]:
+    return {action.path for action in actions if action.change.op == changes.DELETE}
 
 
 def _is_about_folder(action: Action) -> bool:

@@ -33,6 +33,8 @@ class Comparison:
     """See `agent.folders.unsettled`."""
     outputs: list[tuple[str, Entry]] = field(default_factory=list)
     """Fingerprint as it was brought here, and what is there now."""
+    offered: dict[str, str] = field(default_factory=dict)
+    """What a sync that was cut sent here, whether or not it arrived."""
     problems: list[Problem] = field(default_factory=list)
     staged: Mapping[str, int] = field(default_factory=dict)
     """How many bytes are there of which contents, left by a sync that was cut."""
@@ -82,6 +84,9 @@ def _take(found: Comparison, what: str, row: Any) -> None:
     elif what == "folders":
         path, placed, state = row
         found.folders.append((check_name(path), bool(placed), str(state)))
+    elif what == "offered":
+        path, fingerprint = row
+        found.offered[check_name(path)] = str(fingerprint)
     elif what == "problems":
         path, reason = row
         found.problems.append((str(path), str(reason)))

@@ -7,7 +7,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colabdev.errors import RuntimeUnreachable
+from colabdev.services.transfer import Transfer
 from tests.support.piped import PipedProject
 from tests.support.syncing import look
 
@@ -157,6 +158,34 @@ def check(initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]) -> N
             assert empty_folders(project.local) == empty_folders(project.remote)
 
 
+def check_after_a_cut(initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]) -> None:
+    """The first sync of these edits ends when what was to come here came; then edits go on."""
+    (here, there), (here_later, there_later) = rounds
+    with a_project() as project:
+        edit(project.local, initial)
+        project.sync()
+        ancestor = owned(project.local)
+        edit(project.local, here)
+        edit(project.remote, there)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Transfer, "send", cut_off)
+            with suppress(RuntimeUnreachable):
+                project.sync()
+        both = set(owned(project.local).items()) & set(owned(project.remote).items())
+        edit(project.local, here_later)
+        edit(project.remote, there_later)
+        before = (ancestor | dict(both), owned(project.local), owned(project.remote))
+        report = project.sync()
+        assert_no_edit_is_lost(before, (owned(project.local), owned(project.remote)))
+        for _ in range(2):
+            report = project.sync()
+        assert report.actions == ()
+
+
+def cut_off(*_: object) -> None:
+    raise RuntimeUnreachable("cut")
+
+
 def remove_conflicts(project: PipedProject, paths: set[str]) -> None:
     for path in paths:
         remove(project.remote / path)
@@ -173,6 +202,14 @@ def test_both_sides_become_equal_and_nothing_is_lost(
     initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]
 ) -> None:
     check(initial, rounds)
+
+
+@EXAMPLES
+@given(EDITS, st.lists(st.tuples(EDITS, EDITS), min_size=2, max_size=2))
+def test_nothing_is_lost_where_a_cut_came_between(
+    initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]
+) -> None:
+    check_after_a_cut(initial, rounds)
 
 
 @pytest.mark.long

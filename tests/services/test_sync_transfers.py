@@ -14,6 +14,8 @@ from colabdev.agent import blocks
 from colabdev.core.reconcile import Mode, Prefer
 from colabdev.errors import ColabdevError, RuntimeUnreachable
 from colabdev.services.exchange import SyncOptions
+from colabdev.services.transfer import Transfer
+from tests.services.test_sync_properties import cut_off
 from tests.support.piped import PipedProject
 from tests.support.syncing import look
 
@@ -278,3 +280,53 @@ def test_mode_of_a_file_here_stays(project: PipedProject) -> None:
     project.sync()
     assert (project.local / "secret").read_bytes() == b"2"
     assert os.stat(project.local / "secret").st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "then", ["edited there", "deleted there", "edited on both", "reverted there"]
+)
+def test_file_that_came_in_a_sync_that_was_cut_is_what_both_had(
+    project: PipedProject, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    write(project.local, "a", b"first")
+    write(project.local, "b", b"first")
+    project.sync()
+    for name in ("a", "b"):
+        write(project.remote, name, b"second")
+    with monkeypatch.context() as patch:
+        patch.setattr(Transfer, "send", cut_off)
+        with pytest.raises(RuntimeUnreachable):
+            project.sync()
+    assert (project.local / "a").read_bytes() == b"second"
+    if then == "deleted there":
+        (project.remote / "a").unlink()
+    else:
+        write(project.remote, "a", b"first" if then == "reverted there" else b"third")
+    if then == "edited on both":
+        write(project.local, "a", b"mine")
+    report = project.sync()
+    assert [conflict.path for conflict in report.conflicts] == ["a"] * (then == "edited on both")
+    if then != "edited on both":
+        assert equal(project)
+        assert (project.local / "a").exists() == (then != "deleted there")
+        assert project.sync().actions == ()
+        assert project.pipes[-1].requests == 1
+
+
+def test_file_that_is_edited_there_while_it_comes_home_is_no_conflict(
+    project: PipedProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project.local, "a", b"first")
+    project.sync()
+    write(project.remote, "a", b"second")
+    sent = Transfer.send
+
+    def edited_before(*arguments: object) -> object:
+        write(project.remote, "a", b"third")
+        return sent(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transfer, "send", edited_before)
+        assert project.sync().conflicts == ()
+    report = project.sync()
+    assert (report.conflicts, (project.local / "a").read_bytes()) == ((), b"third")
