@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colabdev.adapters.block_files import BlockFiles
+from colabdev.adapters.empty_folders import EmptyFolders
 from colabdev.adapters.explaining import Explainer
 from colabdev.adapters.files import write_atomic
 from colabdev.adapters.project_files import list_project
@@ -20,9 +21,7 @@ from colabdev.adapters.rule_files import Compile
 from colabdev.agent import blocks, folders, tree
 from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import OTHER, Change
-from colabdev.agent.listing import find_empty
 from colabdev.agent.placing import Failure
-from colabdev.agent.rules import from_document
 from colabdev.core.ignore import Filter
 from colabdev.models import Absence, Explanation, TreeScan
 from colabdev.ports import Steps
@@ -54,6 +53,7 @@ class ProjectTree:
         self._index_file = settings.index_dir / f"{name}.json"
         rules_file = settings.index_dir / f"{name}.rules.json"
         self._rules = ProjectRules(root, settings.rules, rules_file, settings.compile_rules)
+        self._empty_folders = EmptyFolders(root, settings.index_dir / f"{name}.folders.json")
         self._blocks = BlockFiles(settings.index_dir / f"{name}.blocks")
         self._lock_file = settings.index_dir / f"{name}.lock"
         self._index = tree.Index()
@@ -95,7 +95,7 @@ class ProjectTree:
             problems=tuple(sorted(problems)),
             rules=document,
             root=os.stat(self._root).st_ino,
-            folders=tuple(find_empty(str(self._root), from_document(document))),
+            folders=self._empty_folders.find(document),
         )
 
     def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:

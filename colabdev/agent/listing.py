@@ -46,28 +46,22 @@ def list_others(root: str, rules: Rules, known: Container[str]) -> Listing:
     return listing
 
 
-def find_empty(root: str, rules: Rules) -> List[str]:
-    """The `empty` of `list_others`, where nothing else is asked."""
-    empty = []
-    pending = [rules.root()]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(root + "/" + folder.path) as entries:
-                found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        except OSError:
-            continue  # The files in it are a problem already.
-        if not found and folder.path:
-            empty.append(folder.path[:-1])
-        if (".gitignore", False) in found and _ignores_itself(root, rules, folder, ()):
-            continue
-        for name, is_folder in found:
-            path = folder.path + name
-            if is_folder and name.lower() != ".git" and path != tree.OURS:
-                below = rules.enter(folder, path + "/")
-                if below is not None and below.kind == PROJECT:
-                    pending.append(below)
-    return empty
+def look_into(root: str, rules: Rules, path: str) -> Tuple[List[str], bool]:
+    """The folders in the folder `path` ("" or ending with '/') that no rule ignores, and whether it
+    holds nothing at all."""
+    folder = rules.find_folder(path)
+    try:
+        with os.scandir(root + "/" + path) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except OSError:
+        return [], False  # The files in it are a problem already.
+    if folder is None or folder.kind != PROJECT:
+        return [], False
+    if (".gitignore", False) in found and _ignores_itself(root, rules, folder, ()):
+        return [], False
+    names = [name for name, is_folder in found if is_folder and name.lower() != ".git"]
+    below = [path + name + "/" for name in names if path + name != tree.OURS]
+    return [each for each in below if rules.kind(folder, each) == PROJECT], not found
 
 
 def _sort_out(

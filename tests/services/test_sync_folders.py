@@ -149,3 +149,21 @@ def test_forgetful_computer_keeps_folders(project: PipedProject) -> None:
     project.without_memory()
     assert told(project) == []
     assert (project.local / "new").is_dir()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"rules": 1}', '{"rules": "", "folders": 3}'])
+def test_folders_are_found_without_what_was_kept(project: PipedProject, damage: str) -> None:
+    (project.local / "old").mkdir()
+    told(project)
+    (kept,) = (project.root / "indexes").glob("*.folders.json")
+    kept.write_text(damage)
+    (project.local / "new").mkdir()
+    assert told(project) == [("mkdir", "new")]
+
+
+def test_rules_that_change_hold_for_folders_that_did_not(project: PipedProject) -> None:
+    (project.local / "build").mkdir()
+    (project.local / ".gitignore").write_text("build/\n")
+    assert told(project) == [("send", ".gitignore")]
+    (project.local / ".gitignore").write_text("nothing\n")
+    assert ("mkdir", "build") in told(project)
