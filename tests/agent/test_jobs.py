@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 
 from colabdev.adapters.agent_archive import AgentArchive, build_agent
-from colabdev.adapters.agent_client import exchange, read_answer, start_agent
-from colabdev.adapters.processes import LocalProcess, LocalTransport
+from colabdev.adapters.agent_client import start_agent
+from colabdev.adapters.processes import LocalTransport
 from colabdev.agent import jobdir, processes, tree
 from colabdev.agent.ledger import Ledger
 from colabdev.errors import ColabdevError, StaleTree
+from tests.support.agents import Talk
 from tests.support.disks import tiny_disk
 from tests.support.pythons import find_pythons
 from tests.support.waiting import wait_until
@@ -43,39 +44,6 @@ ENDINGS = [
     ("kill -HUP $$", "failed", None, signal.SIGHUP),
     ("kill -PIPE $$", "failed", None, signal.SIGPIPE),
 ]
-
-
-@dataclass
-class Talk:
-    """A running agent, asked over its pipes."""
-
-    process: LocalProcess
-    _buffer: bytes = b""
-
-    def request(self, kind: str, **arguments: object) -> Mapping[str, Any]:
-        return exchange(self.process.write, self._read, kind, arguments)[0]
-
-    def next(self) -> tuple[Mapping[str, Any], bytes]:
-        return read_answer(self._read, "next")
-
-    def rest(self) -> tuple[bytes, Mapping[str, Any]]:
-        """The log that still comes, and the status at its end."""
-        log = b""
-        while True:
-            header, body = self.next()
-            if "status" in header:
-                return log, header["status"]
-            log += body
-
-    def _read(self, count: int) -> bytes:
-        while not self._buffer:
-            output = self.process.read(20)
-            if output is None:
-                return b""
-            assert output.pipe == "stdout", output
-            self._buffer = output.data
-        piece, self._buffer = self._buffer[:count], self._buffer[count:]
-        return piece
 
 
 @dataclass
