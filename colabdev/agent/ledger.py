@@ -49,7 +49,7 @@ class Ledger:
         self.folders: Set[str] = set()
         """The folders that both sides last had; see `folders`."""
         self.offered: Dict[str, str] = {}
-        """What a sync that did not end sent to the other side, by path: it may be there, or not."""
+        """What syncs that did not end sent to the other side, by path: it may be there, or not."""
         self.index = tree.Index()
         """Hashes that need not be found again."""
         self.changed = False
@@ -135,10 +135,15 @@ class Ledger:
         self._replay(current)
 
     def save(self) -> None:
-        """Write down what is ours, when that changed; the journal is not needed any more then."""
+        """Write down what is ours, when that changed; of the journal only what was offered is needed
+        then."""
         if self.changed:
             self._write("owned.json", self._owned_lines())
             self.changed = False
+        if self.offered:
+            rows = [[path, mark, _OFFERED] for path, mark in self.offered.items()]
+            self._write("journal", [json.dumps(row) + "\n" for row in rows])
+            return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path + "/journal")
 

@@ -71,6 +71,7 @@ def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
     same = found == arguments.get("tree")
     if same:
         workdir.agree(survey)
+        workdir.ledger.offered.clear()
     unsettled = workdir.unsettled(survey, _told(arguments))
     answer = _compared(survey, found, unsettled, workdir.staged(), arguments)
     workdir.keep_hashes()
@@ -194,6 +195,7 @@ def _applied(
             workdir.ledger.save()  # Where that is impossible, too, the journal says the same.
         return {"stopped": str(exc)}, b""
     crash_point("agent.applied")
+    workdir.ledger.offered.clear()
     if before is not None and not failures:
         found = ancestor = before.ancestor  # The same dictionary, changed by what was applied.
     else:
