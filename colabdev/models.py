@@ -271,6 +271,8 @@ class TreeScan:
     """The document of the rules by which the runtime is to list its side; see `agent.rules`."""
     root: int = 0
     """What tells the project's folder from another one in its place: its inode."""
+    folders: tuple[str, ...] = ()
+    """The folders of the project that hold nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +318,8 @@ class KnownSide:
     """The hash of what was here then."""
     root: int
     """`TreeScan.root` of then."""
+    folders: tuple[str, ...] = ()
+    """The folders that no file brought along, and that both sides had then."""
 
 
 @dataclass(frozen=True, slots=True)

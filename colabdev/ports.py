@@ -322,6 +322,9 @@ class LocalTree(Protocol):
     def look(self, path: str) -> str:
         """The fingerprint of what stands at a path now, in the project or not."""
 
+    def folder(self, path: str) -> str:
+        """Whether a folder stands at a path, and something in it; see `agent.folders`."""
+
     def signature(self, path: str, digest: str) -> Signature | None:
         """The blocks of the version with this digest, of the file that stands there now or of one that
         was remembered; None when nobody knows."""
@@ -332,8 +335,8 @@ class LocalTree(Protocol):
     def remember_blocks(self, digests: Mapping[str, str]) -> None:
         """Remember the blocks of these large files, path by digest, and forget all others."""
 
-    def staged_bytes(self, digest: str) -> int:
-        """How much of that content is here already, left by a sync that was cut."""
+    def staged(self) -> Mapping[str, int]:
+        """How many bytes are here already of which contents, by digest, left by a sync that was cut."""
 
     def write(self, steps: Steps) -> Sequence[Failure]:
         """Make the changes here; those that cannot be made are values. `ColabdevError` when no more can

@@ -31,19 +31,14 @@ class Campaign:
         self.dice = random.Random(seed)
         self.known: dict[str, set[tuple[object, ...]]] = {}
         self.broken = 0
-        self.settled = True
         self.local, self.remote = project.local, project.remote
         project.write("first", "so that there is a work dir to edit")
         project.sync()
 
     def change(self) -> None:
-        """Edit, delete and add files on both sides.
-
-        A file that came home in a sync that was broken before it said so, and that is edited there
-        again before the next, is edited on both sides as far as anybody knows: a conflict, rightly.
-        """
+        """Edit, delete and add files on both sides."""
         for root, paths, count in ((self.local, PATHS, 10), (self.remote, THEIRS, 4)):
-            for path in self.dice.sample(paths, count if root == self.local or self.settled else 0):
+            for path in self.dice.sample(paths, count):
                 file = root / path
                 if file.exists() and self.dice.random() < 0.2:
                     file.unlink()
@@ -67,7 +62,6 @@ class Campaign:
             )
             disturb(command)
             _, words = command.communicate(timeout=60)
-            self.settled = command.returncode == 0
             if command.returncode != 0:
                 self.broken += 1
                 assert command.returncode in (-signal.SIGKILL, 12), words
@@ -89,7 +83,6 @@ class Campaign:
             done = self.project.type("sync", "--json")
             if done.returncode != 12 or time.monotonic() > deadline:
                 break
-        self.settled = True
         assert done.returncode == 0, done.stdout + done.stderr
         self.project.assert_equal()
         assert not (self.project.remote / ".colabdev" / "staging").exists()

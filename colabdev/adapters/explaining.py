@@ -17,6 +17,7 @@ from colabdev.adapters.project_files import (
 from colabdev.adapters.project_rules import OWN_RULES, ProjectRules, RuleSettings
 from colabdev.adapters.rule_files import Compile, RuleFile
 from colabdev.agent import tree
+from colabdev.agent.piles import CHECKPOINTS
 from colabdev.agent.rules import RuleSet
 from colabdev.models import Explanation
 
@@ -135,10 +136,22 @@ class Explainer:
         return self._unless_unfit(name, "no rule is against it")
 
     def _unless_unfit(self, name: str, reason: str) -> Explanation:
-        scan = tree.scan(str(self.root), [name], tree.Index(), self.max_bytes)
-        for _, problem in scan.problems:
-            return Explanation(name, "no", problem)
+        paths = self._with_its_pile(name)
+        limits = tree.Limits(self.max_bytes, self.max_bytes)
+        scan = tree.scan(str(self.root), paths, tree.Index(), limits)
+        for path, problem in scan.problems:
+            if path == name:
+                return Explanation(name, "no", problem)
         return Explanation(name, "yes", reason)
+
+    def _with_its_pile(self, name: str) -> Sequence[str]:
+        """The path, and of a checkpoint those that lie beside it."""
+        if not name.endswith(CHECKPOINTS):
+            return [name]
+        folder = name.rpartition("/")[0]
+        listed = list_project(self.root / folder, self.compile_rules).paths
+        beside = [path for path in listed if "/" not in path and path.endswith(CHECKPOINTS)]
+        return [f"{folder}/{path}".lstrip("/") for path in beside]
 
 
 def _parts(path: str) -> Sequence[str]:

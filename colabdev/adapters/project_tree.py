@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colabdev.adapters.block_files import BlockFiles
+from colabdev.adapters.empty_folders import EmptyFolders
 from colabdev.adapters.explaining import Explainer
 from colabdev.adapters.files import write_atomic
 from colabdev.adapters.project_files import list_project
@@ -18,7 +19,7 @@ from colabdev.adapters.project_rules import ProjectRules, RuleSettings
 from colabdev.adapters.project_watch import walk_of, watch_project
 from colabdev.adapters.project_writer import ProjectWriter
 from colabdev.adapters.rule_files import Compile
-from colabdev.agent import blocks, tree
+from colabdev.agent import blocks, folders, tree
 from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import OTHER, Change
 from colabdev.agent.noticing import Noticer, wait_for_git
@@ -63,6 +64,7 @@ class ProjectTree:
         self._index_file = settings.index_dir / f"{name}.json"
         rules_file = settings.index_dir / f"{name}.rules.json"
         self._rules = ProjectRules(root, settings.rules, rules_file, settings.compile_rules)
+        self._empty_folders = EmptyFolders(root, settings.index_dir / f"{name}.folders.json")
         self._blocks = BlockFiles(settings.index_dir / f"{name}.blocks")
         self._lock_file = settings.index_dir / f"{name}.lock"
         self._index = tree.Index()
@@ -77,6 +79,7 @@ class ProjectTree:
         rules = []
         repositories = []
         own = Filter(self._rules.own())
+        limits = tree.Limits(self._settings.max_bytes, self._settings.max_bytes)
         pending = [""]
         while pending:
             folder = pending.pop()
@@ -84,9 +87,8 @@ class ProjectTree:
             if folder:
                 listing = listing.below(folder)
                 repositories.append(folder)
-            scan = tree.scan(
-                str(self._root), own.kept(listing.paths), index, self._settings.max_bytes
-            )
+            paths = own.kept(listing.paths)
+            scan = tree.scan(str(self._root), paths, index, limits)
             entries += scan.entries
             problems += [*listing.problems, *scan.problems]
             rules += listing.rules
@@ -99,11 +101,13 @@ class ProjectTree:
             self._save_index(stamps)
         self._index = stamps
         self._unknown = {path for path, _ in problems}
+        document = self._rules.document(rules, sorted(repositories))
         self._scanned = TreeScan(
             entries=tuple(entries),
             problems=tuple(sorted(problems)),
-            rules=self._rules.document(rules, sorted(repositories)),
+            rules=document,
             root=self._inode(),
+            folders=self._empty_folders.find(document),
         )
         return self._scanned
 
@@ -115,9 +119,9 @@ class ProjectTree:
         wait_for_git(str(self._root))
 
     def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:
-        folders = tree.Folders(str(self._root))
+        looked_at = tree.Folders(str(self._root))
         walk = walk_of(self._root, self._scanned.rules, ())
-        return {path: self._absence(folders, walk, path) for path in paths}
+        return {path: self._absence(looked_at, walk, path) for path in paths}
 
     def read(self, change: Change) -> Iterator[bytes]:
         return tree.read_pieces(f"{self._root}/{change.path}", change.pieces)
@@ -138,6 +142,9 @@ class ProjectTree:
         except OSError:
             return OTHER
 
+    def folder(self, path: str) -> str:
+        return folders.state_of(tree.Folders(str(self._root)), path)
+
     def signature(self, path: str, digest: str) -> Signature | None:
         return self._blocks.load(digest) or self._sign(path, digest)
 
@@ -155,8 +162,8 @@ class ProjectTree:
                     self._blocks.save(digest, signature)
         self._blocks.forget_all_but(digests.values())
 
-    def staged_bytes(self, digest: str) -> int:
-        return self._writer().staged_bytes(digest)
+    def staged(self) -> Mapping[str, int]:
+        return self._writer().staged()
 
     def write(self, steps: Steps) -> Sequence[Failure]:
         return self._writer().write(steps)
@@ -181,11 +188,11 @@ class ProjectTree:
             return None
         return signature if found == digest else None
 
-    def _absence(self, folders: tree.Folders, walk: Walk, path: str) -> Absence:
+    def _absence(self, looked_at: tree.Folders, walk: Walk, path: str) -> Absence:
         if self._is_unknown(path):
             return Absence.UNKNOWN
         try:
-            status = folders.lstat(path)
+            status = looked_at.lstat(path)
         except OSError:
             return Absence.UNKNOWN
         if status is None or stat.S_ISDIR(status.st_mode):

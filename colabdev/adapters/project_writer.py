@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import filelock
@@ -28,18 +28,15 @@ class ProjectWriter:
         self._ours = root / tree.OURS
         self._staging = self._ours / "staging"
         self._lock_file = lock_file
-        self._placer = Placer(str(root), str(self._staging), index, keeps_parts=True)
+        self._placer = Placer(str(root), str(self._staging), index)
 
     def look(self, path: str) -> str:
         """The fingerprint of what stands at `path`."""
         return self._placer.current(path)
 
-    def staged_bytes(self, digest: str) -> int:
-        """How much of that content a sync that was cut left here."""
-        try:
-            return os.lstat(self._staging / digest).st_size
-        except OSError:
-            return 0
+    def staged(self) -> Mapping[str, int]:
+        """See `ports.LocalTree.staged`."""
+        return placing.staged_parts(str(self._staging))
 
     def write(self, steps: Steps) -> Sequence[Failure]:
         """See `ports.LocalTree.write`."""
@@ -69,7 +66,9 @@ class ProjectWriter:
             raise placing.Refused(
                 placing.PROBLEM, "changed while it was fetched; the next sync brings it"
             )
-        if self._placer.check(change) != change.fingerprint:
+        if change.op in changes.FOLDER_OPS:
+            self._placer.settle_folder(change)
+        elif self._placer.check(change) != change.fingerprint:
             crash_point("sync.writing")
             self._placer.do(change, steps.content())
 
@@ -87,16 +86,13 @@ class ProjectWriter:
             ) from exc
 
     def _prepare(self) -> None:
+        placing.clear(str(self._staging), self.staged())
         self._staging.mkdir(parents=True, exist_ok=True)
         (self._ours / ".gitignore").write_text("*\n", encoding="ascii")
-        placing.clear(str(self._staging), but_parts=True)
 
     def _tidy(self, *, but_parts: bool = False) -> None:
         """Leave nothing, for what was to come came; with `but_parts` what the next sync goes on with."""
-        placing.clear(str(self._staging), but_parts=but_parts)
-        with contextlib.suppress(OSError):
-            if but_parts:
-                self._staging.rmdir()  # Only an empty folder goes.
+        placing.clear(str(self._staging), self.staged() if but_parts else ())
         with contextlib.suppress(OSError):
             if os.listdir(self._ours) == [".gitignore"]:
                 (self._ours / ".gitignore").unlink()

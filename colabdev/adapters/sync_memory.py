@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 from colabdev.adapters.files import write_atomic
@@ -13,7 +13,7 @@ from colabdev.models import KnownSide
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = 1
+_SCHEMA = 2
 _ROWS_PER_LINE = 500
 
 
@@ -28,7 +28,10 @@ class FileSyncMemory:
         try:
             with self._file(runtime).open(encoding="ascii") as file:
                 schema, *known = json.loads(file.readline())
-            return KnownSide(*known) if schema == _SCHEMA else None
+            if schema != _SCHEMA:
+                return None
+            side = KnownSide(*known)
+            return replace(side, folders=tuple(side.folders))
         except (OSError, ValueError, TypeError):
             return None
 

@@ -23,12 +23,17 @@ MAKE_LINK = "link"
 CHMOD = "chmod"
 DELETE = "delete"
 KEEP = "keep"
-"""What is there already is what should be there: it is ours from now on."""
+"""Both sides had this: it is ours from now on, and what is there by now is an edit of it."""
 FORGET = "forget"
 """What is there stays, and is not ours any more."""
+MKDIR = "mkdir"
+RMDIR = "rmdir"
+"""It goes if nothing lies in it, and is not ours any more; see `folders`."""
 BROUGHT = "brought"
 """What is there was brought to the other side, as an output: it is not ours."""
 
+FOLDER_OPS = (MKDIR, RMDIR)
+"""The changes that are about a folder, not about what stands in its place."""
 PUTS = (SEND, PATCH, COPY, MAKE_LINK)
 """The changes that put something new in the place of what is there."""
 
@@ -63,7 +68,7 @@ class Change(NamedTuple):
     path: str
     expected: str
     entry: Optional[Entry] = None
-    """What shall be there; None for `delete` and `forget`."""
+    """What shall be there; None for `delete`, `forget` and what is about a folder."""
     source: str = ""
     """Where the content of a `copy` stands."""
     recipe: Tuple[Tuple[int, int], ...] = ()
@@ -254,7 +259,7 @@ def _change_from_row(row: Any) -> Change:
         raise Malformed("not a change: {!r}".format(row))
     if entry is None:
         check_name(path)
-        if op not in (DELETE, FORGET):
+        if op not in (DELETE, FORGET, *FOLDER_OPS):
             raise Malformed("not a change: {!r}".format(row))
     elif entry.path != path or op not in (*PUTS, CHMOD, KEEP, BROUGHT):
         raise Malformed("not a change: {!r}".format(row))

@@ -13,7 +13,7 @@ import tempfile
 import time
 from typing import Any, Dict, List, Tuple
 
-from . import frozen, jobdir, supervisor, tree, workdir
+from . import frozen, jobdir, ledger, supervisor, tree, workdir
 from .crash_points import crash_point
 from .jobdir import JobFiles
 from .refusal import Refusal, Stale
@@ -98,11 +98,11 @@ def _freeze(
     if spec["kind"] in jobdir.FROZEN_KINDS and not spec.get("in_place"):
         with contextlib.ExitStack() as stack:
             if os.path.isdir(os.path.join(place, tree.OURS)):
-                stack.enter_context(workdir.WorkDir(place).locked(_LOCK_TIMEOUT_S))
+                stack.enter_context(ledger.Ledger(place).locked(_LOCK_TIMEOUT_S))
             # Looked at only now: what is compared under the lock is what is copied.
             directory, survey = _as_expected(place, expect)
             with contextlib.suppress(OSError):
-                directory.save()
+                directory.ledger.save()
             paths = list(survey.fingerprints)
             frozen.freeze(place, survey.tree, paths, tree.OURS, staging)
         place = os.path.join(files.code, survey.tree)
@@ -136,15 +136,19 @@ def _as_expected(place: str, expect: Dict[str, Any]) -> Tuple[workdir.WorkDir, w
     directory = workdir.WorkDir(place)
     if "marker" in expect:
         try:
-            directory.check(expect["marker"])
-        except workdir.Foreign as exc:
+            directory.ledger.check(expect["marker"])
+        except ledger.Foreign as exc:
             raise Refusal(
                 "cannot run it in {}: {}".format(place, exc),
                 "give the project another [project] name in colabdev.toml, and connect again",
             ) from exc
-    view = workdir.View(directory.rules(expect.get("rules")), expect.get("max_bytes"))
+    limit = expect.get("max_bytes")
+    view = workdir.View(directory.ledger.rules(expect.get("rules")), tree.Limits(limit, limit))
     if "tree" in expect and view.rules is None and _holds_files(place):
         raise Stale("the rules of the project here are not known there")
+    missing = [path for path in expect.get("folders", []) if not os.path.isdir(place + "/" + path)]
+    if missing:
+        raise Stale("a folder of the project here is not there")
     survey = directory.survey(view)
     if "tree" in expect and survey.tree != expect["tree"]:
         raise Stale("the files there are not those of the project here")

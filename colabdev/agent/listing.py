@@ -6,7 +6,7 @@ import os
 from typing import Container, Iterator, List, NamedTuple, Tuple
 
 from . import tree
-from .rules import IGNORED, OUTPUT, Folder, Rules
+from .rules import IGNORED, OUTPUT, PROJECT, Folder, Rules
 
 
 class Listing(NamedTuple):
@@ -15,6 +15,8 @@ class Listing(NamedTuple):
     project: List[str]
     outputs: List[str]
     problems: List[tree.Problem]
+    empty: List[str]
+    """Folders of the project that hold nothing at all."""
 
 
 def list_others(root: str, rules: Rules, known: Container[str]) -> Listing:
@@ -23,7 +25,7 @@ def list_others(root: str, rules: Rules, known: Container[str]) -> Listing:
     An ignored folder is never looked into, nor is one that ignores all of itself, as virtual
     environments and the caches of tools do.
     """
-    listing = Listing([], [], [])
+    listing = Listing([], [], [], [])
     pending = [rules.root()]
     while pending:
         folder = pending.pop()
@@ -36,10 +38,30 @@ def list_others(root: str, rules: Rules, known: Container[str]) -> Listing:
             reason = "cannot be listed: {}".format(exc.strerror or exc)
             listing.problems.append((folder.path.rstrip("/") or ".", reason))
             continue
+        if not found and folder.path and folder.kind == PROJECT:
+            listing.empty.append(folder.path.rstrip("/"))
         if (".gitignore", False) in found and ignores_itself(root, rules, folder, known):
             continue
         pending += _sort_out(folder, found, rules, known, listing)
     return listing
+
+
+def look_into(root: str, rules: Rules, path: str) -> Tuple[List[str], bool]:
+    """The folders in the folder `path` ("" or ending with '/') that no rule ignores, and whether it
+    holds nothing at all."""
+    folder = rules.find_folder(path)
+    try:
+        with os.scandir(root + "/" + path) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except OSError:
+        return [], False  # The files in it are a problem already.
+    if folder is None or folder.kind != PROJECT:
+        return [], False
+    if (".gitignore", False) in found and ignores_itself(root, rules, folder, ()):
+        return [], False
+    names = [name for name, is_folder in found if is_folder and name.lower() != ".git"]
+    below = [path + name + "/" for name in names if path + name != tree.OURS]
+    return [each for each in below if rules.kind(folder, each) == PROJECT], not found
 
 
 def _sort_out(

@@ -71,7 +71,7 @@ class Watcher:
 
     def look(self) -> Look:
         """What there is now, large files aside."""
-        if not (self._workdir.is_current() and self._rules_time == self._time_of_rules()):
+        if not (self._workdir.ledger.is_current() and self._rules_time == self._time_of_rules()):
             self._read()
         survey = self._workdir.survey(self._view)
         paths = [*survey.unchanged, *(entry.path for entry in survey.entries)]
@@ -81,7 +81,7 @@ class Watcher:
         self._rules_time = self._time_of_rules()
         self._workdir = WorkDir(self._path)
         # Before the first sync has told its rules, what it put there is all that is known.
-        self._view = View(self._workdir.rules(None), MAX_FILE_BYTES)
+        self._view = View(self._workdir.ledger.rules(None), tree.Limits(MAX_FILE_BYTES))
 
     def _time_of_rules(self) -> int:
         try:

@@ -144,7 +144,7 @@ def _runs(place: Place) -> bool:
 def _away(path: str, larger_than: int = -1) -> List[str]:
     """The files whose content, as it is now, neither a sync put there nor brought home."""
     workdir = WorkDir(path)
-    survey = workdir.survey(View(workdir.rules(None)))
+    survey = workdir.survey(View(workdir.ledger.rules(None)))
     return sorted(
         entry.path
         for entry in survey.entries

@@ -11,9 +11,21 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
-from typing import Any, BinaryIO, Callable, Iterable, Iterator, List, NamedTuple, Union
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Container,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Union,
+)
 
 from . import changes, tree
 from .changes import NEW, NOTHING, OTHER, Change
@@ -28,6 +40,7 @@ AGAIN = "again"
 KEPT_FROM_BYTES = 4 * 1024 * 1024
 """A file as large as this that did not arrive whole is kept, where staged files are kept at all."""
 _READ_BYTES = 256 * 1024
+_DIGEST = re.compile("[0-9a-f]{64}")
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 Bytes = Union[bytes, memoryview]
@@ -69,18 +82,15 @@ def attempt(steps: Iterable[Change], do: Callable[[Change], object]) -> List[Fai
 class Placer:
     """Makes changes below `root`, by way of the folder `staging` in the same file system.
 
-    `index` has the hashes of files that need not be read again. With `keeps_parts` a large file that
-    does not arrive whole stays in `staging`, under its digest, for the next time.
+    `index` has the hashes of files that need not be read again. A large file that does not arrive whole
+    stays in `staging`, under its digest, for the next time.
     """
 
-    def __init__(
-        self, root: str, staging: str, index: tree.Index, *, keeps_parts: bool = False
-    ) -> None:
+    def __init__(self, root: str, staging: str, index: tree.Index) -> None:
         self.root = root
         self.folders = tree.Folders(root)
         self._staging = staging
         self._index = index
-        self._keeps_parts = keeps_parts
 
     def current(self, path: str) -> str:
         """The fingerprint of what is at `path` now."""
@@ -98,7 +108,10 @@ class Placer:
     def check(self, change: Change) -> str:
         """What is there now, if the change may be made to it; Refused otherwise."""
         current = self.current(change.path)
-        if change.op == changes.FORGET or current in (change.fingerprint, change.expected):
+        if change.op in (changes.FORGET, changes.KEEP) or current in (
+            change.fingerprint,
+            change.expected,
+        ):
             return current
         if current == NOTHING and change.op in changes.PUTS and change.op != changes.PATCH:
             return current
@@ -125,13 +138,24 @@ class Placer:
         elif change.op in changes.PUTS:
             self._put(self._stage(change, change.entry, content), change)
 
+    def settle_folder(self, change: Change) -> bool:
+        """Make a folder, or remove an empty one; whether it is there afterwards. What stands in its way
+        stays: that is told as what it is."""
+        self.folders.forget()
+        if change.op == changes.MKDIR:
+            with contextlib.suppress(Refused):
+                self._make_folders(change.path)
+        elif self.folders.is_real(change.path):
+            self._remove_empty_folders(change.path + "/")
+        return self.folders.is_real(change.path)
+
     def _stage(self, change: Change, entry: Entry, content: Iterator[memoryview]) -> str:
         """The file in the staging folder, complete and proved to be what it should be."""
         if change.op == changes.SEND:
             staged = self._stage_sent(change, entry, content)
         else:
             source = self._patched if change.op == changes.PATCH else self._copied
-            staged = self._staging + "/file"
+            staged = self._staged_as(entry)
             with open(staged, "wb", buffering=0) as file:
                 if _write_hashed(file, source(change, content)) != entry.digest:
                     raise Refused(AGAIN, "changed meanwhile; the next sync sends it")
@@ -140,8 +164,9 @@ class Placer:
         return staged
 
     def _stage_sent(self, change: Change, entry: Entry, content: Iterator[memoryview]) -> str:
-        keeps = self._keeps_parts and entry.size >= KEPT_FROM_BYTES
-        staged = self._staging + "/" + (entry.digest if keeps else "file")
+        staged = self._staged_as(entry)
+        if staged_parts(self._staging).get(entry.digest, 0) < change.skip:
+            raise Refused(AGAIN, "what had come of it went; the next sync sends it")
         digest = hashlib.sha256()
         with open(staged, "r+b" if change.skip else "wb", buffering=0) as file:
             for piece in _pieces(file, change.skip):
@@ -150,8 +175,13 @@ class Placer:
             whole = _write_hashed(file, content, digest)
         if whole != entry.digest:
             os.unlink(staged)
-            raise Refused(PROBLEM, "changed while it was sent; the next sync sends it")
+            kind = AGAIN if change.skip else PROBLEM
+            raise Refused(kind, "changed while it was sent; the next sync sends it")
         return staged
+
+    def _staged_as(self, entry: Entry) -> str:
+        name = entry.digest if entry.size >= KEPT_FROM_BYTES else "file"
+        return self._staging + "/" + name
 
     def _patched(self, change: Change, content: Iterator[memoryview]) -> Iterator[Bytes]:
         """The new file: pieces of the old one, and new ones."""
@@ -217,13 +247,27 @@ class Placer:
         return True
 
 
-def clear(staging: str, *, but_parts: bool = False) -> None:
-    """Remove what a sync before this one staged; with `but_parts` not what it will go on with."""
-    if not but_parts:
+def staged_parts(staging: str) -> Dict[str, int]:
+    """How much is there of each content of which a sync that was cut brought a part, by its digest."""
+    parts = {}
+    try:
+        with os.scandir(staging) as entries:
+            for entry in entries:
+                if _DIGEST.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    parts[entry.name] = entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        pass  # Nothing was cut, or it went while we looked.
+    return parts
+
+
+def clear(staging: str, keep: Container[str] = ()) -> None:
+    """Remove what a sync before this one staged, but for the parts with these digests."""
+    parts = [digest for digest in staged_parts(staging) if digest in keep]
+    if not parts:
         shutil.rmtree(staging, ignore_errors=True)
         return
-    for name in ("file", "link"):
-        with contextlib.suppress(FileNotFoundError):
+    for name in set(os.listdir(staging)).difference(parts):
+        with contextlib.suppress(OSError):
             os.unlink(staging + "/" + name)
 
 

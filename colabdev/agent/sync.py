@@ -11,11 +11,13 @@ import os
 import threading
 import time
 import zlib
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from . import changes, rules, tree, wire
+from .changes import Change
 from .crash_points import crash_point
-from .workdir import Foreign, Stopped, Survey, View, WorkDir
+from .ledger import Foreign, Ledger
+from .workdir import Stopped, Survey, View, WorkDir
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -50,13 +52,15 @@ def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
     """How the project's files are there, beside what both sides last had.
 
     Arguments: `workdir`, `marker`, `rules` (the key of the project's rules; `rules_text` when the agent
-    may not know them), `max_bytes`, `outputs` (whether they are looked for), `tree` (the client's own)
-    and `ancestor` (what it believes that both sides last had). The answer: `unknown_rules`; or `tree`,
-    `ancestor`, `same` (the client's tree), `changed_only` and a body, for which see `_Report`.
+    may not know them), `max_bytes`, `outputs` (whether they are looked for), `tree` (the client's
+    own), `ancestor` (what it believes that both sides last had) and `folders` (those of the client's
+    that no file brings along). The answer: `unknown_rules`; or `tree`,
+    `ancestor`, `same` (the client's tree), `changed_only`, `staged` (how many bytes a sync that was cut
+    left of which digest) and a body, for which see `_packed`.
     """
     workdir = WorkDir(str(arguments["workdir"]))
     try:
-        workdir.check(arguments["marker"])
+        workdir.ledger.check(arguments["marker"])
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
     view = _view(workdir, arguments)
@@ -67,7 +71,9 @@ def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
     same = found == arguments.get("tree")
     if same:
         workdir.agree(survey)
-    answer = _compared(survey, found, arguments)
+        workdir.ledger.offered.clear()
+    unsettled = workdir.unsettled(survey, _told(arguments))
+    answer = _compared(survey, found, unsettled, workdir.staged(), arguments)
     workdir.keep_hashes()
     return answer
 
@@ -80,18 +86,20 @@ def push(arguments: Dict[str, Any], body: bytes) -> Answer:
     """
     path = str(arguments["workdir"])
     try:
-        workdir = WorkDir(path)
-        workdir.check(arguments["marker"])
-        if not os.path.isdir(workdir.ours):
+        ledger = Ledger(path)
+        ledger.check(arguments["marker"])
+        if not os.path.isdir(ledger.path):
             return compare(arguments, b"")
-        with workdir.locked(LOCK_TIMEOUT_S):
+        with ledger.locked(LOCK_TIMEOUT_S):
             workdir = WorkDir(path)
             view = _view(workdir, arguments)
             if view is None:
                 return {"unknown_rules": True}, b""
             survey = workdir.survey(view)
-            if not survey.tree == survey.ancestor == arguments.get("ancestor"):
-                return _compared(survey, survey.tree, arguments)
+            unsettled = workdir.unsettled(survey, _told(arguments))
+            asks = unsettled or survey.offered
+            if asks or not survey.tree == survey.ancestor == arguments.get("ancestor"):
+                return _compared(survey, survey.tree, unsettled, workdir.staged(), arguments)
             stream = io.BytesIO(body)
             return _applied(workdir, changes.Unpacker(Upload(stream.read).next_frame), view, survey)
     except Foreign as exc:
@@ -101,7 +109,8 @@ def push(arguments: Dict[str, Any], body: bytes) -> Answer:
 def apply(arguments: Dict[str, Any], upload: Upload) -> Answer:
     """Apply a stream of changes; see `agent.changes`.
 
-    Arguments: those of `compare`, and `check_only`. The answer: `failures` (path, kind, detail), the
+    Arguments: those of `compare`, `check_only`, and `parts` (the digests of what is `staged` that the
+    stream goes on with). The answer: `failures` (path, kind, detail), the
     hash of the `tree` that is there now and of the `ancestor`; or `foreign`, or `stopped` with the
     reason.
     """
@@ -119,13 +128,21 @@ def fetch(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """
     workdir = WorkDir(str(arguments["workdir"]))
     try:
-        workdir.check(arguments["marker"])
+        workdir.ledger.check(arguments["marker"])
     except Foreign as exc:
         yield {"foreign": str(exc)}, b""
         return
     wants = (json.loads(line) for line in zlib.decompress(body).splitlines())
-    steps = (workdir.offer(*want) for want in wants)
-    yield from changes.pack(steps, workdir.read)
+    with workdir.ledger.offering() as offering:
+        steps = (_offered(workdir, want, offering) for want in wants)
+        yield from changes.pack(steps, workdir.read)
+
+
+def _offered(workdir: WorkDir, want: List[Any], offering: Callable[[Change], None]) -> Change:
+    change = workdir.offer(*want)
+    if change.op != changes.FORGET:
+        offering(change)
+    return change
 
 
 def find(arguments: Dict[str, Any], body: bytes) -> Answer:
@@ -135,12 +152,12 @@ def find(arguments: Dict[str, Any], body: bytes) -> Answer:
     """
     workdir = WorkDir(str(arguments["workdir"]))
     try:
-        workdir.check(arguments["marker"])
+        workdir.ledger.check(arguments["marker"])
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
     survey = workdir.look_at(tree.check_name(str(arguments["path"])))
     workdir.keep_hashes()
-    return {"changed_only": True}, _packed(survey, changed_only=True, all_outputs=True)
+    return {"changed_only": True}, _packed(survey, [], changed_only=True, all_outputs=True)
 
 
 def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], changes.Frame]) -> Answer:
@@ -149,36 +166,42 @@ def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], change
     try:
         if check_only:
             workdir = WorkDir(path)
-            workdir.check(arguments["marker"])
-            failures = workdir.apply(unpacker, check_only=True)
+            workdir.ledger.check(arguments["marker"])
+            failures = workdir.check(unpacker)
             return {"failures": [list(failure) for failure in failures]}, b""
         os.makedirs(path, exist_ok=True)
-        WorkDir(path).claim(arguments["marker"])
-        with WorkDir(path).locked(LOCK_TIMEOUT_S):
-            workdir = WorkDir(path)  # Read again: another sync may have ended just now.
+        ledger = Ledger(path)
+        ledger.claim(arguments["marker"])
+        with ledger.locked(LOCK_TIMEOUT_S):
+            workdir = WorkDir(path)
             view = _view(workdir, arguments) or View()
-            return _applied(workdir, unpacker, view, None)
+            return _applied(workdir, unpacker, view, None, arguments.get("parts", ()))
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
 
 
 def _applied(
-    workdir: WorkDir, unpacker: changes.Unpacker, view: View, before: Optional[Survey]
+    workdir: WorkDir,
+    unpacker: changes.Unpacker,
+    view: View,
+    before: Optional[Survey],
+    parts: Sequence[str] = (),
 ) -> Answer:
     """Apply the stream, under the lock. With `before` what is there was as both sides last had it."""
     try:
-        failures = workdir.apply(unpacker)
+        failures = workdir.apply(unpacker, parts)
     except Stopped as exc:
         with contextlib.suppress(OSError):
-            workdir.save()  # Where that is impossible, too, the journal says the same.
+            workdir.ledger.save()  # Where that is impossible, too, the journal says the same.
         return {"stopped": str(exc)}, b""
     crash_point("agent.applied")
+    workdir.ledger.offered.clear()
     if before is not None and not failures:
         found = ancestor = before.ancestor  # The same dictionary, changed by what was applied.
     else:
         survey = workdir.survey(view._replace(outputs=False))
         found, ancestor = survey.tree, survey.ancestor
-    workdir.save()
+    workdir.ledger.save()
     crash_point("agent.saved")
     rows = [list(failure) for failure in failures]
     return {"failures": rows, "tree": found, "ancestor": ancestor}, b""
@@ -188,16 +211,28 @@ def _view(workdir: WorkDir, arguments: Dict[str, Any]) -> Optional[View]:
     """How the client wants the work dir looked at; None when that takes rules that are not known."""
     text = arguments.get("rules_text")
     if text is not None:
-        workdir.keep_rules(str(text))
+        workdir.ledger.keep_rules(str(text))
         found: Optional[rules.Rules] = rules.from_document(str(text))
     else:
-        found = workdir.rules(arguments.get("rules"))
+        found = workdir.ledger.rules(arguments.get("rules"))
     if found is None:
         return None
-    return View(found, arguments.get("max_bytes"), bool(arguments.get("outputs")))
+    limit = arguments.get("max_bytes")
+    return View(found, tree.Limits(limit, limit), bool(arguments.get("outputs")))
 
 
-def _compared(survey: Survey, found: str, arguments: Dict[str, Any]) -> Answer:
+def _told(arguments: Dict[str, Any]) -> List[str]:
+    """The folders that the client has and that no file brings along."""
+    return [str(path) for path in arguments.get("folders", [])]
+
+
+def _compared(
+    survey: Survey,
+    found: str,
+    folders: List[List[Any]],
+    staged: Dict[str, int],
+    arguments: Dict[str, Any],
+) -> Answer:
     ancestor = survey.ancestor
     answer = {
         "tree": found,
@@ -205,18 +240,24 @@ def _compared(survey: Survey, found: str, arguments: Dict[str, Any]) -> Answer:
         "same": found == arguments.get("tree"),
         "changed_only": ancestor == arguments.get("ancestor"),
     }
+    if staged:
+        answer["staged"] = staged
     brings = any(survey.brought.get(e.path) != e.fingerprint for e in survey.outputs)
-    if answer["same"] and not brings and not survey.problems:
+    if answer["same"] and not (brings or survey.problems or folders or survey.offered):
         return answer, b""
-    return answer, _packed(survey, changed_only=bool(answer["changed_only"]))
+    return answer, _packed(survey, folders, changed_only=bool(answer["changed_only"]))
 
 
-def _packed(survey: Survey, *, changed_only: bool, all_outputs: bool = False) -> bytes:
+def _packed(
+    survey: Survey, folders: List[List[Any]], *, changed_only: bool, all_outputs: bool = False
+) -> bytes:
     """The survey as compressed JSON lines `[what, rows]`.
 
     `files`: `[path, fingerprint both sides last had, fingerprint now]`, "" for nothing and "?" for what
     cannot be told; `entries`: those that are not as both sides last had them; `outputs`: `[fingerprint
-    that was brought, entry]` of those that are not as they were brought; `problems`: `[path, reason]`.
+    that was brought, entry]` of those that are not as they were brought; `folders`: see
+    `folders.unsettled`; `offered`: `[path, fingerprint]` of what may be there from a sync that was cut;
+    `problems`: `[path, reason]`.
     With `changed_only` files that are as both sides last had them are left out; with `all_outputs`
     outputs that are as they were brought are not.
     """
@@ -226,6 +267,8 @@ def _packed(survey: Survey, *, changed_only: bool, all_outputs: bool = False) ->
         ("files", _file_rows(survey, changed_only)),
         ("entries", _entry_rows(survey)),
         ("outputs", _output_rows(survey, all_outputs)),
+        ("folders", iter(folders)),
+        ("offered", iter(sorted(survey.offered.items()))),
         ("problems", iter(sorted(set(survey.problems)))),
     ):
         # Piece by piece, so that a large tree is never in memory as text.
@@ -252,7 +295,8 @@ def _file_rows(survey: Survey, changed_only: bool) -> Iterator[List[str]]:
 def _entry_rows(survey: Survey) -> Iterator[List[Any]]:
     for entry in survey.entries:
         # A link has an entry even when it is unchanged.
-        if survey.baseline.get(entry.path) != entry.fingerprint:
+        is_asked = entry.path in survey.offered
+        if is_asked or survey.baseline.get(entry.path) != entry.fingerprint:
             yield tree.entry_to_row(entry)
 
 

@@ -29,6 +29,8 @@ from typing import (
     Tuple,
 )
 
+from .piles import find_piles
+
 OURS = ".colabdev"
 """The folder at the top of a work dir that holds our own files. It is never part of a tree."""
 
@@ -134,6 +136,17 @@ class Index(MutableMapping[str, Stamp]):
     def take_all(self, other: Index) -> None:
         """Have all that another index has, too."""
         self._packed.update(other._packed)
+
+
+class Limits(NamedTuple):
+    """What is too large to be taken along by accident."""
+
+    file_bytes: Optional[int] = None
+    pile_bytes: Optional[int] = None
+    """Of the checkpoints in one folder together; see `piles`."""
+
+
+NO_LIMITS = Limits()
 
 
 class Scan(NamedTuple):
@@ -250,20 +263,25 @@ def scan(
     root: str,
     paths: Iterable[str],
     index: Index,
-    max_bytes: Optional[int] = None,
+    limits: Limits = NO_LIMITS,
     known: Optional[Mapping[str, str]] = None,
 ) -> Scan:
     """Look at `paths` below `root` and hash what changed since `index` was made.
 
-    Files larger than `max_bytes` are problems, and not read; those that have the fingerprint that is
+    Files beyond the limits are problems, and not read; those that have the fingerprint that is
     `known` of them are only named. Nothing is followed: what lies behind a link, even a linked folder,
     does not exist.
     """
     found = Scan([], [], Index(), [], 0, [])
     scanner = _Scanner(root, index, found)
+    paths = list(paths)
+    piles = {} if limits.pile_bytes is None else scanner.find_piles(paths, limits.pile_bytes)
+    found.problems.extend(piles.items())
     for path in paths:
+        if path in piles:
+            continue
         try:
-            scanner.look(check_name(path), max_bytes, known or {})
+            scanner.look(check_name(path), limits.file_bytes, known or {})
         except HostileName as exc:
             found.problems.append((path, str(exc)))
         except FileNotFoundError:
@@ -283,6 +301,17 @@ class _Scanner:
         self._found = found
         self._folders = Folders(root)
         self._began_ns = time.time_ns()
+
+    def find_piles(self, paths: Iterable[str], max_bytes: int) -> Dict[str, str]:
+        """The checkpoints that are left out, and why."""
+        return find_piles(paths, self._size, max_bytes)
+
+    def _size(self, path: str) -> int:
+        try:
+            status = self._folders.lstat(path)
+        except OSError:
+            return 0  # `look` says why.
+        return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else 0
 
     def look(self, path: str, max_bytes: Optional[int], known: Mapping[str, str]) -> None:
         """Add what is at `path` to what was found."""

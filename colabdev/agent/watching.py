@@ -67,7 +67,7 @@ class _Watched:
         self.close()
         self._rules_time = self._time_of_rules()
         self._workdir = WorkDir(self._path)
-        rules = self._workdir.rules(None)
+        rules = self._workdir.ledger.rules(None)
         if rules is None:
             raise Refusal("{} was never synced".format(self._path), "colabdev sync")
         self._noticer = Noticer(Walk(self._path, rules, known(self._workdir.owned())))
@@ -78,11 +78,11 @@ class _Watched:
         if not changed:
             return []
         try:
-            with self._workdir.locked(_SYNC_S):
+            with self._workdir.ledger.locked(_SYNC_S):
                 pass  # A sync that is at it writes down what it did before it lets go.
         except OSError:
             return list(changed)
-        if not self._workdir.is_current():
+        if not self._workdir.ledger.is_current():
             self._workdir = WorkDir(self._path)
         whole = [path for path in changed if path == ANYTHING or path.endswith("/")]
         return whole or self._workdir.differing(sorted(changed))

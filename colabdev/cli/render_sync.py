@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, line, printable
@@ -39,10 +40,20 @@ def details(report: SyncReport) -> None:
         )
     if report.conflicts:
         line("  next: colabdev sync --prefer local takes yours, --prefer remote the others")
-    for path, reason in report.problems:
-        line(f"  not synced: {printable(path)}: {printable(reason)}")
+    for path, more, reason in _alike(report.problems):
+        line(f"  not synced: {printable(path)}{more}: {printable(reason)}")
     if report.guard:
         line(f"  would halt: {report.guard}; --force goes on")
+
+
+def _alike(problems: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """The problems, as one where those of one folder have one reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for path, reason in problems:
+        groups.setdefault((path.rpartition("/")[0], reason), []).append(path)
+    for (_, reason), paths in groups.items():
+        more = f" and {len(paths) - 1} more beside it" if len(paths) > 1 else ""
+        yield paths[0], more, reason
 
 
 def explained(explanation: Explanation, *, as_json: bool) -> None:

@@ -98,11 +98,13 @@ class Action:
     """It is made on this computer."""
     output: bool = False
     """It is about an output, which is no part of the project."""
+    quiet: bool = False
+    """Only what is so already is written down; nobody is told."""
 
     @property
     def op(self) -> str:
         """The word for it: what is done here is `receive` or `remove`."""
-        if self.here:
+        if self.here and self.change.op not in changes.FOLDER_OPS:
             return "remove" if self.change.op == changes.DELETE else "receive"
         return changes.SEND if self.change.op == changes.PATCH else self.change.op
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from colabdev.agent import changes, rules, wire
 from colabdev.agent.changes import NOTHING, OTHER, Change
 from colabdev.agent.tree import FILE, hash_entries, hash_fingerprints
+from colabdev.core.folders import FolderPair, FolderPlan, plan_folders, upward
 from colabdev.core.portability import unportable
 from colabdev.core.reconcile import (
+    ABSENT,
     TWO_WAY,
     Action,
     Conflict,
@@ -23,6 +25,7 @@ from colabdev.core.reconcile import (
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, GuardHalted
 from colabdev.models import KnownSide, TreeScan
+from colabdev.ports import LocalTree
 from colabdev.services.sync_answers import Comparison, parse_comparison, parse_failures
 from colabdev.services.sync_report import SyncReport, is_note
 from colabdev.services.transfer import Answer, Done, Transfer, may_be_patched, sort_out
@@ -87,6 +90,7 @@ class Exchange:
         self._known = known
         self._local = {entry.path: entry for entry in scan.entries}
         self._wanted = hash_entries(scan.entries)
+        self._folders = known_folders(transfer.tree, scan, known.side)
         self._arguments: dict[str, object] = {
             **transfer.place,
             "rules": rules.key_of(scan.rules),
@@ -94,6 +98,7 @@ class Exchange:
             "outputs": options.outputs and not options.mode.one_way,
             "tree": self._wanted,
             "ancestor": known.side.ancestor if known.side else "",
+            "folders": self._folders,
         }
 
     def go(self) -> Outcome:
@@ -102,7 +107,7 @@ class Exchange:
         if isinstance(pushed, Outcome):
             return pushed
         comparison = pushed or self._ask("sync.compare")
-        if comparison.same and not comparison.files and not comparison.outputs:
+        if comparison.same and not (comparison.files or comparison.outputs or comparison.folders):
             return self._nothing_to_do(comparison)
         ancestor: Mapping[str, str] | None = {}
         if comparison.changed_only:
@@ -111,6 +116,7 @@ class Exchange:
                 self._arguments["ancestor"] = ""
                 comparison, ancestor = self._ask("sync.compare"), {}
         remote = _remote(ancestor or {}, comparison)
+        remote = self._as_it_came(remote, comparison)
         plan = self._plan(remote)
         self._halt_at(plan)
         return self._carry_out(plan, comparison, remote)
@@ -165,7 +171,7 @@ class Exchange:
         done, again = sort_out(actions, parse_failures(answer))
         answer, done = self._transfer.send_whole(self._arguments, answer, done, again)
         done += Done(problems=self._scan.problems)
-        return self._outcome(done, plan, remote, answer)
+        return self._outcome(done.loud(), plan, remote, answer, self._folders)
 
     def _pushed(self, plan: Plan) -> list[Action]:
         """What is sent unasked; nothing when it is too much, or needs somebody to look at it."""
@@ -175,6 +181,7 @@ class Exchange:
         if least > PUSHED_BYTES:
             return []
         actions = [self._transfer.patched(action) for action in plan.there]
+        actions = FolderPlan(kept=tuple(self._folders)).around(actions, here=False)
         return actions if sum(a.content_bytes for a in actions) <= PUSHED_BYTES else []
 
     # --- planning ---
@@ -197,6 +204,29 @@ class Exchange:
                 hint += "; --one-way sends yours again"
             workdir = self._transfer.place["workdir"]
             raise GuardHalted(f"halted: {plan.guard}; the work dir is {workdir}", hint=hint)
+
+    def _as_it_came(self, remote: Remote, comparison: Comparison) -> Remote:
+        """With what came here in a sync that was cut before the runtime wrote that down: it is what both
+        sides last had, so that an edit of it on one side is no conflict."""
+        files = dict(remote.files)
+        for path, mark in comparison.offered.items():
+            entry, file = self._local.get(path), files.get(path, ABSENT)
+            is_told = file.now == NOTHING or path in remote.entries
+            if entry is not None and entry.fingerprint == mark != file.now and is_told:
+                files[path] = replace(file, placed=mark)
+        return replace(remote, files=files)
+
+    def _plan_folders(self, comparison: Comparison, remote: Remote, plan: Plan) -> FolderPlan:
+        if not comparison.folders:
+            return FolderPlan(kept=tuple(self._folders))
+        look = self._transfer.tree.folder
+        files = {path for path, file in remote.files.items() if file.now} - _deleted(plan.there)
+        files |= self._local.keys() - _deleted(plan.here)
+        pairs = [
+            FolderPair(path, placed, look(path), there, blocked=not files.isdisjoint(upward(path)))
+            for path, placed, there in comparison.folders
+        ]
+        return plan_folders(pairs, self._folders, self._options.mode)
 
     def _outputs(self, comparison: Comparison) -> tuple[list[Action], list[Conflict]]:
         """What is to be brought: outputs that are here as they came, or not at all."""
@@ -226,6 +256,8 @@ class Exchange:
         outputs, conflicts = self._outputs(comparison)
         here = [*plan.here, *(action for action in outputs if action.here)]
         there = [*plan.there, *(action for action in outputs if not action.here)]
+        folders = self._plan_folders(comparison, remote, plan)
+        here, there = folders.around(here, here=True), folders.around(there, here=False)
         if not self._options.send:
             there = list(filter(is_note, there))
         rule_files = [action for action in plan.here if rules.is_rule_file(action.path)]
@@ -239,19 +271,18 @@ class Exchange:
         )
         if self._options.dry_run:
             done = Done(actions=tuple(here)) + self._transfer.check(self._arguments, there)
+            done = done.loud()
             report = self._report(told + done, plan, comparison.tree, remote)
             return Outcome(replace(report, guard=plan.guard))
         received = self._transfer.receive(here)
         if received.actions:
             crash_point("sync.received")
-        notes = [_note(action) for action in received.actions]
+        notes = [_note(action) for action in received.actions if not _is_about_folder(action)]
         answer: Answer = {"tree": comparison.tree, "ancestor": comparison.ancestor}
         sent = Done()
         if there or notes:
-            answer, sent = self._transfer.send(self._arguments, [*there, *notes])
-        noted = {note.path for note in notes}
-        sent = replace(sent, actions=tuple(a for a in sent.actions if a.path not in noted))
-        outcome = self._outcome(told + received + sent, plan, remote, answer)
+            answer, sent = self._transfer.send(self._arguments, [*there, *notes], comparison.staged)
+        outcome = self._outcome((told + received + sent).loud(), plan, remote, answer, folders.kept)
         if not self._options.send:
             outcome = Outcome(outcome.report)  # Nobody may take the runtime for having all of it.
         return replace(outcome, again=bool(rule_files and received.actions))
@@ -264,24 +295,29 @@ class Exchange:
         marks = {path: entry.fingerprint for path, entry in self._local.items()}
         remote = Remote({path: RemoteFile(mark, mark) for path, mark in marks.items()}, {})
         report = self._report(done, plan, comparison.tree, remote)
-        side = KnownSide(self._wanted, self._wanted, self._wanted, self._scan.root)
+        side = KnownSide(
+            self._wanted, self._wanted, self._wanted, self._scan.root, tuple(self._folders)
+        )
         if self._options.dry_run or side == self._known.side:
             return Outcome(report)
         return Outcome(report, side, marks)
 
-    def _outcome(self, done: Done, plan: Plan, remote: Remote, answer: Answer) -> Outcome:
+    def _outcome(
+        self, done: Done, plan: Plan, remote: Remote, answer: Answer, folders: Sequence[str]
+    ) -> Outcome:
         tree, ancestor = str(answer.get("tree", "")), str(answer.get("ancestor", ""))
         report = self._report(done, plan, tree, remote)
         marks = {path: file.placed for path, file in remote.files.items() if file.placed}
         local = {path: entry.fingerprint for path, entry in self._local.items()}
         for action in done.actions:
-            if not action.output:
+            if not action.output and not _is_about_folder(action):
                 _record(marks, action)
                 if action.here:
                     _record(local, action)
         if hash_fingerprints(marks) != ancestor:
             return Outcome(report)
-        side = KnownSide(ancestor, tree, hash_fingerprints(local), self._scan.root)
+        here = hash_fingerprints(local)
+        side = KnownSide(ancestor, tree, here, self._scan.root, tuple(folders))
         return Outcome(report, side, marks)
 
     def _report(self, done: Done, plan: Plan, tree: str, remote: Remote) -> SyncReport:
@@ -334,7 +370,21 @@ def _note(action: Action) -> Action:
     else:
         op = changes.BROUGHT if action.output else changes.KEEP
         noted = Change(op, change.path, change.fingerprint, change.entry)
-    return replace(action, change=noted, here=False)
+    return replace(action, change=noted, here=False, quiet=True)
+
+
+def _deleted(actions: Sequence[Action]) -> set[str]:
+    return {action.path for action in actions if action.change.op == changes.DELETE}
+
+
+def _is_about_folder(action: Action) -> bool:
+    return action.change.op in changes.FOLDER_OPS
+
+
+def known_folders(tree: LocalTree, scan: TreeScan, side: KnownSide | None) -> list[str]:
+    """The folders here that no file brings along: empty ones, and those that both sides had."""
+    known = side.folders if side is not None else ()
+    return sorted({*scan.folders, *(path for path in known if tree.folder(path))})
 
 
 def _problems(comparison: Comparison) -> Sequence[tuple[str, str]]:

@@ -15,7 +15,7 @@ from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
 from colabdev.models import ProjectLink, RuntimeRecord, TreeScan
 from colabdev.ports import Keepers, Meter, Progress, RuntimeStore, SyncedProject
-from colabdev.services.exchange import Exchange, Known, Outcome, SyncOptions
+from colabdev.services.exchange import Exchange, Known, Outcome, SyncOptions, known_folders
 from colabdev.services.sync_report import SyncReport
 from colabdev.services.transfer import Transfer
 
@@ -38,8 +38,8 @@ class Expected:
         return any("/".join(parts[:count]) in self.paths for count in range(1, len(parts) + 1))
 
     def with_tree(self, tree: str) -> Expected:
-        """The same for another tree."""
-        return replace(self, arguments={**self.arguments, "tree": tree})
+        """The same for another tree, where folders were tried."""
+        return replace(self, arguments={**self.arguments, "tree": tree, "folders": []})
 
 
 class Syncer:
@@ -137,6 +137,7 @@ class Syncer:
             "tree": tree,
             "rules": rules.key_of(scan.rules),
             "max_bytes": project.max_bytes,
+            "folders": known_folders(project.tree, scan, known),
         }
         paths = frozenset(entry.path for entry in scan.entries)
         return Expected(arguments, scan.problems, paths)

@@ -29,9 +29,15 @@ class Comparison:
     files: dict[str, RemoteFile] = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
     """Those that are not as both sides last had them."""
+    folders: list[tuple[str, bool, str]] = field(default_factory=list)
+    """See `agent.folders.unsettled`."""
     outputs: list[tuple[str, Entry]] = field(default_factory=list)
     """Fingerprint as it was brought here, and what is there now."""
+    offered: dict[str, str] = field(default_factory=dict)
+    """What a sync that was cut sent here, whether or not it arrived."""
     problems: list[Problem] = field(default_factory=list)
+    staged: Mapping[str, int] = field(default_factory=dict)
+    """How many bytes are there of which contents, left by a sync that was cut."""
 
 
 def parse_comparison(answer: Mapping[str, object], body: bytes) -> Comparison:
@@ -42,7 +48,7 @@ def parse_comparison(answer: Mapping[str, object], body: bytes) -> Comparison:
         raise ProtocolError("cannot understand how the agent compares: no tree")
     if not isinstance(changed_only, bool):
         raise ProtocolError("cannot understand how the agent compares: not all is said")
-    found = Comparison(tree, ancestor, same, changed_only)
+    found = Comparison(tree, ancestor, same, changed_only, staged=_staged(answer))
     try:
         for line in _lines(body):
             what, rows = json.loads(line)
@@ -64,10 +70,23 @@ def parse_failures(answer: Mapping[str, object]) -> Sequence[tuple[str, str, str
         raise ProtocolError(f"cannot understand the agent's list of failures: {exc}") from exc
 
 
+def _staged(answer: Mapping[str, object]) -> Mapping[str, int]:
+    staged = answer.get("staged", {})
+    if not isinstance(staged, dict) or not all(isinstance(n, int) for n in staged.values()):
+        raise ProtocolError("cannot understand how the agent compares: no sizes of what is staged")
+    return staged
+
+
 def _take(found: Comparison, what: str, row: Any) -> None:
     if what == "files":
         path, placed, now = row
         found.files[check_name(path)] = RemoteFile(str(placed), str(now))
+    elif what == "folders":
+        path, placed, state = row
+        found.folders.append((check_name(path), bool(placed), str(state)))
+    elif what == "offered":
+        path, fingerprint = row
+        found.offered[check_name(path)] = str(fingerprint)
     elif what == "problems":
         path, reason = row
         found.problems.append((str(path), str(reason)))

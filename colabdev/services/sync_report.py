@@ -8,7 +8,7 @@ from colabdev.agent import changes
 from colabdev.agent.tree import Problem
 from colabdev.core.reconcile import Action, Conflict
 
-_NOTES = (changes.KEEP, changes.FORGET, changes.BROUGHT)
+_NOTES = (changes.KEEP, changes.FORGET, changes.BROUGHT, *changes.FOLDER_OPS)
 """What is only written down."""
 
 

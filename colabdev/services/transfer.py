@@ -39,6 +39,10 @@ class Done:
             self.undone + other.undone,
         )
 
+    def loud(self) -> Done:
+        """Without what nobody is told of."""
+        return replace(self, actions=tuple(action for action in self.actions if not action.quiet))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
@@ -64,10 +68,16 @@ class Transfer:
         return done
 
     def send(
-        self, arguments: Mapping[str, object], actions: Sequence[Action]
+        self,
+        arguments: Mapping[str, object],
+        actions: Sequence[Action],
+        staged: Mapping[str, int],
     ) -> tuple[Answer, Done]:
-        """Let the agent do it; what turns out not to be possible by pieces is sent whole."""
-        patched = [self.patched(action) for action in actions]
+        """Let the agent do it, which has so much `staged` of these contents; what turns out not to be
+        possible by pieces is sent whole."""
+        patched = [_resumed(self.patched(action), action, staged) for action in actions]
+        parts = [a.change.entry.digest for a in patched if a.change.skip and a.change.entry]
+        arguments = {**arguments, "parts": parts}
         if not all(map(is_note, patched)):
             self.progress(_announcement(patched))
         answer = self._upload({**arguments, "check_only": False}, patched, self._read(patched))
@@ -163,7 +173,7 @@ class Transfer:
         assert entry is not None, "only files are fetched"
         if whole:
             return [change.path, entry.fingerprint, 0, None]
-        staged = min(self.tree.staged_bytes(entry.digest), entry.size)
+        staged = min(self.tree.staged().get(entry.digest, 0), entry.size)
         if staged or not may_be_patched(change):
             return [change.path, entry.fingerprint, staged, None]
         old = self.tree.signature(change.path, change.expected[2:])
@@ -178,6 +188,17 @@ def may_be_patched(change: Change) -> bool:
     return is_large and change.expected.startswith("f")
 
 
+def _resumed(patched: Action, whole: Action, staged: Mapping[str, int]) -> Action:
+    """The rest of a file of which a sync that was cut brought a part, where that is the least."""
+    entry = whole.change.entry
+    if whole.change.op != changes.SEND or entry is None:
+        return patched
+    skip = min(staged.get(entry.digest, 0), entry.size)
+    if not skip or patched.content_bytes < entry.size - skip:
+        return patched
+    return replace(whole, change=whole.change._replace(skip=skip))
+
+
 def sort_out(
     actions: Sequence[Action], failures: Sequence[tuple[str, str, str]]
 ) -> tuple[Done, list[Action]]:
@@ -188,7 +209,7 @@ def sort_out(
     for action in actions:
         kind, detail = failed.get(action.path, ("", ""))
         if kind == placing.AGAIN:
-            whole = action.change._replace(op=changes.SEND, source="", recipe=())
+            whole = action.change._replace(op=changes.SEND, source="", recipe=(), skip=0)
             again.append(replace(action, change=whole))
         elif kind == placing.CONFLICT:
             done += Done(conflicts=(_conflict(action, detail),))

@@ -22,7 +22,8 @@ import pytest
 
 from colabdev.agent import jobdir, jobs, processes
 from colabdev.errors import ColabdevError
-from tests.agent.test_jobs import Bench, Talk, is_running, make_bench
+from tests.agent.test_jobs import Bench, is_running, make_bench
+from tests.support.agents import Talk
 from tests.support.waiting import wait_until
 
 MEMORY_CGROUPS = Path("/sys/fs/cgroup/memory")

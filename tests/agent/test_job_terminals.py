@@ -20,7 +20,8 @@ from colabdev.adapters.agent_client import encode_request
 from colabdev.agent import inlet, jobdir, wire
 from colabdev.agent.terminal import Terminal
 from colabdev.errors import ColabdevError
-from tests.agent.test_jobs import PYTHONS, Bench, Talk, is_running, make_bench
+from tests.agent.test_jobs import PYTHONS, Bench, is_running, make_bench
+from tests.support.agents import Talk
 from tests.support.disks import tiny_disk
 from tests.support.waiting import wait_until
 

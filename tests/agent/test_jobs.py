@@ -19,10 +19,12 @@ from typing import Any
 import pytest
 
 from colabdev.adapters.agent_archive import AgentArchive, build_agent
-from colabdev.adapters.agent_client import exchange, read_answer, start_agent
-from colabdev.adapters.processes import LocalProcess, LocalTransport
-from colabdev.agent import jobdir, processes, tree, workdir
+from colabdev.adapters.agent_client import start_agent
+from colabdev.adapters.processes import LocalTransport
+from colabdev.agent import jobdir, processes, tree
+from colabdev.agent.ledger import Ledger
 from colabdev.errors import ColabdevError, StaleTree
+from tests.support.agents import Talk
 from tests.support.disks import tiny_disk
 from tests.support.pythons import find_pythons
 from tests.support.waiting import wait_until
@@ -42,39 +44,6 @@ ENDINGS = [
     ("kill -HUP $$", "failed", None, signal.SIGHUP),
     ("kill -PIPE $$", "failed", None, signal.SIGPIPE),
 ]
-
-
-@dataclass
-class Talk:
-    """A running agent, asked over its pipes."""
-
-    process: LocalProcess
-    _buffer: bytes = b""
-
-    def request(self, kind: str, **arguments: object) -> Mapping[str, Any]:
-        return exchange(self.process.write, self._read, kind, arguments)[0]
-
-    def next(self) -> tuple[Mapping[str, Any], bytes]:
-        return read_answer(self._read, "next")
-
-    def rest(self) -> tuple[bytes, Mapping[str, Any]]:
-        """The log that still comes, and the status at its end."""
-        log = b""
-        while True:
-            header, body = self.next()
-            if "status" in header:
-                return log, header["status"]
-            log += body
-
-    def _read(self, count: int) -> bytes:
-        while not self._buffer:
-            output = self.process.read(20)
-            if output is None:
-                return b""
-            assert output.pipe == "stdout", output
-            self._buffer = output.data
-        piece, self._buffer = self._buffer[:count], self._buffer[count:]
-        return piece
 
 
 @dataclass
@@ -456,8 +425,8 @@ def test_unreadable_job_is_named_and_the_others_listed(bench: Bench) -> None:
 def test_files_are_compared_under_the_lock_under_which_they_are_frozen(bench: Bench) -> None:
     """Another sync has the lock, and changes the files until it lets go."""
     (bench.workdir / "x.py").write_text("print('other files')")
-    place = workdir.WorkDir(str(bench.workdir))
-    os.mkdir(place.ours)
+    place = Ledger(str(bench.workdir))
+    os.mkdir(place.path)
     place.claim(MARKER)
     spec = bench.spec("x.py", kind=jobdir.PYTHON)
     talk = bench.talk()
@@ -485,8 +454,8 @@ def test_files_are_compared_under_the_lock_under_which_they_are_frozen(bench: Be
 
 @pytest.mark.parametrize("kind", [jobdir.PYTHON, jobdir.COMMAND])
 def test_job_is_not_started_in_somebody_elses_work_dir(bench: Bench, kind: str) -> None:
-    place = workdir.WorkDir(str(bench.workdir))
-    os.mkdir(place.ours)
+    place = Ledger(str(bench.workdir))
+    os.mkdir(place.path)
     place.claim(MARKER)
     other = {**MARKER, "project": "/home/me/other"}
     spec = bench.spec("true", kind=kind)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from colabdev.agent import jobdir
-from tests.agent.test_jobs import Bench, Talk, make_bench
+from tests.agent.test_jobs import Bench, make_bench
+from tests.support.agents import Talk
 from tests.support.waiting import wait_until
 
 

@@ -110,7 +110,7 @@ def test_what_is_no_file_is_a_problem_and_the_rest_is_found(tmp_path: Path) -> N
 def test_large_file_is_named_and_not_read(tmp_path: Path) -> None:
     with (tmp_path / "big").open("wb") as file:
         file.truncate(300_000_001)
-    scan = tree.scan(str(tmp_path), ["big"], tree.Index(), max_bytes=200_000_000)
+    scan = tree.scan(str(tmp_path), ["big"], tree.Index(), tree.Limits(200_000_000))
     assert scan.problems == [("big", "is large; colabdev sync --max-size 301M takes it along")]
     assert scan.hashed == 0
 

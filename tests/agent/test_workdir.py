@@ -15,6 +15,7 @@ import pytest
 
 from colabdev.agent import changes, rules, sync, tree, wire, workdir
 from colabdev.agent.changes import Change
+from colabdev.agent.ledger import Foreign, Ledger
 from colabdev.agent.tree import Entry
 from colabdev.agent.workdir import View
 from tests.agent.test_tree import HOSTILE
@@ -147,8 +148,8 @@ def test_marker_that_makes_no_sense_is_somebody_elses(place: Place, content: str
     place.write("a", "1")
     place.send()
     (place.remote / ".colabdev" / "marker.json").write_text(content)
-    with pytest.raises(workdir.Foreign, match="cannot be read"):
-        workdir.WorkDir(str(place.remote)).check(MARKER)
+    with pytest.raises(Foreign, match="cannot be read"):
+        Ledger(str(place.remote)).check(MARKER)
 
 
 def test_compare_says_same_or_lists(place: Place) -> None:

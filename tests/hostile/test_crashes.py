@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from colabdev.crash_points import CRASH_POINTS
 from tests.support.house import House
 from tests.support.jobs import listed, workdir
-from tests.support.sshd import Sshd
+from tests.support.openssh_house import behind_openssh
 from tests.support.syncing import SyncedFolder
 from tests.support.waiting import wait_until
 
@@ -66,13 +66,8 @@ def bench(
         if request.param == "embedded":
             yield bench
             return
-        key = house.ssh_files.public_key()
-        with Sshd(key, home=disk / "root", python=disk / "bin") as sshd:
-            there = replace(machine, ssh=sshd.address)
-            house.change(lambda record: replace(record, machine=there))
-            house.end_keeper()
+        with behind_openssh(house):
             yield bench
-            house.end_keeper()
 
 
 def make_mortal(python: Path, armed: Path) -> None:

@@ -30,8 +30,8 @@ from tests.support.jobs import (
     waiting_for,
     workdir,
 )
+from tests.support.openssh_house import behind_openssh
 from tests.support.relay import Relay
-from tests.support.sshd import Sshd
 from tests.support.waiting import wait_until
 
 LINES = b"".join(b"line %d\n" % number for number in range(30))
@@ -42,14 +42,6 @@ SLOW_LINES = "i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); sleep 0.05;
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One computer with one runtime for all tests here; each has jobs of its own name."""
     with House(tmp_path_factory.mktemp("house")) as house:
-        house.connect()
-        yield house
-
-
-@pytest.fixture
-def own_house(tmp_path: Path) -> Iterator[House]:
-    """A computer for a test that breaks something."""
-    with House(tmp_path) as house:
         house.connect()
         yield house
 
@@ -253,13 +245,7 @@ def test_start_that_is_cut_off_starts_once(own_house: House) -> None:
 
 def test_jobs_run_the_same_through_openssh(own_house: House) -> None:
     house = own_house
-    machine = house.record().machine
-    assert machine is not None
-    home = workdir(house).parent.parent / "root"
-    with Sshd(house.ssh_files.public_key(), home=home) as sshd:
-        there = replace(machine, ssh=sshd.address)
-        house.change(lambda record: replace(record, machine=there))
-        house.end_keeper()
+    with behind_openssh(house):
         line = f"{SLOW_LINES}; sleep 0.2; kill -9 $$"
         with Running(house, "run", "--name", "openssh", "sh", "-c", line) as running:
             log = running.read(50)
@@ -269,8 +255,6 @@ def test_jobs_run_the_same_through_openssh(own_house: House) -> None:
         job_id = started(house, "left", "sleep 60")
         done = house.colabdev("stop", job_id)
         assert done.stdout == f"{job_id} is stopped, exit code 143\n", done.stderr
-        house.end_keeper()
-        house.change(lambda record: replace(record, machine=machine))
 
 
 # --- stop, unknown, down -------------------------------------------------------------------------

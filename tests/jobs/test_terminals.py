@@ -28,10 +28,9 @@ from tests.support.jobs import (
     state_of,
     supervisor_pid,
     waiting_for,
-    workdir,
 )
+from tests.support.openssh_house import behind_openssh
 from tests.support.relay import Relay
-from tests.support.sshd import Sshd
 from tests.support.terminals import AtTerminal, at_terminal, kill_hard, render
 from tests.support.waiting import wait_until
 
@@ -42,14 +41,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(tmp_path_factory.mktemp("house")) as house:
         done = house.colabdev("connect", "--provider", "local", "--python", sys.executable)
         assert done.returncode == 0, done.stderr
-        yield house
-
-
-@pytest.fixture
-def own_house(tmp_path: Path) -> Iterator[House]:
-    """A computer for a test that breaks something."""
-    with House(tmp_path) as house:
-        house.connect()
         yield house
 
 
@@ -595,21 +586,12 @@ def test_keyboard_goes_on_after_a_cut_and_a_killed_client_leaves_the_job(own_hou
 
 def test_terminals_work_through_openssh(own_house: House) -> None:
     house = own_house
-    machine = house.record().machine
-    assert machine is not None
-    home = workdir(house).parent.parent / "root"
-    with Sshd(house.ssh_files.public_key(), home=home) as sshd:
-        there = replace(machine, ssh=sshd.address)
-        house.change(lambda record: replace(record, machine=there))
-        house.end_keeper()
-        with at_terminal(house, "run", "-i", "sh", size=(66, 22)) as at:
-            at.expect(b"detaches")
-            at.type(b"stty size\r")
-            at.expect(b"22 66")
-            at.resize(33, 11)
-            wait_until(partial(tells, at, b"11 33"), message="the window is smaller")
-            at.type(b"exit 8\r")
-            assert at.finish() == 8
-            assert at.modes() == at.modes_before
-        house.end_keeper()
-        house.change(lambda record: replace(record, machine=machine))
+    with behind_openssh(house), at_terminal(house, "run", "-i", "sh", size=(66, 22)) as at:
+        at.expect(b"detaches")
+        at.type(b"stty size\r")
+        at.expect(b"22 66")
+        at.resize(33, 11)
+        wait_until(partial(tells, at, b"11 33"), message="the window is smaller")
+        at.type(b"exit 8\r")
+        assert at.finish() == 8
+        assert at.modes() == at.modes_before

@@ -7,7 +7,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colabdev.errors import RuntimeUnreachable
+from colabdev.services.transfer import Transfer
 from tests.support.piped import PipedProject
 from tests.support.syncing import look
 
@@ -26,7 +27,8 @@ DELETE = st.tuples(st.just("delete"), st.sampled_from(PATHS), st.just(b""))
 TURN = st.tuples(st.just("chmod"), st.sampled_from(PATHS), st.just(b""))
 LINK = st.tuples(st.just("link"), st.sampled_from(PATHS), st.sampled_from([b"a", b"nowhere"]))
 MOVE = st.tuples(st.just("move"), st.sampled_from(PATHS), st.sampled_from([b"b", b"d/b", b"x"]))
-EDITS = st.lists(st.one_of(WRITE, WRITE, DELETE, TURN, LINK, MOVE), max_size=6)
+MKDIR = st.tuples(st.just("mkdir"), st.sampled_from(PATHS), st.just(b""))
+EDITS = st.lists(st.one_of(WRITE, WRITE, DELETE, TURN, LINK, MOVE, MKDIR), max_size=6)
 Edit = tuple[str, str, bytes]
 Look = dict[str, tuple[object, ...]]
 
@@ -57,6 +59,9 @@ def edit(root: Path, edits: list[Edit]) -> None:
         elif word == "chmod":
             if place.is_file() and not place.is_symlink():
                 place.chmod(place.stat().st_mode ^ 0o111)
+        elif word == "mkdir":
+            if is_free(root, place) and not place.is_symlink() and not place.exists():
+                place.mkdir(parents=True)
         elif is_free(root, place):
             remove(place)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +93,14 @@ def owned(root: Path) -> Look:
         path: what
         for path, what in look(root).items()
         if not path.endswith(".log") and not path.startswith("cache/")
+    }
+
+
+def empty_folders(root: Path) -> set[str]:
+    return {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir())
     }
 
 
@@ -142,6 +155,35 @@ def check(initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]) -> N
                 project.sync()
                 project.sync()
             assert owned(project.local) == owned(project.remote)
+            assert empty_folders(project.local) == empty_folders(project.remote)
+
+
+def check_after_a_cut(initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]) -> None:
+    """The first sync of these edits ends when what was to come here came; then edits go on."""
+    (here, there), (here_later, there_later) = rounds
+    with a_project() as project:
+        edit(project.local, initial)
+        project.sync()
+        ancestor = owned(project.local)
+        edit(project.local, here)
+        edit(project.remote, there)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Transfer, "send", cut_off)
+            with suppress(RuntimeUnreachable):
+                project.sync()
+        both = set(owned(project.local).items()) & set(owned(project.remote).items())
+        edit(project.local, here_later)
+        edit(project.remote, there_later)
+        before = (ancestor | dict(both), owned(project.local), owned(project.remote))
+        report = project.sync()
+        assert_no_edit_is_lost(before, (owned(project.local), owned(project.remote)))
+        for _ in range(2):
+            report = project.sync()
+        assert report.actions == ()
+
+
+def cut_off(*_: object) -> None:
+    raise RuntimeUnreachable("cut")
 
 
 def remove_conflicts(project: PipedProject, paths: set[str]) -> None:
@@ -160,6 +202,14 @@ def test_both_sides_become_equal_and_nothing_is_lost(
     initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]
 ) -> None:
     check(initial, rounds)
+
+
+@EXAMPLES
+@given(EDITS, st.lists(st.tuples(EDITS, EDITS), min_size=2, max_size=2))
+def test_nothing_is_lost_where_a_cut_came_between(
+    initial: list[Edit], rounds: list[tuple[list[Edit], list[Edit]]]
+) -> None:
+    check_after_a_cut(initial, rounds)
 
 
 @pytest.mark.long

@@ -14,6 +14,8 @@ from colabdev.agent import blocks
 from colabdev.core.reconcile import Mode, Prefer
 from colabdev.errors import ColabdevError, RuntimeUnreachable
 from colabdev.services.exchange import SyncOptions
+from colabdev.services.transfer import Transfer
+from tests.services.test_sync_properties import cut_off
 from tests.support.piped import PipedProject
 from tests.support.syncing import look
 
@@ -186,32 +188,64 @@ def test_output_that_was_edited_here_is_a_conflict(project: PipedProject) -> Non
     assert (project.local / "runs/out").read_bytes() == b"fourth"
 
 
-def test_large_output_goes_on_where_a_cut_left_it(project: PipedProject) -> None:
-    write(project.remote, "runs/model", NOISE)
+@pytest.fixture(params=["sent", "received", "output"])
+def cut(project: PipedProject, request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """A transfer of a large file that was cut after 5 MB: where the file is to be, and its part."""
+    path = "runs/model" if request.param == "output" else "model"
+    sides = project.local, project.remote
+    here, there = sides if request.param == "sent" else sides[::-1]
+    write(here, path, NOISE)
     project.cut_after = 5 * MB
     with pytest.raises(RuntimeUnreachable):
         project.sync()
-    assert not (project.local / "runs/model").exists()
+    assert not (there / path).exists()
     project.cut_after = 10**12
+    (part,) = (there / ".colabdev/staging").iterdir()
+    return there / path, part
+
+
+def test_large_file_goes_on_where_a_cut_left_it(
+    project: PipedProject, cut: tuple[Path, Path]
+) -> None:
     report = project.sync()
-    assert (project.local / "runs/model").read_bytes() == NOISE
+    assert cut[0].read_bytes() == NOISE
     assert report.wire_bytes < 4.5 * MB
     assert not (project.local / ".colabdev").exists()
+    assert not (project.remote / ".colabdev/staging").exists()
 
 
-def test_rest_of_a_cut_that_is_damaged_is_thrown_away(project: PipedProject) -> None:
-    write(project.remote, "runs/model", NOISE)
+def test_rest_of_a_cut_that_is_damaged_is_sent_again(
+    project: PipedProject, cut: tuple[Path, Path]
+) -> None:
+    with cut[1].open("r+b") as file:
+        file.write(b"damaged")
+    assert project.sync().is_complete
+    assert cut[0].read_bytes() == NOISE
+
+
+def test_rest_of_a_cut_goes_when_the_file_became_another(
+    project: PipedProject, cut: tuple[Path, Path]
+) -> None:
+    place = cut[0].name
+    for side in (project.local, project.remote):
+        for file in side.rglob(place):
+            file.write_bytes(NOISE[: 5 * MB])
+    assert project.sync().is_complete
+    assert cut[0].read_bytes() == NOISE[: 5 * MB]
+    assert not (project.remote / ".colabdev/staging").exists()
+
+
+def test_large_patch_goes_on_where_a_cut_left_it(project: PipedProject) -> None:
+    write(project.local, "model", NOISE[:MB])
+    project.sync()
+    write(project.local, "model", NOISE)
     project.cut_after = 5 * MB
     with pytest.raises(RuntimeUnreachable):
         project.sync()
-    (part,) = (file for file in (project.local / ".colabdev/staging").iterdir())
-    with part.open("r+b") as file:
-        file.write(b"damaged")
     project.cut_after = 10**12
     report = project.sync()
-    assert [problem[0] for problem in report.problems] == ["runs/model"]
-    assert project.sync().problems == ()
-    assert (project.local / "runs/model").read_bytes() == NOISE
+    assert equal(project)
+    assert report.wire_bytes < 3.5 * MB
 
 
 def test_any_path_can_be_fetched(project: PipedProject) -> None:
@@ -246,3 +280,55 @@ def test_mode_of_a_file_here_stays(project: PipedProject) -> None:
     project.sync()
     assert (project.local / "secret").read_bytes() == b"2"
     assert os.stat(project.local / "secret").st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "then", ["edited there", "deleted there", "edited on both", "reverted there"]
+)
+def test_file_that_came_in_a_sync_that_was_cut_is_what_both_had(
+    project: PipedProject, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    write(project.local, "a", b"first")
+    write(project.local, "b", b"first")
+    project.sync()
+    for name in ("a", "b"):
+        write(project.remote, name, b"second")
+    with monkeypatch.context() as patch:
+        patch.setattr(Transfer, "send", cut_off)
+        with pytest.raises(RuntimeUnreachable):
+            project.sync()
+        with pytest.raises(RuntimeUnreachable):
+            project.sync()  # What was said once is not forgotten by being asked for.
+    assert (project.local / "a").read_bytes() == b"second"
+    if then == "deleted there":
+        (project.remote / "a").unlink()
+    else:
+        write(project.remote, "a", b"first" if then == "reverted there" else b"third")
+    if then == "edited on both":
+        write(project.local, "a", b"mine")
+    report = project.sync()
+    assert [conflict.path for conflict in report.conflicts] == ["a"] * (then == "edited on both")
+    if then != "edited on both":
+        assert equal(project)
+        assert (project.local / "a").exists() == (then != "deleted there")
+        assert project.sync().actions == ()
+        assert project.pipes[-1].requests == 1
+
+
+def test_file_that_is_edited_there_while_it_comes_home_is_no_conflict(
+    project: PipedProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project.local, "a", b"first")
+    project.sync()
+    write(project.remote, "a", b"second")
+    sent = Transfer.send
+
+    def edited_before(*arguments: object) -> object:
+        write(project.remote, "a", b"third")
+        return sent(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transfer, "send", edited_before)
+        assert project.sync().conflicts == ()
+    report = project.sync()
+    assert (report.conflicts, (project.local / "a").read_bytes()) == ((), b"third")

@@ -15,45 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from colabdev.adapters.agent_archive import AgentArchive
-from colabdev.adapters.agent_client import exchange, read_answer, start_agent
-from colabdev.adapters.processes import LocalProcess, LocalTransport
+from colabdev.adapters.agent_client import start_agent
+from colabdev.adapters.processes import LocalTransport
 from colabdev.agent import archive, changes, sync, tree
 from colabdev.agent.changes import Change
+from tests.support.agents import Talk
 from tests.support.house import is_running
 from tests.support.waiting import wait_until
 
 MARKER = {"computer": "mine", "project": "/home/me/digits"}
 QUICK = {"tick_s": 0.02, "look_s": 0.05, "settle_s": 0.2, "limit_s": 30.0, "retry_s": 0.1}
 """Patience for tests: as the real one, divided by a hundred."""
-
-
-@dataclass
-class Talk:
-    """A running agent, asked over its pipes."""
-
-    process: LocalProcess
-    _buffer: bytes = b""
-
-    def request(self, kind: str, **arguments: object) -> Mapping[str, Any]:
-        return exchange(self.process.write, self._read, kind, arguments)[0]
-
-    def stream(self, kind: str, **arguments: object) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-        """The frames of an answer, the last of which says `end`."""
-        frame = exchange(self.process.write, self._read, kind, arguments)
-        yield frame
-        while not frame[0].get("end"):
-            frame = read_answer(self._read, kind)
-            yield frame
-
-    def _read(self, count: int) -> bytes:
-        while not self._buffer:
-            output = self.process.read(30)
-            if output is None:
-                return b""
-            assert output.pipe == "stdout", output
-            self._buffer = output.data
-        piece, self._buffer = self._buffer[:count], self._buffer[count:]
-        return piece
 
 
 @dataclass
