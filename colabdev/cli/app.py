@@ -28,6 +28,7 @@ from colabdev.cli import (
     ssh_config,
     sync,
 )
+from colabdev.cli.late_validators import build_validators_late
 from colabdev.cli.wiring import Wiring, log_to_nobody, log_to_stderr
 from colabdev.errors import EXIT_CODE_MEANINGS
 from colabdev.version import VERSION
@@ -108,6 +109,7 @@ def _command_word(arguments: Sequence[str]) -> str | None:
 
 
 def _invoke(arguments: list[str], wiring: Wiring) -> object:
+    build_validators_late()
     command = typer.main.get_command(build_app())
     try:
         return command.main(args=arguments, prog_name="colabdev", standalone_mode=False, obj=wiring)

@@ -12,7 +12,7 @@ from types import ModuleType
 import benchmarks
 from benchmarks.measure import Row, render_table, to_json
 
-NOT_BENCHES = {"__main__", "measure", "way"}
+NOT_BENCHES = {"__main__", "fabric_way", "fidelity", "log_rows", "measure", "way"}
 DEFAULT_ROUNDS = 5
 
 
