@@ -106,7 +106,7 @@ def _idle(house: House, files: int) -> list[Row]:
         )
         for where, label, early, late in zip(
             ("here", "there"),
-            ("command and keeper", "agents and mirror"),
+            ("command and keeper", "agents"),
             before,
             after,
             strict=True,
@@ -164,12 +164,13 @@ def _repeat() -> str:
 
 
 def _agents(house: House) -> list[int]:
-    """The agents and mirrors that run in the house's sandboxes."""
+    """The agents that run in the house's sandboxes; mirrors are measured by themselves."""
     state = os.fsencode(house.places.state_dir)
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            is_agent = b"/colabdev/agent-" in (directory / "cmdline").read_bytes()
+            words = (directory / "cmdline").read_bytes()
+            is_agent = b"/colabdev/agent-" in words and b"\0mirror\0" not in words
             if is_agent and state in (directory / "environ").read_bytes():
                 found.append(int(directory.name))
     return found
