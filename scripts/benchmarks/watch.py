@@ -93,21 +93,20 @@ def _idle(house: House, files: int) -> list[Row]:
     with _colabdev(house) as process:
         time.sleep(2 * SETTLE_S)
         here = [process.pid, house.keeper_pid()]
-        there = _agents(house)
-        before = _cpu_s(here), _cpu_s(there)
+        before = _cpu_s(here), _cpu_s(_agents(house))
         time.sleep(IDLE_S)
-        after = _cpu_s(here), _cpu_s(there)
+        after = _cpu_s(here), _cpu_s(_agents(house))
     return [
         against_limit(
             f"watching, idle, {files:,} files, {where}",
             label,
-            [(late - early) / IDLE_S * 100],
+            [sum(late[pid] - early.get(pid, 0.0) for pid in late) / IDLE_S * 100],
             IDLE_LIMIT,
             "%",
         )
         for where, label, early, late in zip(
             ("here", "there"),
-            ("command and keeper", "agents and mirror"),
+            ("command and keeper", "agents"),
             before,
             after,
             strict=True,
@@ -165,21 +164,23 @@ def _repeat() -> str:
 
 
 def _agents(house: House) -> list[int]:
-    """The agents and mirrors that run in the house's sandboxes."""
+    """The agents that run in the house's sandboxes; mirrors are measured by themselves."""
     state = os.fsencode(house.places.state_dir)
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            is_agent = b"/colabdev/agent-" in (directory / "cmdline").read_bytes()
+            words = (directory / "cmdline").read_bytes()
+            is_agent = b"/colabdev/agent-" in words and b"\0mirror\0" not in words
             if is_agent and state in (directory / "environ").read_bytes():
                 found.append(int(directory.name))
     return found
 
 
-def _cpu_s(pids: list[int]) -> float:
-    """The processor time that these processes took so far."""
-    total = 0
+def _cpu_s(pids: list[int]) -> dict[int, float]:
+    """The processor time that each of these processes took so far, of those that live still."""
+    found = {}
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / _TICKS
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found[pid] = (int(fields[11]) + int(fields[12])) / _TICKS
+    return found

@@ -98,7 +98,7 @@ def test_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("[zzz]\n", "unknown section 'zzz'; known: checkpoints, job, project, runtime, sync"),
         ("[runtime]\ngpus = []\n", "in [runtime]: unknown key 'gpus'; did you mean 'gpu'?"),
         ("[project]\nnmae = 'x'\n", "in [project]: unknown key 'nmae'; did you mean 'name'?"),
-        ("[sync]\nzzz = 1\n", "in [sync]: unknown key 'zzz'; known: exclude, outputs"),
+        ("[sync]\nzzz = 1\n", "in [sync]: unknown key 'zzz'; known: exclude, outputs, watch"),
         ("[checkpoints]\nstore = []\n", "unknown key 'store'; did you mean 'stores'?"),
         ("[job.extra]\nx = 1\n", "in [job]: unknown key 'extra'; known: env, requirements"),
     ],
@@ -182,7 +182,7 @@ def test_schema_lists_every_section_and_key() -> None:
     assert keys == {
         "project": ["name"],
         "runtime": ["gpu", "host", "max_units", "provider", "ttl", "tunnel"],
-        "sync": ["exclude", "outputs"],
+        "sync": ["exclude", "outputs", "watch"],
         "job": ["env", "requirements"],
         "checkpoints": ["accept", "dir", "keep", "resume", "stores"],
     }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -95,6 +96,7 @@ def test_environment_is_exactly_the_listed_one(box: Box) -> None:
     # The shell adds these three itself.
     for own in ("PWD", "SHLVL", "_", "OLDPWD"):
         found.pop(own, None)
+    assert re.fullmatch(r"127\.0\.0\.1 \d+ 127\.0\.0\.1 \d+", found.pop("SSH_CONNECTION"))
     assert found == login_environment(box.files, box.python)
 
 
