@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 64 * 1024
 _TRIED_PORTS = 100
+_REST_S = 0.5
 _FIRST_FREE_TO_ALL = 1024
 # Windows says the second of a port that somebody has for themselves.
 _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
@@ -26,6 +27,7 @@ class LocalPort:
     """`ports.LocalPort`: a port of 127.0.0.1."""
 
     def __init__(self, wanted: int) -> None:
+        self._closed = threading.Event()
         self._listener = _listen(wanted)
         self.port: int = self._listener.getsockname()[1]
 
@@ -35,6 +37,7 @@ class LocalPort:
         threading.Thread(target=self._accept, args=(open_stream, failed), daemon=True).start()
 
     def close(self) -> None:
+        self._closed.set()
         # Only a shutdown surely wakes who waits in accept; where it cannot be had, closing does.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -46,8 +49,12 @@ class LocalPort:
         while True:
             try:
                 client, _ = self._listener.accept()
-            except OSError:
-                return  # Closed.
+            except OSError as exc:
+                # Too many files open, or a client that left in the queue: the others go on.
+                if self._closed.wait(_REST_S):
+                    return
+                log.info("cannot take a client: %s", exc)
+                continue
             threading.Thread(target=_join, args=(client, open_stream, failed), daemon=True).start()
 
 

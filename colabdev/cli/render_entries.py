@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from colabdev.cli import output
-from colabdev.services.editors import Opened
-from colabdev.services.entries import EntriesRemoved, EntriesRepaired, ShownEntries
+
+if TYPE_CHECKING:
+    from colabdev.services.editors import Opened
+    from colabdev.services.entries import EntriesRemoved, EntriesRepaired, ShownEntries
 
 
 def entries(shown: ShownEntries, *, alone: bool) -> None:

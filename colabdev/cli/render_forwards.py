@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from colabdev.cli import output
-from colabdev.services.forwards import OpenForward
-from colabdev.services.web_tools import Page
+
+if TYPE_CHECKING:
+    from colabdev.services.forwards import OpenForward
+    from colabdev.services.web_tools import Page
 
 
 def forwarding(runtime: str, forwards: Sequence[OpenForward], *, as_json: bool) -> None:
