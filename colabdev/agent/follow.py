@@ -19,8 +19,8 @@ _LOOK_S = 1.0
 _POLL_S = 0.05
 _STDIN = 0
 
-_IN_MODIFY = 0x2
-_IN_MOVED_TO = 0x80
+IN_MODIFY = 0x2
+IN_MOVED_TO = 0x80
 _IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -37,7 +37,7 @@ def frames(
     client is gone, or asks for something else.
     """
     log = os.open(files.log, os.O_RDONLY)
-    watch = _Watch(files)
+    watch = Watch((files.log, IN_MODIFY), (files.directory, IN_MOVED_TO))
     try:
         status = describe(files)
         next_look = time.monotonic() + _LOOK_S
@@ -64,17 +64,14 @@ def frames(
         os.close(log)
 
 
-class _Watch:
-    """Tells when the log grows or the status appears, or when stdin can be read."""
+class Watch:
+    """Tells when one of the paths changes so, or when stdin can be read."""
 
-    def __init__(self, files: JobFiles) -> None:
-        self._inotify = _open_inotify(
-            (files.log, _IN_MODIFY),
-            (files.directory, _IN_MOVED_TO),
-        )
+    def __init__(self, *watches: Tuple[str, int]) -> None:
+        self._inotify = _open_inotify(*watches)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for news of the job, at most that long; False when stdin has something for us."""
+        """Wait for a change, at most that long; False when stdin has something for us."""
         if self._inotify is None:
             ready, _, _ = select.select([_STDIN], [], [], min(timeout_s, _POLL_S))
             return not ready

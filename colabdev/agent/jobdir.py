@@ -7,6 +7,7 @@
         pid            supervisor and command with their start times, and the boot id
         log            what the command wrote, raw; by itself, or copied from its terminal
         events.jsonl   what happened, each with the time and the log's size then
+        metrics.jsonl  what it took of its machine, a row every ten seconds (agent/sampler.py)
         reserve        room on the disk for status.json, given up when that is written
         input          the socket through which input and window sizes come, while it runs and takes any
         stop.json      that somebody asked for the end, and the grace
@@ -37,6 +38,11 @@ UNKNOWN = "unknown"
 
 STATES = (QUEUED, STARTING, RUNNING, SUCCEEDED, FAILED, STOPPED, TIMED_OUT, LOST, UNKNOWN)
 ENDED_STATES = frozenset({SUCCEEDED, FAILED, STOPPED, TIMED_OUT, LOST, UNKNOWN})
+
+OUT_OF_MEMORY = "memory"
+DISK_FULL = "disk_full"
+REASONS = (OUT_OF_MEMORY, DISK_FULL)
+"""Why a job failed, where its status alone does not tell."""
 
 PYTHON = "python"
 MODULE = "module"
@@ -107,6 +113,7 @@ class JobFiles:
         self.pid = os.path.join(directory, "pid")
         self.log = os.path.join(directory, "log")
         self.events = os.path.join(directory, "events.jsonl")
+        self.metrics = os.path.join(directory, "metrics.jsonl")
         self.reserve = os.path.join(directory, "reserve")
         self.input_name = "input"
         self.input = os.path.join(directory, self.input_name)

@@ -21,18 +21,21 @@ import select
 import signal
 import time
 from contextlib import suppress
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 from . import frozen, jobdir, processes
 from .crash_points import crash_point
+from .endings import DiskGuard, Evidence
 from .inlet import Inlet
 from .jobdir import JobFiles
+from .sampling import Sampling
 from .terminal import DEFAULT_SIZE, Terminal
 
 STARTED = b"started\n"
 
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK_INTERVAL_S = 10.0
+_LOOK_S = 1.0
 _POLL_S = 0.05
 _KILL_TIMEOUT_S = 5.0
 _RETRY_S = 1.0
@@ -92,6 +95,10 @@ class Supervisor:
         self._log = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._terminal: Optional[Terminal] = None
         self._inlet: Optional[Inlet] = None
+        self._evidence = Evidence()
+        self._guard = DiskGuard(files.directory)
+        self._sampling = Sampling(files)
+        self._reason: Optional[str] = None
 
     def prepare(self) -> int:
         """Fork the command and write it down; returns where a byte lets it go. OSError when the disk
@@ -183,8 +190,11 @@ class Supervisor:
     def _wait(self, wakeup: int) -> None:
         """Until the command has ended and, after a stop, nothing is left below us."""
         next_mark = time.monotonic() + _MARK_INTERVAL_S
-        while self._wait_status is None or (self._stopped and processes.below(self._me)):
-            due = next_mark if self._kill_at is None else min(next_mark, self._kill_at)
+        next_look = time.monotonic() + _LOOK_S
+        while self._wait_status is None or (self._stopped and self._below()):
+            due = min(next_mark, next_look)
+            if self._kill_at is not None:
+                due = min(due, self._kill_at)
             if self._wait_status is not None:
                 due = min(due, time.monotonic() + _POLL_S)  # Orphans of orphans end unheard.
             if self._terminal and not self._terminal.is_open:
@@ -203,6 +213,9 @@ class Supervisor:
             if time.monotonic() >= next_mark:
                 self._mark()
                 next_mark = time.monotonic() + _MARK_INTERVAL_S
+            if time.monotonic() >= next_look:
+                self._look()
+                next_look = time.monotonic() + _LOOK_S
 
     def _ready(self, wakeup: int, timeout_s: float) -> List[Any]:
         """What can be read or written, once anything can."""
@@ -215,6 +228,18 @@ class Supervisor:
             writing.extend(self._inlet.writers())
         readable, writable, _ = select.select(reading, writing, [], timeout_s)
         return readable + writable
+
+    def _below(self) -> Set[int]:
+        """The processes of the job that are left."""
+        return self._sampling.without(processes.below(self._me))
+
+    def _look(self) -> None:
+        """What is to be done about a job that has run for a while."""
+        self._sampling.start()
+        if self._guard.is_due(time.monotonic()) and self._reason is None:
+            self._reason = jobdir.DISK_FULL
+            self._note("disk_full")
+            self._stop()
 
     def _stop(self) -> None:
         """TERM now, KILL when the grace is over; asked again, the earlier end counts."""
@@ -240,10 +265,11 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            self._sampling.reaped(pid)
             if pid == self._command:
                 self._wait_status = status
                 if self._stopped:
-                    for left in processes.below(self._me):
+                    for left in self._below():
                         _signal(left, signal.SIGTERM)
 
     def _kill(self) -> None:
@@ -251,7 +277,7 @@ class Supervisor:
         self._note("kill")
         deadline = time.monotonic() + _KILL_TIMEOUT_S
         while time.monotonic() < deadline:
-            left = processes.below(self._me)
+            left = self._below()
             if self._wait_status is None:
                 left.add(self._command)
             if not left:
@@ -273,18 +299,26 @@ class Supervisor:
         if self._terminal:
             self._terminal.finish()
             self._terminal.close()
-        kept = self._bring_back()
+        self._sampling.end()
+        workdir = str(self._spec["workdir"])
+        kept = self._bring_back(workdir)
         with suppress(OSError):
             os.fsync(log)
         code, number = _outcome(self._wait_status)
         state = jobdir.SUCCEEDED if code == 0 else jobdir.FAILED
-        self._note("ended", exit_code=code, signal=number)
+        reason = self._reason
+        if self._stopped and reason is None:
+            state = jobdir.STOPPED
+        elif reason is None:
+            reason = self._evidence.reason(code, number, self._files.directory, workdir)
+        self._note("ended", exit_code=code, signal=number, reason=reason)
         status = {
             "schema": jobdir.SCHEMA,
             "attempt": self._spec["attempt"],
-            "state": jobdir.STOPPED if self._stopped else state,
+            "state": state,
             "exit_code": code,
             "signal": number,
+            "reason": reason,
             "started": begun,
             "ended": ended,
             "log_bytes": os.fstat(log).st_size,
@@ -296,11 +330,11 @@ class Supervisor:
         if self._inlet:
             self._inlet.close()  # Whoever hears of it can see how the job ended.
 
-    def _bring_back(self) -> List[str]:
+    def _bring_back(self, workdir: str) -> List[str]:
         """Move home what the job wrote beside its code; what could not be moved stays, and is named."""
         kept = []
         try:
-            for path, reason in frozen.bring_back(str(self._spec["workdir"]), self._files):
+            for path, reason in frozen.bring_back(workdir, self._files):
                 self._note("kept", path=path, reason=reason)
                 kept.append(path)
         except (OSError, jobdir.Unreadable) as exc:
