@@ -74,7 +74,7 @@ def is_full(*paths: str) -> bool:
 def memory_kills() -> Dict[str, int]:
     """How often the kernel killed a process for memory: on this machine, and in our own group of
     processes. What this system does not count is left out."""
-    found = {}
+    found: Dict[str, int] = {}
     for where, path in ((MACHINE, "/proc/vmstat"), *((CGROUP, path) for path in _counters())):
         count = _counter(path)
         if count is not None:

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 from . import follow, jobdir, jobs, pruning
 from .jobdir import JobFiles
+from .states import describe
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -94,7 +95,7 @@ def _present(known: Dict[str, int], runtime: object) -> List[Dict[str, Any]]:
         if name not in known and (not jobdir.is_job_id(name) or os.path.exists(files.status)):
             continue
         with suppress(OSError, jobdir.Unreadable):
-            job = jobs.describe(files)
+            job = describe(files)
             if name in known or job["runtime"] == runtime:
                 told.append(job)
     return told

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Set
+from contextlib import suppress
+from typing import Any, Callable, Dict, List, Set
 
 from . import gpus, jobdir, processes
 from .jobdir import JobFiles
@@ -19,7 +20,6 @@ from .jobdir import JobFiles
 _FIRST_S = 2.0
 _INTERVAL_S = 10.0
 _MOST_OF_A_CORE = 0.005
-_TAIL_BYTES = 16 * 1024
 
 Row = Dict[str, Any]
 
@@ -37,10 +37,8 @@ def main(arguments: List[str]) -> int:
         if os.path.exists(files.status) or not sampler.has_job():
             return 0
         begun = _spent_s()
-        try:
+        with suppress(OSError):  # On a full disk this row is missing.
             _append(files.metrics, sampler.sample())
-        except OSError:
-            pass  # The disk is full: this row is missing.
         delay_s = max(_INTERVAL_S, (_spent_s() - begun) / _MOST_OF_A_CORE)
 
 
@@ -105,19 +103,6 @@ class Sampler:
     def _of_job(self, supervisor: int, command: int) -> Set[int]:
         found = {supervisor, command} | processes.below(supervisor, command)
         return found - {os.getpid()}
-
-
-def last_row(path: str) -> Optional[Row]:
-    """The newest row of a `metrics.jsonl`; None when there is none that makes sense."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _TAIL_BYTES, 0))
-            lines = file.read().split(b"\n")
-        row = json.loads(lines[-2].decode("ascii")) if len(lines) > 1 else None
-    except (OSError, ValueError):
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def _append(path: str, row: Row) -> None:

@@ -13,7 +13,6 @@ everything below us, daemons included.
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import json
 import os
@@ -24,6 +23,7 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set
 
 from . import frozen, jobdir, processes
+from .command import become
 from .crash_points import crash_point
 from .endings import DiskGuard, Evidence
 from .inlet import Inlet
@@ -149,19 +149,8 @@ class Supervisor:
                 self._terminal.hand_over()
             return writing
         try:
-            signal.set_wakeup_fd(-1)
             os.close(writing)
-            os.setsid()
-            output = self._terminal.become_controlling() if self._terminal else log
-            if self._spec.get("stdin") == jobdir.TERMINAL:
-                stdin = output
-            for source, target in ((stdin, 0), (output, 1), (output, 2)):
-                os.dup2(source, target)
-            for number in signal.valid_signals():  # Python's own habits are not the job's.
-                if signal.getsignal(number) not in (signal.SIG_DFL, None):
-                    signal.signal(number, signal.SIG_DFL)
-            if os.read(reading, 1):
-                _become(self._spec)
+            become(self._spec, stdin, self._terminal, log, reading)
         finally:
             os._exit(125)  # The supervisor died before it let us go: nothing has run.
 
@@ -305,12 +294,12 @@ class Supervisor:
         with suppress(OSError):
             os.fsync(log)
         code, number = _outcome(self._wait_status)
-        state = jobdir.SUCCEEDED if code == 0 else jobdir.FAILED
         reason = self._reason
+        if reason is None and not self._stopped:
+            reason = self._evidence.reason(code, number, self._files.directory, workdir)
+        state = jobdir.SUCCEEDED if code == 0 and reason is None else jobdir.FAILED
         if self._stopped and reason is None:
             state = jobdir.STOPPED
-        elif reason is None:
-            reason = self._evidence.reason(code, number, self._files.directory, workdir)
         self._note("ended", exit_code=code, signal=number, reason=reason)
         status = {
             "schema": jobdir.SCHEMA,
@@ -363,19 +352,6 @@ class Supervisor:
                 os.write(handle, line)
             finally:
                 os.close(handle)
-
-
-def _become(spec: Dict[str, Any]) -> None:
-    """Go on as the job's command. What keeps it from starting is said as a shell would."""
-    argv = [os.fsencode(argument) for argument in spec["command"]]
-    try:
-        os.chdir(os.fsencode(spec["workdir"]))
-        os.execvpe(argv[0], argv, os.environb)
-    except OSError as exc:
-        missing = exc.errno in (errno.ENOENT, errno.ENOTDIR)
-        cause = "command not found" if missing else os.strerror(exc.errno or 0).lower()
-        os.write(2, argv[0] + ": {}\n".format(cause).encode("ascii", "replace"))
-        os._exit(127 if missing else 126)
 
 
 def _outcome(wait_status: Optional[int]) -> Any:

@@ -21,7 +21,7 @@ from colabdev.models import JobState
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
     from colabdev.models import JobRecord
-    from colabdev.services.jobs import Jobs, Start
+    from colabdev.services.starts import JobStarter, Start
 
 READER_GONE = 141
 """As for any program that is ended by SIGPIPE."""
@@ -131,16 +131,16 @@ def run(
         stdin=wanted.stdin,
         terminal=wanted.variables,
     )
-    jobs = wiring.jobs()
-    start = jobs.prepare(request, output.progress)
+    starter = wiring.job_starter()
+    start = starter.prepare(request, output.progress)
     if detach:
-        return _start_and_leave(jobs, start)
-    return _start_and_follow(wiring, jobs, start, wanted, interactive=interactive)
+        return _start_and_leave(starter, start)
+    return _start_and_follow(wiring, starter, start, wanted, interactive=interactive)
 
 
-def _start_and_leave(jobs: Jobs, start: Start) -> int:
+def _start_and_leave(starter: JobStarter, start: Start) -> int:
     try:
-        jobs.start(start, output.progress)
+        starter.start(start, output.progress)
     except KeyboardInterrupt:
         render.left(start)
         return JobStatus(ExitCode.INTERRUPTED)
@@ -149,19 +149,19 @@ def _start_and_leave(jobs: Jobs, start: Start) -> int:
 
 
 def _start_and_follow(
-    wiring: Wiring, jobs: Jobs, start: Start, wanted: Wishes, *, interactive: bool
+    wiring: Wiring, starter: JobStarter, start: Start, wanted: Wishes, *, interactive: bool
 ) -> int:
     output.progress(f"job {start.job.id} on {start.job.runtime}")
     screen = Screen()
     attachment = Attachment(
-        jobs.input(start.job, screen.progress),
+        wiring.jobs().input(start.job, screen.progress),
         screen,
         stdin=wanted.stdin,
         types=interactive,
         pty=wanted.window is not None,
     )
     start.starting.when_started = attachment.begin
-    log = jobs.run(start, screen.progress)
+    log = starter.run(start, screen.progress)
     stopped_by = _stream(log, lambda: render.left(start), screen, attachment)
     ended = start.starting.told or wiring.job_store().load(start.job.id)
     return _status(ended, stopped_by, screen)

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from colabdev.models import JobRecord, RuntimeRecord, RuntimeStatus
     from colabdev.services.bug_report import WrittenReport
     from colabdev.services.checks import Check
-    from colabdev.services.jobs import JobListing, Start
+    from colabdev.services.jobs import JobListing
     from colabdev.services.projects import NewProject
     from colabdev.services.runtimes import Listing, Release, Repair
+    from colabdev.services.starts import Start
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LONGEST_LINE_BYTES = 64 * 1024

@@ -12,8 +12,8 @@ from colabdev.cli import standing
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
-    from colabdev.services.jobs import RunRequest
     from colabdev.services.plan import ConnectRequest
+    from colabdev.services.starts import RunRequest
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
 
@@ -68,7 +68,7 @@ def run_request(
 ) -> RunRequest:
     """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets."""
     from colabdev.config.scripts import Standpoint, check_variables, find_program, parse_variables
-    from colabdev.services.jobs import RunRequest
+    from colabdev.services.starts import RunRequest
 
     project = standing.find_own_project()
     here = standing.working_directory()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from colabdev.services.rehearsal import Rehearsal
     from colabdev.services.runtimes import BringHome, Runtimes
     from colabdev.services.safekeeping import Safekeeping
+    from colabdev.services.starts import JobStarter
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
@@ -159,8 +160,16 @@ class Wiring:
 
         return Jobs(
             runtimes=self.store(),
-            choose=self.runtimes().choose,
             keepers=self.keepers(),
+            jobs=self.job_store(),
+            logs=self.job_logs(),
+        )
+
+    def job_starter(self) -> JobStarter:
+        from colabdev.services.starts import JobStarter
+
+        return JobStarter(
+            choose=self.runtimes().choose,
             jobs=self.job_store(),
             logs=self.job_logs(),
             code=self.project_code(),

@@ -24,7 +24,8 @@ from colabdev.errors import (
 )
 from colabdev.models import AgentHello, JobRecord, JobState, RuntimeRecord
 from colabdev.services.job_logs import JobLogs, Starting
-from colabdev.services.jobs import MAX_SYNCS, Jobs, RunRequest, Start
+from colabdev.services.jobs import Jobs
+from colabdev.services.starts import MAX_SYNCS, JobStarter, RunRequest, Start
 from colabdev.services.sync import Expected
 from colabdev.services.sync_report import SyncReport
 from tests.support.records import MOMENT, make_record
@@ -109,6 +110,7 @@ class Bench:
     runtimes: FileStore
     store: FileJobStore
     jobs: Jobs
+    starter: JobStarter
     said: list[str] = field(default_factory=list)
 
     def job(self, name: str, state: str = "running", **more: Any) -> JobRecord:
@@ -121,8 +123,8 @@ class Bench:
     def run(self, **more: Any) -> bytes:
         program = Program(jobdir.PYTHON, "x", ("x.py",), ("x.py",))
         request = RunRequest(program, None, "/home/me/digits", "digits", **more)
-        self.start = self.jobs.prepare(request, self.said.append)
-        return b"".join(self.jobs.run(self.start, self.said.append))
+        self.start = self.starter.prepare(request, self.said.append)
+        return b"".join(self.starter.run(self.start, self.said.append))
 
 
 @pytest.fixture
@@ -132,16 +134,15 @@ def bench(tmp_path: Path) -> Bench:
     store = FileJobStore(tmp_path / "train-state")
     files = Files(report)
     logs = JobLogs(runtimes=runtimes, keepers=runtime, jobs=store)
-    jobs = Jobs(
-        runtimes=runtimes,
+    jobs = Jobs(runtimes=runtimes, keepers=runtime, jobs=store, logs=logs)
+    starter = JobStarter(
         choose=lambda *_: make_record(),
-        keepers=runtime,
         jobs=store,
         logs=logs,
         code=files,
     )
     runtime.answers["job.list"] = lambda _: {"jobs": [], "problems": []}
-    return Bench(runtime, files, runtimes, store, jobs)
+    return Bench(runtime, files, runtimes, store, jobs, starter)
 
 
 def report(tree: str = "local-1", undone: tuple[str, ...] = ()) -> SyncReport:

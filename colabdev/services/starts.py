@@ -1,0 +1,224 @@
+"""Starting jobs: once each, from the files that stand here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from colabdev.agent import jobdir
+from colabdev.config.scripts import Program
+from colabdev.core.job_records import parse_job_list
+from colabdev.core.workdirs import usable_machine, workdir_of
+from colabdev.crash_points import crash_point
+from colabdev.errors import ColabdevError, StaleTree
+from colabdev.models import JobRecord, RuntimeRecord
+from colabdev.ports import JobStore, Progress
+from colabdev.services.job_logs import JobLogs, Starting
+from colabdev.services.sync import Expected
+from colabdev.services.sync_report import SyncReport
+
+MAX_SYNCS = 3
+_NAMED_FILES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What `run` was asked for, checked for all that can be checked on this computer."""
+
+    program: Program
+    runtime: str | None = None
+    project_path: str | None = None
+    project_name: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    in_place: bool = False
+    sync: bool = True
+    window: tuple[int, int] | None = None
+    """Columns and rows of the terminal that the job gets; None for none."""
+    stdin: str = jobdir.NO_INPUT
+    """One of `jobdir.STDINS`."""
+
+
+class Code(Protocol):
+    """The project's files, which a job is started from."""
+
+    def expected(self, runtime: RuntimeRecord) -> Expected:
+        """What the work dir holds when nothing has to be synced."""
+
+    def marker(self) -> Mapping[str, str]:
+        """What says of a work dir that it is the project's."""
+
+    def bring(self, runtime: RuntimeRecord, progress: Progress) -> SyncReport:
+        """Bring the work dir in step; raises what keeps it from that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A job that is about to be started, and what its runtime must be told for it."""
+
+    job: JobRecord
+    runtime: RuntimeRecord
+    starting: Starting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarter:
+    """Starts jobs, and follows them to their end for whoever waits."""
+
+    choose: Callable[[str | None, str | None], RuntimeRecord]
+    jobs: JobStore
+    logs: JobLogs
+    code: Code
+
+    def prepare(self, request: RunRequest, progress: Progress) -> Start:
+        """Choose the runtime and write the job down. Nothing is sent or started yet."""
+        runtime = self.choose(request.runtime, request.project_path)
+        usable_machine(runtime)
+        expect = self._expect(request, runtime, progress)
+        job = self._write_down(request, runtime)
+        spec = {
+            "schema": jobdir.SCHEMA,
+            "id": job.id,
+            "name": job.name,
+            "attempt": job.attempt,
+            "kind": request.program.kind,
+            "argv": list(request.program.argv),
+            "typed": list(request.program.typed),
+            "runtime": runtime.request_id,
+            "workdir": workdir_of(runtime, request.project_path, request.project_name),
+            "in_place": request.in_place,
+            "pty": request.window is not None,
+            "window": list(request.window or ()),
+            "stdin": request.stdin,
+            "created": job.created.timestamp(),
+        }
+        arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
+        return Start(job, runtime, Starting(arguments))
+
+    def _expect(
+        self, request: RunRequest, runtime: RuntimeRecord, progress: Progress
+    ) -> Mapping[str, object]:
+        """What the work dir must be for the job to be started in it."""
+        if request.project_path is None:
+            return {}
+        if not request.sync:
+            return {"marker": dict(self.code.marker())}
+        expected = self.code.expected(runtime)
+        _check_is_sent(request.program, expected)
+        if expected.problems:
+            count = len(expected.problems)
+            files = "1 file is" if count == 1 else f"{count} files are"
+            progress(f"{files} not sent; colabdev sync names them")
+        return expected.arguments
+
+    def start(self, start: Start, progress: Progress) -> None:
+        """Start the job and leave it alone."""
+        with self._forgetting_if_not_started(start):
+            for starting in self._tries(start, progress):
+                with suppress(StaleTree):
+                    self.logs.start(start.job, starting, progress)
+                    return
+
+    def run(self, start: Start, progress: Progress) -> Iterator[bytes]:
+        """Start the job and follow its log to the end; its record says then how it ended.
+
+        What did not change is started in one round trip; only when the runtime says that the files
+        there are not ours, they are synced first.
+        """
+        with self._forgetting_if_not_started(start):
+            for starting in self._tries(start, progress):
+                with suppress(StaleTree):
+                    yield from self.logs.read(start.job, progress, wait=True, start=starting)
+                    return
+
+    def _tries(self, start: Start, progress: Progress) -> Iterator[Starting]:
+        """What to ask for: the start, and again after each sync while the files there are others.
+
+        It never starts other files than those here: only the runtime can tell, as it starts.
+        """
+        starting = start.starting
+        yield starting
+        for _ in range(MAX_SYNCS):
+            synced = self.code.bring(start.runtime, progress)
+            if synced.conflicts:
+                named = ", ".join(conflict.path for conflict in synced.conflicts[:3])
+                more = ", …" if len(synced.conflicts) > 3 else ""
+                raise ColabdevError(
+                    f"cannot run it: files were edited here and on the runtime: {named}{more}",
+                    hint="colabdev sync --prefer local takes yours, --prefer remote the others; "
+                    "--no-sync runs what is there",
+                )
+            if synced.received:
+                progress(_brought_home(synced))
+            expect = self.code.expected(start.runtime).with_tree(synced.sent_tree).arguments
+            starting.arguments = {**starting.arguments, "expect": expect}
+            yield starting
+        raise _other_files(synced)
+
+    def _write_down(self, request: RunRequest, runtime: RuntimeRecord) -> JobRecord:
+        while True:
+            created = datetime.now(UTC)
+            day = created.strftime("%y%m%d")
+            job = JobRecord(
+                id=jobdir.job_id(request.program.name, day, secrets.token_bytes(4)),
+                name=request.program.name,
+                runtime=runtime.name,
+                request_id=runtime.request_id,
+                argv=request.program.typed,
+                created=created,
+            )
+            if self.jobs.create(job):
+                crash_point("run.recorded")
+                return job
+
+    @contextmanager
+    def _forgetting_if_not_started(self, start: Start) -> Iterator[None]:
+        """A job that was surely not started was never one."""
+        try:
+            yield
+        except (ColabdevError, KeyboardInterrupt):
+            starting = start.starting
+            if starting.refused and not starting.unanswered:
+                self._forget_unless_there(start.job)
+            elif not starting.started and not starting.unanswered:
+                self.jobs.delete(start.job.id)
+            raise
+
+    def _forget_unless_there(self, job: JobRecord) -> None:
+        """A start that was refused may have come as far as to leave its job on the runtime."""
+        with suppress(ColabdevError), closing(self.logs.agent(job.runtime)) as agent:
+            listed, _ = agent.request("job.list")
+            if job.id not in parse_job_list(listed):
+                self.jobs.delete(job.id)
+
+
+def _check_is_sent(program: Program, expected: Expected) -> None:
+    """Else the runtime would say no more than that it has no such file, or start an older one."""
+    script = program.argv[0]
+    if program.kind in (jobdir.PYTHON, jobdir.SHELL) and not expected.holds(script):
+        reason = dict(expected.problems).get(script, "it is ignored or excluded")
+        raise ColabdevError(
+            f"cannot run {program.typed[0]!r}: sync does not send it: {reason}",
+            hint="mend that, .gitignore, .colabdevignore or [sync] in colabdev.toml; "
+            "--no-sync runs what the runtime has",
+        )
+
+
+def _brought_home(synced: SyncReport) -> str:
+    names = ", ".join(action.path for action in synced.received[:_NAMED_FILES])
+    more = ", …" if len(synced.received) > _NAMED_FILES else ""
+    return f"brought home what was edited on the runtime: {names}{more}"
+
+
+def _other_files(synced: SyncReport) -> ColabdevError:
+    paths = sorted(synced.undone or (action.path for action in synced.actions))
+    names = ", ".join(repr(path) for path in paths[:_NAMED_FILES])
+    more = f" and {len(paths) - _NAMED_FILES} more" if len(paths) > _NAMED_FILES else ""
+    return ColabdevError(
+        f"cannot run it: the runtime has other files than this computer after {MAX_SYNCS} syncs"
+        + (f": {names}{more}" if names else ""),
+        hint="colabdev sync says why; --no-sync runs what is on the runtime",
+    )
