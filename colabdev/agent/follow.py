@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import jobdir
+from . import endings, jobdir
 from .jobdir import JobFiles
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -30,7 +30,8 @@ def frames(
     describe: Callable[[JobFiles], Dict[str, Any]],
     wait: bool,
 ) -> Iterator[Answer]:
-    """`{"offset"}` with the bytes of the log from there, and at last `{"status"}`.
+    """`{"offset"}` with the bytes of the log from there, and at last `{"status"}`. In between
+    `{"note": "disk_full"}`, once, when there is no room for what the job writes.
 
     With `wait` the last frame comes once the job has ended and all of its log was sent; without, once
     all that stands there now was sent. Ends without a status when stdin has something for us: the
@@ -41,6 +42,7 @@ def frames(
     try:
         status = describe(files)
         next_look = time.monotonic() + _LOOK_S
+        is_noted = False
         while True:
             ended = status["state"] in jobdir.ENDED_STATES
             limit = status["log_bytes"] if ended or not wait else sys.maxsize
@@ -59,6 +61,9 @@ def frames(
             if os.path.exists(files.status) or time.monotonic() >= next_look:
                 status = describe(files)
                 next_look = time.monotonic() + _LOOK_S
+                if not is_noted and endings.is_full(files.directory):
+                    is_noted = True
+                    yield {"note": jobdir.DISK_FULL}, b""
     finally:
         watch.close()
         os.close(log)

@@ -49,6 +49,7 @@ class Talk:
     """A running agent, asked over its pipes."""
 
     process: LocalProcess
+    pid: int
     _buffer: bytes = b""
 
     def request(self, kind: str, **arguments: object) -> Mapping[str, Any]:
@@ -100,7 +101,7 @@ class Bench:
             "PATH": f"{self.root / 'bin'}:/usr/bin:/bin",
         }
         running = start_agent(LocalTransport(environment=environment), self.archive)
-        self.talks.append(Talk(running.process))
+        self.talks.append(Talk(running.process, running.hello.pid))
         return self.talks[-1]
 
     def spec(self, *argv: str, kind: str = jobdir.COMMAND) -> dict[str, object]:
