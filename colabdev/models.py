@@ -238,6 +238,10 @@ class JobRecord:
     ended: datetime | None = None
     log_bytes: int | None = None
     """How long the log of a job that has ended is; None before."""
+    reason: str | None = None
+    """One of `jobdir.REASONS`: why it failed, where its status alone does not tell."""
+    ours: bool = True
+    """This runtime record's; False of one that another computer started on the same host."""
 
     @property
     def exit_status(self) -> int | None:

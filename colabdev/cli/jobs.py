@@ -213,7 +213,7 @@ def ps(
     wiring: Wiring = ctx.obj
     listing = wiring.jobs().ps(output.progress)
     render.jobs(listing if everything or as_json else listing.recent(), as_json=as_json)
-    return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
+    return ExitCode.STATE_UNREADABLE if listing.errors() else ExitCode.OK
 
 
 def logs(
@@ -255,7 +255,7 @@ def stop(
     """
     wiring: Wiring = ctx.obj
     jobs = wiring.jobs()
-    found = jobs.find(job, output.progress)
+    found = jobs.find(job, output.progress, alone=True)
     render.stopped(found, jobs.stop(found, grace_s=grace))
     return ExitCode.OK
 

@@ -193,7 +193,9 @@ class JobLogs:
                 job = self._jobs.load(job_id)
             except StateUnreadable:
                 continue  # `ps` says so; it must not keep a machine from being released.
-            if job and (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
+            if job is None or not job.ours:
+                continue
+            if (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
                 found.append(job)
         return found
 
