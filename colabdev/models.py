@@ -199,6 +199,10 @@ class AgentHello:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
+TIMED_OUT_STATUS = 124
+"""As of `timeout`, however the command ended then."""
+
+
 class JobState(StrEnum):
     """How a job stands; the words of `agent/jobdir.py`, which are also those of `ps`."""
 
@@ -246,6 +250,8 @@ class JobRecord:
     @property
     def exit_status(self) -> int | None:
         """Its exit status as a shell would have it; None while, and when, nobody knows it."""
+        if self.state is JobState.TIMED_OUT:
+            return TIMED_OUT_STATUS
         return self.exit_code if self.signal is None else 128 + self.signal
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import signal
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Union
 
 from . import jobdir
+from .prelude import Prelude
 from .terminal import Terminal
 
 
 def become(
-    spec: Dict[str, Any], stdin: int, terminal: Optional[Terminal], log: int, gate: int
+    spec: Dict[str, Any],
+    stdin: int,
+    output: Union[Terminal, int],
+    gate: int,
+    prelude: Optional[Prelude],
 ) -> None:
-    """Lead a session of our own, wait for the byte that lets us go, and go on as the command. Returns
-    when the byte does not come."""
+    """Lead a session of our own, wait for the byte that lets us go, do what comes before the command,
+    and go on as that. Returns when the byte does not come."""
     signal.set_wakeup_fd(-1)
     os.setsid()
-    output = terminal.become_controlling() if terminal else log
+    if isinstance(output, Terminal):
+        output = output.become_controlling()
     if spec.get("stdin") == jobdir.TERMINAL:
         stdin = output
     for source, target in ((stdin, 0), (output, 1), (output, 2)):
@@ -26,8 +33,12 @@ def become(
     for number in signal.valid_signals():  # Python's own habits are not the job's.
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
-    if os.read(gate, 1):
-        _execute(spec)
+    if not os.read(gate, 1):
+        return
+    if prelude is not None:
+        # Few jobs need what knows of other jobs and of installing.
+        importlib.import_module(".preparing", __package__).prepare(spec, prelude)
+    _execute(spec)
 
 
 def _execute(spec: Dict[str, Any]) -> None:

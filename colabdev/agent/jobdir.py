@@ -4,7 +4,7 @@
         spec.json      what is to run; never a value of the environment
         code/<tree hash>/, code.json   the frozen code of a Python job, and what it was at the start
         lock           held by the supervisor for its whole life
-        pid            supervisor and command with their start times, and the boot id
+        pid            supervisor and command with their start times, the boot id, and how far it is
         log            what the command wrote, raw; by itself, or copied from its terminal
         events.jsonl   what happened, each with the time and the log's size then
         metrics.jsonl  what it took of its machine, a row every ten seconds (agent/sampler.py)
@@ -47,6 +47,7 @@ REASONS = (OUT_OF_MEMORY, DISK_FULL)
 PYTHON = "python"
 MODULE = "module"
 SHELL = "shell"
+NOTEBOOK = "notebook"
 COMMAND = "command"
 
 NO_INPUT = "none"

@@ -57,6 +57,7 @@ def _prepare(
             )
         workdir.make(str(spec["workdir"]))  # The tree that it is to hold has no files.
     root = os.path.dirname(files.directory)
+    _check_order(spec, root)
     os.makedirs(root, mode=0o700, exist_ok=True)
     _remove_leftovers(root)
     staging = JobFiles(tempfile.mkdtemp(prefix=_STAGING, dir=root))
@@ -75,6 +76,15 @@ def _prepare(
             raise
     finally:
         shutil.rmtree(staging.directory, ignore_errors=True)
+
+
+def _check_order(spec: Dict[str, Any], root: str) -> None:
+    for row in spec.get("after") or []:
+        if not os.path.exists(JobFiles(os.path.join(root, str(row["id"]))).spec):
+            raise Refusal(
+                "cannot start it after {}: the runtime has no such job".format(row["id"]),
+                "colabdev ps",
+            )
 
 
 def _freeze(

@@ -32,7 +32,7 @@ def describe(files: JobFiles) -> Dict[str, Any]:
         "workdir": spec.get("workdir"),
         "created": spec.get("created"),
         "attempt": spec.get("attempt", jobdir.FIRST_ATTEMPT),
-        "state": jobdir.RUNNING if pid else jobdir.STARTING,
+        "state": pid.get("state", jobdir.RUNNING) if pid else jobdir.STARTING,
         "exit_code": None,
         "signal": None,
         "started": pid["started"] if pid else None,

@@ -22,12 +22,13 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set
 
-from . import frozen, jobdir, processes
+from . import frozen, jobdir, prelude, processes
 from .command import become
 from .crash_points import crash_point
 from .endings import DiskGuard, Evidence
 from .inlet import Inlet
 from .jobdir import JobFiles
+from .prelude import Prelude
 from .sampling import Sampling
 from .terminal import DEFAULT_SIZE, Terminal
 
@@ -88,10 +89,12 @@ class Supervisor:
         self._command = 0
         self._wait_status: Optional[int] = None
         self._kill_at: Optional[float] = None
-        self._stopped = False
+        self._ended_by = ""
+        self._time_out_at: Optional[float] = None
         self._marked = 0
         self._wakeup = _wakeups()
-        self._begun = time.time()
+        self._begun: Optional[float] = None
+        self._prelude: Optional[Prelude] = None
         self._log = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._terminal: Optional[Terminal] = None
         self._inlet: Optional[Inlet] = None
@@ -107,19 +110,30 @@ class Supervisor:
             reserve.write(bytes(_RESERVE_BYTES))
         gate = self._fork(self._log)
         crash_point("supervisor.forked")
-        self._note("started", pid=self._command)
-        jobdir.write_document(
-            self._files.pid,
-            {
-                "schema": jobdir.SCHEMA,
-                "supervisor": processes.identify(self._me),
-                "command": processes.identify(self._command),
-                "boot_id": processes.boot_id(),
-                "started": self._begun,
-            },
-        )
+        if self._prelude is None:
+            self._begin()
+        self._record(jobdir.STARTING if self._prelude else jobdir.RUNNING)
         crash_point("supervisor.recorded")
         return gate
+
+    def _begin(self) -> None:
+        """From now on the command runs, for all that counts its time."""
+        self._note("started", pid=self._command)
+        self._begun = time.time()
+        if self._spec.get("timeout_s"):
+            self._time_out_at = time.monotonic() + float(self._spec["timeout_s"])
+
+    def _record(self, state: str) -> None:
+        """Write down who we are, and how far the job is."""
+        document = {
+            "schema": jobdir.SCHEMA,
+            "supervisor": processes.identify(self._me),
+            "command": processes.identify(self._command),
+            "boot_id": processes.boot_id(),
+            "state": state,
+            "started": self._begun,
+        }
+        jobdir.write_document(self._files.pid, document)
 
     def run(self, gate: int) -> None:
         """Let the command go; returns once the status is written."""
@@ -132,7 +146,7 @@ class Supervisor:
         os.dup2(silence, 1)
         os.close(silence)
         self._wait(self._wakeup)
-        self._end(self._log, self._begun)
+        self._end(self._log)
 
     def _fork(self, log: int) -> int:
         """The command as a process that waits for a byte; returns the end where to write it."""
@@ -140,17 +154,21 @@ class Supervisor:
             size = self._spec.get("window") or DEFAULT_SIZE
             self._terminal = Terminal(log, size, lambda: self._note("lost"))
         stdin = self._open_stdin()
+        if prelude.is_needed(self._spec):
+            self._prelude = Prelude(self._files)
         reading, writing = os.pipe()
         self._command = os.fork()
         if self._command:
             os.close(reading)
             os.close(stdin)
+            if self._prelude:
+                self._prelude.hand_over()
             if self._terminal:
                 self._terminal.hand_over()
             return writing
         try:
             os.close(writing)
-            become(self._spec, stdin, self._terminal, log, reading)
+            become(self._spec, stdin, self._terminal or log, reading, self._prelude)
         finally:
             os._exit(125)  # The supervisor died before it let us go: nothing has run.
 
@@ -180,10 +198,8 @@ class Supervisor:
         """Until the command has ended and, after a stop, nothing is left below us."""
         next_mark = time.monotonic() + _MARK_INTERVAL_S
         next_look = time.monotonic() + _LOOK_S
-        while self._wait_status is None or (self._stopped and self._below()):
-            due = min(next_mark, next_look)
-            if self._kill_at is not None:
-                due = min(due, self._kill_at)
+        while self._wait_status is None or (self._ended_by and self._below()):
+            due = min(filter(None, (next_mark, next_look, self._kill_at, self._time_out_at)))
             if self._wait_status is not None:
                 due = min(due, time.monotonic() + _POLL_S)  # Orphans of orphans end unheard.
             if self._terminal and not self._terminal.is_open:
@@ -195,7 +211,12 @@ class Supervisor:
                 self._terminal.copy()
             if self._inlet:
                 self._inlet.serve(ready)
+            if self._prelude and self._prelude.reader in ready:
+                self._hear(self._prelude.read())
             self._reap()
+            if self._time_out_at is not None and time.monotonic() >= self._time_out_at:
+                self._time_out_at = None
+                self._terminate(jobdir.TIMED_OUT, jobdir.DEFAULT_GRACE_S)
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._kill()
                 return
@@ -212,6 +233,8 @@ class Supervisor:
         writing: List[Any] = []
         if self._terminal and self._terminal.is_open:
             reading.append(self._terminal.master)
+        if self._prelude and self._prelude.reader is not None:
+            reading.append(self._prelude.reader)
         if self._inlet:
             reading.extend(self._inlet.readers())
             writing.extend(self._inlet.writers())
@@ -224,25 +247,39 @@ class Supervisor:
 
     def _look(self) -> None:
         """What is to be done about a job that has run for a while."""
-        self._sampling.start()
-        if self._guard.is_due(time.monotonic()) and self._reason is None:
+        if self._begun is not None:
+            self._sampling.start()
+        if self._guard.is_due(time.monotonic()) and not self._ended_by:
             self._reason = jobdir.DISK_FULL
-            self._note("disk_full")
-            self._stop()
+            self._terminate(jobdir.FAILED, jobdir.DEFAULT_GRACE_S)
+
+    def _hear(self, states: List[str]) -> None:
+        """What the process that is to be the command says of how far it is."""
+        for state in states:
+            if state in jobdir.ENDED_STATES:
+                self._ended_by = state
+                continue
+            if state == jobdir.RUNNING:
+                self._begin()
+            with suppress(OSError):  # A full disk must not end the supervisor.
+                self._record(state)
 
     def _stop(self) -> None:
-        """TERM now, KILL when the grace is over; asked again, the earlier end counts."""
+        """Somebody asked for it; asked again, the earlier end counts."""
         try:
             wish = jobdir.read_document(self._files.stop) or {}
         except jobdir.Unreadable:
             wish = {}
-        grace_s = float(wish.get("grace_s", jobdir.DEFAULT_GRACE_S))
+        self._terminate(jobdir.STOPPED, float(wish.get("grace_s", jobdir.DEFAULT_GRACE_S)))
+
+    def _terminate(self, state: str, grace_s: float) -> None:
+        """TERM now, KILL when the grace is over; `state` is what the job ends as."""
         kill_at = time.monotonic() + grace_s
         self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
         self._reap()
         if self._wait_status is None:
-            self._stopped = True
-            self._note("stop", grace_s=grace_s)
+            self._ended_by = self._ended_by or state
+            self._note("stop", grace_s=grace_s, state=state)
             _signal_group(self._command, signal.SIGTERM)
 
     def _reap(self) -> None:
@@ -257,7 +294,7 @@ class Supervisor:
             self._sampling.reaped(pid)
             if pid == self._command:
                 self._wait_status = status
-                if self._stopped:
+                if self._ended_by:
                     for left in self._below():
                         _signal(left, signal.SIGTERM)
 
@@ -282,9 +319,11 @@ class Supervisor:
             self._marked = size
             self._note("mark")
 
-    def _end(self, log: int, begun: float) -> None:
+    def _end(self, log: int) -> None:
         """What the job leaves behind, then its status, which is the last thing written."""
         ended = time.time()
+        if self._prelude:
+            self._hear(self._prelude.read())
         if self._terminal:
             self._terminal.finish()
             self._terminal.close()
@@ -294,21 +333,18 @@ class Supervisor:
         with suppress(OSError):
             os.fsync(log)
         code, number = _outcome(self._wait_status)
-        reason = self._reason
-        if reason is None and not self._stopped:
-            reason = self._evidence.reason(code, number, self._files.directory, workdir)
-        state = jobdir.SUCCEEDED if code == 0 and reason is None else jobdir.FAILED
-        if self._stopped and reason is None:
-            state = jobdir.STOPPED
-        self._note("ended", exit_code=code, signal=number, reason=reason)
+        if not self._ended_by:
+            self._reason = self._evidence.reason(code, number, self._files.directory, workdir)
+        state = self._ended_by or (jobdir.SUCCEEDED if code == 0 else jobdir.FAILED)
+        self._note("ended", exit_code=code, signal=number, reason=self._reason)
         status = {
             "schema": jobdir.SCHEMA,
             "attempt": self._spec["attempt"],
             "state": state,
             "exit_code": code,
             "signal": number,
-            "reason": reason,
-            "started": begun,
+            "reason": self._reason,
+            "started": self._begun,
             "ended": ended,
             "log_bytes": os.fstat(log).st_size,
             "kept": kept[:_NAMED],

@@ -19,6 +19,7 @@ from colabdev.cli import (
     output,
     projects,
     restore,
+    run,
     runtimes,
     settings,
     shell,
@@ -46,7 +47,7 @@ def build_app() -> typer.Typer:
     app.command()(runtimes.status)
     app.command()(sync.sync)
     app.command()(restore.restore)
-    app.command(cls=jobs.RunCommand)(jobs.run)
+    app.command(cls=run.RunCommand)(run.run)
     app.command()(jobs.attach)
     app.command()(jobs.ps)
     app.command()(jobs.logs)

@@ -1,4 +1,4 @@
-"""`run`, `attach`, `ps`, `logs`, `stop`."""
+"""`attach`, `ps`, `logs`, `stop`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from colabdev.cli import output, render
-from colabdev.cli.attachment import Attachment, Wishes, check_types, wishes
+from colabdev.cli.attachment import Attachment, check_types
 from colabdev.cli.boundary import JobStatus
-from colabdev.cli.requests import run_request
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
+from colabdev.cli.runtimes import JsonOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.errors import ColabdevError, ExitCode
 from colabdev.models import JobState
@@ -21,37 +19,9 @@ from colabdev.models import JobState
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
     from colabdev.models import JobRecord
-    from colabdev.services.starts import JobStarter, Start
 
 READER_GONE = 141
 """As for any program that is ended by SIGPIPE."""
-
-_MODULE = "-m"
-
-
-class RunCommand(TyperCommand):
-    """Options come before SCRIPT or `-m MODULE`; everything after goes to it untouched."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        ours, theirs = self._split(args)
-        return super().parse_args(ctx, [*ours, "--", *theirs] if theirs else ours)
-
-    def _split(self, args: list[str]) -> tuple[list[str], list[str]]:
-        takes_value = {
-            name
-            for parameter in self.params
-            if not getattr(parameter, "is_flag", True)
-            for name in parameter.opts
-        }
-        at = 0
-        while at < len(args) and args[at].startswith("-") and args[at] != "-":
-            if args[at] == "--":
-                return args[:at], args[at + 1 :]
-            is_module = args[at].startswith(_MODULE)
-            at += 2 if args[at] in takes_value else 1
-            if is_module:
-                break
-        return args[:at], args[at:]
 
 
 def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -72,99 +42,6 @@ JobArgument = Annotated[
 InteractiveOption = Annotated[
     bool, typer.Option("-i", help="What is typed or piped here is the job's stdin.")
 ]
-
-
-def run(
-    ctx: typer.Context,
-    script: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SCRIPT",
-            help="A .py or .sh file of the project; anything else is a command on the runtime.",
-        ),
-    ] = None,
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="ARGS", help="For it, untouched.")
-    ] = None,
-    module: Annotated[
-        str | None, typer.Option(_MODULE, metavar="MODULE", help="Run a module, as `python -m`.")
-    ] = None,
-    runtime: RuntimeOption = None,
-    interactive: InteractiveOption = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Start it, print the job's id, and leave it alone.")
-    ] = False,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The job's name. Default: the script's.")
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="K=V", help="A variable for it. Repeatable."),
-    ] = None,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
-    ] = False,
-    no_sync: Annotated[
-        bool, typer.Option("--no-sync", help="Run what is on the runtime now.")
-    ] = False,
-) -> int:
-    """Run a program on the runtime, detached, and stream its log here.
-
-    The exit status is the job's own; 125 is ours. Ctrl-C detaches: the job runs on.
-
-    Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
-
-    Example: colabdev run train.py --epochs 10
-    """
-    wiring: Wiring = ctx.obj
-    wanted = wishes(interactive=interactive, detach=detach)
-    words = [word for word in (script, *(arguments or ())) if word is not None]
-    request = run_request(
-        words,
-        module=module,
-        runtime=wiring.named(runtime),
-        name=name,
-        env=env or (),
-        in_place=in_place,
-        sync=not no_sync,
-        window=wanted.window,
-        stdin=wanted.stdin,
-        terminal=wanted.variables,
-    )
-    starter = wiring.job_starter()
-    start = starter.prepare(request, output.progress)
-    if detach:
-        return _start_and_leave(starter, start)
-    return _start_and_follow(wiring, starter, start, wanted, interactive=interactive)
-
-
-def _start_and_leave(starter: JobStarter, start: Start) -> int:
-    try:
-        starter.start(start, output.progress)
-    except KeyboardInterrupt:
-        render.left(start)
-        return JobStatus(ExitCode.INTERRUPTED)
-    render.detached(start.job)
-    return JobStatus(ExitCode.OK)
-
-
-def _start_and_follow(
-    wiring: Wiring, starter: JobStarter, start: Start, wanted: Wishes, *, interactive: bool
-) -> int:
-    output.progress(f"job {start.job.id} on {start.job.runtime}")
-    screen = Screen()
-    attachment = Attachment(
-        wiring.jobs().input(start.job, screen.progress),
-        screen,
-        stdin=wanted.stdin,
-        types=interactive,
-        pty=wanted.window is not None,
-    )
-    start.starting.when_started = attachment.begin
-    log = starter.run(start, screen.progress)
-    stopped_by = _stream(log, lambda: render.left(start), screen, attachment)
-    ended = start.starting.told or wiring.job_store().load(start.job.id)
-    return _status(ended, stopped_by, screen)
 
 
 def attach(
@@ -192,9 +69,11 @@ def attach(
     )
     output.progress(f"job {found.id} on {found.runtime}")
     log = jobs.attach(standing, screen.progress)
-    stopped_by = _stream(log, lambda: render.left_running(found), screen, attachment, begins=True)
+    stopped_by = stream_log(
+        log, lambda: render.left_running(found), screen, attachment, begins=True
+    )
     ended = found if found.state is JobState.LOST else wiring.job_store().load(found.id)
-    return _status(ended, stopped_by, screen)
+    return end_status(ended, stopped_by, screen)
 
 
 def ps(
@@ -232,7 +111,7 @@ def logs(
     pieces = jobs.follow(found, output.progress, wait=follow)
     if as_json:
         pieces = render.log_lines(found, pieces)
-    stopped_by = _stream(pieces, lambda: render.left_running(found), Screen())
+    stopped_by = stream_log(pieces, lambda: render.left_running(found), Screen())
     return JobStatus(ExitCode.OK if stopped_by is None else stopped_by)
 
 
@@ -260,7 +139,7 @@ def stop(
     return ExitCode.OK
 
 
-def _stream(
+def stream_log(
     pieces: Iterator[bytes],
     left: Callable[[], None],
     screen: Screen,
@@ -288,7 +167,8 @@ def _stream(
     return None
 
 
-def _status(ended: JobRecord | None, stopped_by: int | None, screen: Screen) -> int:
+def end_status(ended: JobRecord | None, stopped_by: int | None, screen: Screen) -> int:
+    """The job's own exit status, unless something else ended the following of its log."""
     if stopped_by is not None:
         return JobStatus(stopped_by)
     try:

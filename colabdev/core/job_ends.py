@@ -15,7 +15,7 @@ def describe_end(job: JobRecord) -> tuple[str, str]:
     if job.reason == jobdir.OUT_OF_MEMORY:
         return (
             f"{job.id} failed{_status(job)}: the kernel killed it, or a process of it, for memory",
-            f"colabdev logs --metrics {job.id} shows what it took; let it take less, a smaller batch say",
+            f"colabdev logs --metrics {job.id} shows what it took; try a smaller batch, say",
         )
     if job.reason == jobdir.DISK_FULL:
         return (

@@ -1,0 +1,69 @@
+"""What a job does before its command runs: it waits for other jobs."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict, List
+
+from . import jobdir, states
+from .jobdir import JobFiles
+from .prelude import Prelude
+
+_POLL_S = 0.2
+_LOOK_S = 2.0
+_OURS = 125
+"""The exit status of what is no command's own."""
+
+
+def prepare(spec: Dict[str, Any], prelude: Prelude) -> None:
+    """Returns when the command may run; what keeps it from that is said, and ends the process."""
+    _wait_for(spec.get("after") or [], os.path.dirname(prelude.files.directory), prelude)
+    prelude.tell(jobdir.RUNNING)
+
+
+def _wait_for(after: List[Dict[str, Any]], root: str, prelude: Prelude) -> None:
+    """Until all of those jobs have ended; with `ok` they must have succeeded."""
+    if after:
+        prelude.tell(jobdir.QUEUED)
+    supervisor, next_look = os.getppid(), 0.0
+    waiting = {str(row["id"]): bool(row.get("ok")) for row in after}
+    while waiting:
+        # Most ends appear as a file. One whose supervisor was killed ends without a sound.
+        looks, next_look = _is_due(next_look)
+        for job_id in list(waiting):
+            files = JobFiles(os.path.join(root, job_id))
+            if not looks and not os.path.exists(files.status):
+                continue
+            state, code = _state_of(files)
+            if state not in jobdir.ENDED_STATES:
+                continue
+            if waiting.pop(job_id) and state != jobdir.SUCCEEDED:
+                how = state if code is None else "{} with {}".format(state, code)
+                _say("not started, because {} {}".format(job_id, how))
+                prelude.tell(jobdir.STOPPED)
+                os._exit(_OURS)
+        if waiting:
+            time.sleep(_POLL_S)
+            if os.getppid() != supervisor:
+                os._exit(_OURS)
+
+
+def _is_due(next_look: float) -> Any:
+    now = time.monotonic()
+    return (True, now + _LOOK_S) if now >= next_look else (False, next_look)
+
+
+def _state_of(files: JobFiles) -> Any:
+    """How that job stands, and its exit code; one whose directory was removed had ended."""
+    if not os.path.exists(files.spec):
+        return jobdir.UNKNOWN, None
+    try:
+        told = states.describe(files)
+    except jobdir.Unreadable:
+        return jobdir.UNKNOWN, None
+    return told["state"], told["exit_code"]
+
+
+def _say(words: str) -> None:
+    os.write(2, "colabdev: {}\n".format(words).encode("ascii", "backslashreplace"))

@@ -1,0 +1,141 @@
+"""`run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from colabdev.cli import output, render
+from colabdev.cli.attachment import Attachment, Wishes, wishes
+from colabdev.cli.boundary import JobStatus
+from colabdev.cli.jobs import InteractiveOption, end_status, stream_log
+from colabdev.cli.requests import run_request
+from colabdev.cli.runtimes import RuntimeOption
+from colabdev.cli.streams import Screen
+from colabdev.errors import ExitCode
+
+if TYPE_CHECKING:
+    from colabdev.cli.wiring import Wiring
+    from colabdev.services.starts import JobStarter, Start
+
+_MODULE = "-m"
+
+
+class RunCommand(TyperCommand):
+    """Options come before SCRIPT or `-m MODULE`; everything after goes to it untouched."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        ours, theirs = self._split(args)
+        return super().parse_args(ctx, [*ours, "--", *theirs] if theirs else ours)
+
+    def _split(self, args: list[str]) -> tuple[list[str], list[str]]:
+        takes_value = {
+            name
+            for parameter in self.params
+            if not getattr(parameter, "is_flag", True)
+            for name in parameter.opts
+        }
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] != "-":
+            if args[at] == "--":
+                return args[:at], args[at + 1 :]
+            is_module = args[at].startswith(_MODULE)
+            at += 2 if args[at] in takes_value else 1
+            if is_module:
+                break
+        return args[:at], args[at:]
+
+
+def run(
+    ctx: typer.Context,
+    script: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SCRIPT",
+            help="A .py or .sh file of the project; anything else is a command on the runtime.",
+        ),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", help="For it, untouched.")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(_MODULE, metavar="MODULE", help="Run a module, as `python -m`.")
+    ] = None,
+    runtime: RuntimeOption = None,
+    interactive: InteractiveOption = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Start it, print the job's id, and leave it alone.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The job's name. Default: the script's.")
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="K=V", help="A variable for it. Repeatable."),
+    ] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
+    ] = False,
+    no_sync: Annotated[
+        bool, typer.Option("--no-sync", help="Run what is on the runtime now.")
+    ] = False,
+) -> int:
+    """Run a program on the runtime, detached, and stream its log here.
+
+    The exit status is the job's own; 125 is ours. Ctrl-C detaches: the job runs on.
+
+    Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
+
+    Example: colabdev run train.py --epochs 10
+    """
+    wiring: Wiring = ctx.obj
+    wanted = wishes(interactive=interactive, detach=detach)
+    words = [word for word in (script, *(arguments or ())) if word is not None]
+    request = run_request(
+        words,
+        module=module,
+        runtime=wiring.named(runtime),
+        name=name,
+        env=env or (),
+        in_place=in_place,
+        sync=not no_sync,
+        window=wanted.window,
+        stdin=wanted.stdin,
+        terminal=wanted.variables,
+    )
+    starter = wiring.job_starter()
+    start = starter.prepare(request, output.progress)
+    if detach:
+        return _start_and_leave(starter, start)
+    return _start_and_follow(wiring, starter, start, wanted, interactive=interactive)
+
+
+def _start_and_leave(starter: JobStarter, start: Start) -> int:
+    try:
+        starter.start(start, output.progress)
+    except KeyboardInterrupt:
+        render.left(start)
+        return JobStatus(ExitCode.INTERRUPTED)
+    render.detached(start.job)
+    return JobStatus(ExitCode.OK)
+
+
+def _start_and_follow(
+    wiring: Wiring, starter: JobStarter, start: Start, wanted: Wishes, *, interactive: bool
+) -> int:
+    output.progress(f"job {start.job.id} on {start.job.runtime}")
+    screen = Screen()
+    attachment = Attachment(
+        wiring.jobs().input(start.job, screen.progress),
+        screen,
+        stdin=wanted.stdin,
+        types=interactive,
+        pty=wanted.window is not None,
+    )
+    start.starting.when_started = attachment.begin
+    log = starter.run(start, screen.progress)
+    stopped_by = stream_log(log, lambda: render.left(start), screen, attachment)
+    ended = start.starting.told or wiring.job_store().load(start.job.id)
+    return end_status(ended, stopped_by, screen)
