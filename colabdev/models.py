@@ -255,6 +255,19 @@ class JobRecord:
         return self.exit_code if self.signal is None else 128 + self.signal
 
 
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Where in a log to begin; of both the later place, of none its first byte."""
+
+    tail: int | None = None
+    """With that many last lines."""
+    since_s: float | None = None
+    """With what was written in the last so many seconds."""
+
+    def __bool__(self) -> bool:
+        return self != Begin()
+
+
 class Absence(Enum):
     """Why a file that sync once sent is not in the project's tree any more."""
 

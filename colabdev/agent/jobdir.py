@@ -44,6 +44,12 @@ DISK_FULL = "disk_full"
 REASONS = (OUT_OF_MEMORY, DISK_FULL)
 """Why a job failed, where its status alone does not tell."""
 
+EVENTS = "events.jsonl"
+METRICS = "metrics.jsonl"
+STATUS = "status.json"
+RECORDS = (EVENTS, METRICS, STATUS)
+"""What comes home of a job beside its log; the last one says that they are there."""
+
 PYTHON = "python"
 MODULE = "module"
 SHELL = "shell"
@@ -113,13 +119,13 @@ class JobFiles:
         self.lock = os.path.join(directory, "lock")
         self.pid = os.path.join(directory, "pid")
         self.log = os.path.join(directory, "log")
-        self.events = os.path.join(directory, "events.jsonl")
-        self.metrics = os.path.join(directory, "metrics.jsonl")
+        self.events = os.path.join(directory, EVENTS)
+        self.metrics = os.path.join(directory, METRICS)
         self.reserve = os.path.join(directory, "reserve")
         self.input_name = "input"
         self.input = os.path.join(directory, self.input_name)
         self.stop = os.path.join(directory, "stop.json")
-        self.status = os.path.join(directory, "status.json")
+        self.status = os.path.join(directory, STATUS)
         self.complaints = os.path.join(directory, "supervisor.log")
 
 

@@ -54,9 +54,10 @@ def answer_records(arguments: Dict[str, Any], body: bytes) -> Answer:
     name; a file that is not there is left out."""
     files = jobs.existing(arguments["id"])
     texts = {}
-    for path in (files.events, files.metrics, files.status):
+    for name in jobdir.RECORDS:
+        path = os.path.join(files.directory, name)
         with suppress(FileNotFoundError), open(path, encoding="ascii", errors="replace") as file:
-            texts[os.path.basename(path)] = file.read()
+            texts[name] = file.read()
     return {"id": files.id}, zlib.compress(json.dumps(texts).encode("ascii"))
 
 

@@ -95,6 +95,21 @@ def parse_job_list(answer: Mapping[str, Any]) -> JobsOnRuntime:
         raise ProtocolError(f"cannot understand the runtime's list of jobs: {exc!r}") from exc
 
 
+def parse_news(answer: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The agent's answer to `job.news` by the jobs' ids: `id`, `log_bytes` and whether it `ended`."""
+    try:
+        return {
+            _text(row["id"]): {
+                "id": row["id"],
+                "log_bytes": _number(row["log_bytes"]) or 0,
+                "ended": JobState(row["state"]).is_end,
+            }
+            for row in answer["jobs"]
+        }
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ProtocolError(f"cannot understand the runtime's news of jobs: {exc!r}") from exc
+
+
 def told_by_runtime(job: JobRecord, status: object) -> JobRecord:
     """The record after the runtime said how the job stands. An end is never taken back."""
     if not isinstance(status, dict):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+
+from colabdev.errors import UsageError
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(min|[smhd]?)")
 
 
 def format_time(moment: datetime) -> str:
@@ -21,6 +27,14 @@ def parse_time(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
     return moment
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `10m`, `1.5h`, `2d`, or seconds, in seconds; `UsageError` when it is none."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is no time", hint="for example 90s, 10m, 1.5h or 2d")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def format_age(seconds: float) -> str:

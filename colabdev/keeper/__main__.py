@@ -26,8 +26,10 @@ from filelock import Timeout
 
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
+from colabdev.adapters.broker import LocalKeepers
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
+from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
@@ -42,6 +44,8 @@ from colabdev.models import KeeperAddress, Phase, RuntimeRecord, SshAddress
 from colabdev.ports import Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
+from colabdev.services.homecoming import Homecoming
+from colabdev.services.job_logs import JobLogs
 
 log = logging.getLogger("colabdev.keeper")
 
@@ -124,9 +128,12 @@ class _Keeper:
             return 0
         holder = threading.Thread(target=self._hold_link, daemon=True)
         holder.start()
+        stopping = threading.Event()
+        threading.Thread(target=self._bring_jobs_home, args=(stopping,), daemon=True).start()
         try:
             self._server.run(self._should_go_on)
         finally:
+            stopping.set()
             self._link.stop()
             crash_point("keeper.ending")
             self._withdraw()
@@ -140,6 +147,17 @@ class _Keeper:
         except Exception:  # A task's boundary: without its link the keeper is of no use.
             log.exception("bug in the keeper's link")
             self._server.stop()
+
+    def _bring_jobs_home(self, stopping: threading.Event) -> None:
+        """Ask this very keeper as any client does: so it waits for a connection as they do."""
+        keepers = LocalKeepers(self._store, lambda name: {})
+        jobs = FileJobStore(self._places.state_dir)
+        logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
+        homecoming = Homecoming(self._name, runtimes=self._store, jobs=jobs, logs=logs)
+        try:
+            homecoming.run(stopping)
+        except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
+            log.exception("bug while jobs were brought home")
 
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.

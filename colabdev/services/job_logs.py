@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from colabdev.agent import jobdir
 from colabdev.core.job_records import is_machine_gone, parse_job_list, told_by_runtime
 from colabdev.core.sizes import format_size
 from colabdev.crash_points import crash_point
@@ -22,7 +25,7 @@ from colabdev.errors import (
     StateUnreadable,
     runtime_lost,
 )
-from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
+from colabdev.models import Begin, JobRecord, JobState, Phase, RuntimeRecord
 from colabdev.ports import AgentStream, JobStore, Keeper, Keepers, Progress, RuntimeStore
 
 HOME_TIMEOUT_S = 5.0
@@ -77,14 +80,16 @@ class JobLogs:
         *,
         wait: bool,
         start: Starting | None = None,
+        begin: Begin | None = None,
     ) -> Iterator[bytes]:
-        """The log from its first byte: with `wait` until the job has ended, else what there is now.
+        """The log from `begin`, by default its first byte: with `wait` until the job has ended, else
+        what there is now.
 
         `start` is what a `job.start` that comes first asks for; sent again after a cut, it starts the
         job once. A cut is said once and mended; a reader never sees a gap or a byte twice. RuntimeLost
         when the machine went, and with it what was not here yet.
         """
-        reading = _Reading(job, progress)
+        reading = _Reading(job, progress, self._offset_of(job, begin) if begin else 0)
         yield from self._from_copy(reading)
         if self._is_whole(reading):
             return
@@ -135,6 +140,26 @@ class JobLogs:
             keeper.wait_ready(_FIRST_TIMEOUT_S)
             return keeper.agent()
 
+    def _offset_of(self, job: JobRecord, begin: Begin) -> int:
+        """Where that is by the runtime's word; when it cannot be asked, or need not be, by our copy."""
+        if not self._is_home(job) and not self._is_gone(job):
+            arguments = {"id": job.id, "tail": begin.tail, "since_s": begin.since_s}
+            with (
+                suppress(RuntimeUnreachable),
+                closing(self.agent(job.runtime)) as agent,
+            ):
+                offset = agent.request("job.status", arguments)[0].get("begin")
+                return offset if isinstance(offset, int) and offset >= 0 else 0
+        return self._jobs.begin_of(job.id, job.attempt, begin)
+
+    def awaited(self, runtime: RuntimeRecord) -> Sequence[JobRecord]:
+        """The jobs of the runtime that are not here whole."""
+        return [job for job in self._of(runtime) if not self._is_home(job)]
+
+    def home(self, runtime: RuntimeRecord) -> Sequence[JobRecord]:
+        """The jobs of the runtime that are."""
+        return [job for job in self._of(runtime) if self._is_home(job)]
+
     def unended(self, runtime: RuntimeRecord) -> Sequence[str]:
         """The jobs of the runtime that may run on, as far as is known here."""
         with suppress(ColabdevError):
@@ -145,7 +170,7 @@ class JobLogs:
         """End what still runs there and copy every log and status; what cannot be had is said. Whether
         there was anything to bring."""
         try:
-            left = [job for job in self._of(runtime) if not self._is_home(job)]
+            left = self.awaited(runtime)
         except ColabdevError as exc:
             progress(f"cannot bring the ends of its jobs home: {exc.message}")
             return False
@@ -178,13 +203,31 @@ class JobLogs:
         if not job.state.is_end:
             progress(f"stopping {job.id} and bringing its log home")
             agent.request("job.stop", {"id": job.id, "grace_s": HOME_GRACE_S})
+        self.fetch(agent, job, progress)
+
+    def fetch(self, agent: AgentStream, job: JobRecord, progress: Progress) -> JobRecord:
+        """Copy what is not here yet of the log, and of a job that has ended its records; the job as it
+        stands."""
         reading = _Reading(job, progress, self._jobs.log_size(job.id, job.attempt))
         reading.uncopied = f"the log of {job.id} is lost with the machine's disk"
         for header, body in self._ask(agent, reading, wait=False, start=None):
             for _ in self._take(reading, header, body):
                 pass
             if reading.done:
-                return
+                break
+        if reading.job.state.is_end:
+            texts = self.records(agent, job)
+            self._copy(reading, lambda: self._jobs.save_records(job.id, texts))
+        return reading.job
+
+    def records(self, agent: AgentStream, job: JobRecord) -> Mapping[str, str]:
+        """What its runtime has of the job beside the log: texts by the names of their files."""
+        _, body = agent.request("job.records", {"id": job.id})
+        try:
+            texts = json.loads(zlib.decompress(body))
+            return {name: str(texts[name]) for name in jobdir.RECORDS if name in texts}
+        except (zlib.error, ValueError, TypeError, RecursionError) as exc:
+            raise ProtocolError(f"cannot understand the records of {job.id}: {exc!r}") from exc
 
     def _of(self, runtime: RuntimeRecord) -> list[JobRecord]:
         found = []
@@ -205,7 +248,8 @@ class JobLogs:
         except StateUnreadable:
             return False
         size = self._jobs.log_size(job.id, job.attempt)
-        return known.state.is_end and size == (known.log_bytes or 0)
+        is_whole = known.state.is_end and size == (known.log_bytes or 0)
+        return is_whole and self._jobs.has_records(job.id)
 
     def _from_copy(self, reading: _Reading) -> Iterator[bytes]:
         while piece := self._jobs.read_log(reading.job.id, reading.job.attempt, reading.offset):
@@ -267,7 +311,8 @@ class JobLogs:
                 start.told = reading.job
             _say_what_was_kept(reading, header["status"].get("kept"))
             _say_what_was_lost(reading, header["status"].get("lost_bytes"))
-            self._copy(reading, lambda: self._jobs.save(reading.job))
+            if reading.job.state.is_end:  # What goes on may have ended here meanwhile.
+                self._copy(reading, lambda: self._jobs.save(reading.job))
         elif body:
             if header.get("offset") != reading.offset:
                 raise ProtocolError(

@@ -73,7 +73,9 @@ class JobListing:
     def usage(self, job: JobRecord) -> Mapping[str, object] | None:
         """The newest row of its metrics, while it runs and its runtime says so."""
         answer = self.answers.get(job.runtime)
-        row = answer.rows.get(job.id, {}).get("metrics") if answer and not job.state.is_end else None
+        row = (
+            answer.rows.get(job.id, {}).get("metrics") if answer and not job.state.is_end else None
+        )
         return row if isinstance(row, Mapping) else None
 
     def recent(self) -> JobListing:
@@ -123,7 +125,9 @@ class Jobs:
         listing = self._known()
         named = choose_by_name(word or "", listing.jobs)
         if len(named) > 1 or not (
-            listing.jobs if word is None else jobdir.matching(word, [job.id for job in listing.jobs])
+            listing.jobs
+            if word is None
+            else jobdir.matching(word, [job.id for job in listing.jobs])
         ):
             listing = self.ps(progress)
             named = choose_by_name(word or "", listing.jobs)
@@ -135,7 +139,9 @@ class Jobs:
             return listing.jobs[0]
         if named and not listing.unreadable and not (alone and len(named) > 1):
             return named[0]
-        chosen = choose_job_id(word, [*listing.unreadable, *(job.id for job in named or listing.jobs)])
+        chosen = choose_job_id(
+            word, [*listing.unreadable, *(job.id for job in named or listing.jobs)]
+        )
         if chosen in listing.unreadable:
             raise listing.unreadable[chosen]
         return next(job for job in listing.jobs if job.id == chosen)
