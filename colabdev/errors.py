@@ -145,6 +145,12 @@ class StaleTree(ColabdevError):
     """The work dir does not hold the files that a job was to be started from."""
 
 
+class ConflictsLeft(ColabdevError):
+    """Files were edited here and on the runtime, and nobody has said yet which are meant."""
+
+    exit_code = ExitCode.PARTLY_DONE
+
+
 class AgentUnusable(ColabdevError):
     """The agent could not be installed or started on the runtime, or speaks another protocol."""
 

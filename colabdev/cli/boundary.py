@@ -15,7 +15,7 @@ import typer
 
 from colabdev.cli import output
 from colabdev.core.redact import redact
-from colabdev.errors import ColabdevError, ExitCode, UsageError
+from colabdev.errors import ColabdevError, ConflictsLeft, ExitCode, UsageError
 from colabdev.version import VERSION
 
 
@@ -55,6 +55,9 @@ def _run(
 ) -> int:
     try:
         status = command()
+    except ConflictsLeft as exc:
+        _report(exc, as_json)
+        return JobStatus(exc.exit_code)  # Also beside a job: scripts have something to do about it.
     except ColabdevError as exc:
         _report(exc, as_json)
         return int(exc.exit_code)

@@ -6,12 +6,15 @@ Imports stand inside functions here, as in `cli.wiring`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from colabdev.cli import standing
+from colabdev.errors import UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
+    from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.starts import RunRequest
 
@@ -65,8 +68,11 @@ def run_request(
     window: tuple[int, int] | None,
     stdin: str,
     terminal: Mapping[str, str],
+    filed: Mapping[str, str] | None = None,
+    timeout: str | None = None,
 ) -> RunRequest:
-    """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets."""
+    """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets, `filed`
+    what stands in files of variables."""
     from colabdev.config.scripts import Standpoint, check_variables, find_program, parse_variables
     from colabdev.services.starts import RunRequest
 
@@ -87,9 +93,59 @@ def run_request(
         runtime=runtime,
         project_path=str(project.path) if project else None,
         project_name=project.name if project else None,
-        env={**terminal, **listed, **typed},
+        env={**terminal, **listed, **(filed or {}), **typed},
         in_place=in_place,
         sync=sync,
         window=window,
         stdin=stdin,
+        timeout_s=_timeout_s(timeout),
     )
+
+
+def filed_variables(wiring: Wiring, files: Sequence[Path]) -> dict[str, str]:
+    """What stands in these files; the later counts."""
+    from colabdev.config.scripts import check_variables
+
+    variables: dict[str, str] = {}
+    for file in files:
+        takes = f"{file} takes NAME=VALUE"
+        variables |= check_variables(wiring.env_file(file), takes=takes, hint="mend that line")
+    return variables
+
+
+def ask_around(
+    wiring: Wiring,
+    request: RunRequest,
+    *,
+    secrets: Sequence[str],
+    after: Sequence[str],
+    after_ok: Sequence[str],
+    progress: Progress,
+) -> RunRequest:
+    """The request with what others must be asked for: secrets, and the jobs that it comes after."""
+    from dataclasses import replace
+
+    from colabdev.config.scripts import check_variables
+    from colabdev.services.job_order import After
+
+    takes = "--secret takes the name of a variable"
+    names = check_variables(dict.fromkeys(secrets, ""), takes=takes, hint="--secret HF_TOKEN")
+    jobs = wiring.jobs()
+    words = [*((word, False) for word in after), *((word, True) for word in after_ok)]
+    before = [After(jobs.find(word, progress), ok=ok) for word, ok in words]
+    found = wiring.secret_sources().find(names) if names else {}
+    return replace(request, env={**request.env, **found}, after=before)
+
+
+def _timeout_s(typed: str | None) -> float | None:
+    from colabdev.core.times import parse_duration
+
+    if typed is None:
+        return None
+    try:
+        return parse_duration(typed)
+    except ValueError:
+        raise UsageError(
+            f"cannot end it after {typed!r}: --timeout takes a number and s, m, h or d",
+            hint="--timeout 90m",
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,8 +11,8 @@ from typer.core import TyperCommand
 from colabdev.cli import output, render
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
-from colabdev.cli.jobs import InteractiveOption, end_status, stream_log
-from colabdev.cli.requests import run_request
+from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
+from colabdev.cli.requests import ask_around, filed_variables, run_request
 from colabdev.cli.runtimes import RuntimeOption
 from colabdev.cli.streams import Screen
 from colabdev.errors import ExitCode
@@ -75,6 +76,40 @@ def run(
         list[str] | None,
         typer.Option("--env", metavar="K=V", help="A variable for it. Repeatable."),
     ] = None,
+    env_file: Annotated[
+        list[Path] | None,
+        typer.Option("--env-file", metavar="FILE", help="Its variables, as in .env. Repeatable."),
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret",
+            metavar="NAME",
+            help="A variable from the keyring, else from here, else asked for; on no disk. Repeatable.",
+        ),
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="End it then, with status 124: 90m, 8h."),
+    ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--after",
+            metavar="JOB",
+            help="Start it when that one has ended. Repeatable.",
+            autocompletion=complete_job,
+        ),
+    ] = None,
+    after_ok: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--after-ok",
+            metavar="JOB",
+            help="Likewise, but only if that one succeeded.",
+            autocompletion=complete_job,
+        ),
+    ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
     ] = False,
@@ -99,11 +134,21 @@ def run(
         runtime=wiring.named(runtime),
         name=name,
         env=env or (),
+        filed=filed_variables(wiring, env_file or ()),
+        timeout=timeout,
         in_place=in_place,
         sync=not no_sync,
         window=wanted.window,
         stdin=wanted.stdin,
         terminal=wanted.variables,
+    )
+    request = ask_around(
+        wiring,
+        request,
+        secrets=secret or (),
+        after=after or (),
+        after_ok=after_ok or (),
+        progress=output.progress,
     )
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import sys
@@ -40,6 +41,16 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
     """What a program must know of the terminal that it writes to."""
     passed_on = {name: environment[name] for name in _PASSED_ON if name in environment}
     return {"TERM": environment.get("TERM") or "xterm-256color", **passed_on}
+
+
+def ask_secret(name: str) -> str | None:
+    """What is typed, unseen, when asked for that secret; None when nobody is at a terminal."""
+    if not has_keyboard():
+        return None
+    try:
+        return getpass.getpass(f"{name}: ")
+    except EOFError:
+        return None
 
 
 @contextmanager

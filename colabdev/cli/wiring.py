@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from colabdev.services.doctor import Doctor
     from colabdev.services.exchange import SyncOptions
     from colabdev.services.job_logs import JobLogs
+    from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
@@ -174,6 +175,18 @@ class Wiring:
             logs=self.job_logs(),
             code=self.project_code(),
         )
+
+    def secret_sources(self) -> SecretSources:
+        from colabdev.adapters.secrets import ask_keyring
+        from colabdev.cli.terminal import ask_secret
+        from colabdev.services.job_secrets import SecretSources
+
+        return SecretSources(ask_keyring, os.environ, ask_secret)
+
+    def env_file(self, typed: Path) -> dict[str, str]:
+        from colabdev.adapters.env_files import read_env_file
+
+        return read_env_file(self.absolute(typed))
 
     def project_code(self) -> ProjectCode:
         from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size

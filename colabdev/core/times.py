@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-
-from colabdev.errors import UsageError
-
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(min|[smhd]?)")
 
 
 def format_time(moment: datetime) -> str:
@@ -29,12 +23,15 @@ def parse_time(text: str) -> datetime:
     return moment
 
 
-def parse_duration(text: str) -> float:
-    """`90s`, `10m`, `1.5h`, `2d`, or seconds, in seconds; `UsageError` when it is none."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{text!r} is no time", hint="for example 90s, 10m, 1.5h or 2d")
-    return float(match[1]) * _SECONDS[match[2]]
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> int:
+    """The seconds of `30s`, `90m`, `8h` or `2d`; ValueError for anything else."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS_S or not (number.isascii() and number.isdigit() and int(number)):
+        raise ValueError(f"{text!r} is no duration")
+    return int(number) * _UNITS_S[unit]
 
 
 def format_age(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,12 +12,14 @@ from typing import Protocol
 from colabdev.agent import jobdir
 from colabdev.config.scripts import Program
 from colabdev.core.job_records import parse_job_list
+from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
-from colabdev.errors import ColabdevError, StaleTree
+from colabdev.errors import ColabdevError, ConflictsLeft, StaleTree
 from colabdev.models import JobRecord, RuntimeRecord
 from colabdev.ports import JobStore, Progress
 from colabdev.services.job_logs import JobLogs, Starting
+from colabdev.services.job_order import After, still_to_come
 from colabdev.services.sync import Expected
 from colabdev.services.sync_report import SyncReport
 
@@ -40,6 +42,9 @@ class RunRequest:
     """Columns and rows of the terminal that the job gets; None for none."""
     stdin: str = jobdir.NO_INPUT
     """One of `jobdir.STDINS`."""
+    timeout_s: float | None = None
+    """How long its command may run."""
+    after: Sequence[After] = ()
 
 
 class Code(Protocol):
@@ -77,6 +82,7 @@ class JobStarter:
         """Choose the runtime and write the job down. Nothing is sent or started yet."""
         runtime = self.choose(request.runtime, request.project_path)
         usable_machine(runtime)
+        after = still_to_come(request.after, runtime)
         expect = self._expect(request, runtime, progress)
         job = self._write_down(request, runtime)
         spec = {
@@ -93,8 +99,12 @@ class JobStarter:
             "pty": request.window is not None,
             "window": list(request.window or ()),
             "stdin": request.stdin,
+            "timeout_s": request.timeout_s,
+            "after": [{"id": one.job.id, "ok": one.ok} for one in after],
             "created": job.created.timestamp(),
         }
+        if after:
+            progress(f"it waits for {', '.join(one.job.id for one in after)}")
         arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
         return Start(job, runtime, Starting(arguments))
 
@@ -146,11 +156,13 @@ class JobStarter:
             if synced.conflicts:
                 named = ", ".join(conflict.path for conflict in synced.conflicts[:3])
                 more = ", …" if len(synced.conflicts) > 3 else ""
-                raise ColabdevError(
+                raise ConflictsLeft(
                     f"cannot run it: files were edited here and on the runtime: {named}{more}",
                     hint="colabdev sync --prefer local takes yours, --prefer remote the others; "
                     "--no-sync runs what is there",
                 )
+            if synced.sent or synced.deleted:
+                progress(_sent(synced))
             if synced.received:
                 progress(_brought_home(synced))
             expect = self.code.expected(start.runtime).with_tree(synced.sent_tree).arguments
@@ -205,6 +217,16 @@ def _check_is_sent(program: Program, expected: Expected) -> None:
             hint="mend that, .gitignore, .colabdevignore or [sync] in colabdev.toml; "
             "--no-sync runs what the runtime has",
         )
+
+
+def _sent(synced: SyncReport) -> str:
+    words = []
+    if synced.sent:
+        files = "1 file" if len(synced.sent) == 1 else f"{len(synced.sent)} files"
+        words.append(f"sent {files}, {format_size(synced.sent_bytes)}")
+    if synced.deleted:
+        words.append(f"deleted {synced.deleted}")
+    return "; ".join(words)
 
 
 def _brought_home(synced: SyncReport) -> str:

@@ -48,6 +48,7 @@ EXIT_CODES = {
 ERROR_EXIT_CODES = {
     "AgentUnusable": 1,
     "AuthNeeded": 10,
+    "ConflictsLeft": 3,
     "GuardHalted": 14,
     "HostKeyMismatch": 13,
     "JobNotFound": 1,

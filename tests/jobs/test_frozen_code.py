@@ -112,7 +112,7 @@ def test_conflict_stops_run_and_starts_nothing(house: House) -> None:
     (house.project / "x.py").write_text("print('here')")
     (workdir(house) / "x.py").write_text("print('there')")
     done = house.colabdev("run", "x.py")
-    assert (done.returncode, done.stdout) == (125, "")
+    assert (done.returncode, done.stdout) == (3, "")
     assert "were edited here and on the runtime" in done.stderr
     assert len(listed(house)) == 1
     assert house.colabdev("run", "--no-sync", "x.py").stdout == "there\n"
