@@ -9,7 +9,7 @@ import shutil
 import time
 import zlib
 from contextlib import suppress
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Tuple
 
 from . import follow, jobdir, jobs, pruning
 from .jobdir import JobFiles
@@ -26,24 +26,27 @@ def wait(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """Answered, once, when something is other than the client knows it: `{"jobs": [as job.list]}`.
 
     `known` is how long the log of each job is that the client knows. News is a job of `runtime` that it
-    does not know, one that has ended, and a log that has grown or is not there; that is told a second
-    after the request at the earliest, because whoever follows the job brings it home meanwhile. Ends
-    without an answer when stdin has something for us.
+    does not know and that goes on or came just now, one that has ended, and a log that has grown or is
+    not there; that is told a second after the request at the earliest, because whoever follows the job
+    brings it home meanwhile. After `limit_s` what there is is told. Ends without an answer when stdin
+    has something for us.
     """
     known = {str(job_id): int(size) for job_id, size in dict(arguments["known"]).items()}
-    settled = time.monotonic() + _SETTLE_S
+    begun = time.monotonic()
+    os.makedirs(jobs.root(), mode=0o700, exist_ok=True)
+    old = frozenset(os.listdir(jobs.root()))
     while True:
         # Watched before it is looked at: what changes in between wakes us.
         watch = follow.Watch(*_watches(known))
         try:
-            told = _present(known, arguments.get("runtime"))
-            sizes = {job["id"]: job["log_bytes"] for job in told}
-            left_s = settled - time.monotonic()
-            is_other = sizes != known
-            if any(_is_news(job, known) for job in told) or (is_other and left_s <= 0):
+            told = _present(known, arguments.get("runtime"), old)
+            is_other = {job["id"]: job["log_bytes"] for job in told} != known
+            passed_s = time.monotonic() - begun
+            due_s = _SETTLE_S if is_other else float(arguments["limit_s"])
+            if any(_is_news(job, known) for job in told) or passed_s >= due_s:
                 yield {"jobs": told}, b""
                 return
-            if not (_is_quiet(left_s) if is_other else watch.wait(_LOOK_S)):
+            if not (_is_quiet(due_s - passed_s) if is_other else watch.wait(_LOOK_S)):
                 return
         finally:
             watch.close()
@@ -79,7 +82,6 @@ def answer_prune(arguments: Dict[str, Any], body: bytes) -> Answer:
 
 def _watches(known: Dict[str, int]) -> Iterator[Tuple[str, int]]:
     root = jobs.root()
-    os.makedirs(root, mode=0o700, exist_ok=True)
     yield root, follow.IN_MOVED_TO
     for job_id in known:
         files = JobFiles(os.path.join(root, job_id))
@@ -88,12 +90,13 @@ def _watches(known: Dict[str, int]) -> Iterator[Tuple[str, int]]:
             yield files.directory, follow.IN_MOVED_TO
 
 
-def _present(known: Dict[str, int], runtime: object) -> List[Dict[str, Any]]:
-    """The jobs that are known, and those of the runtime that go on."""
+def _present(known: Dict[str, int], runtime: object, old: FrozenSet[str]) -> List[Dict[str, Any]]:
+    """The jobs that are known, and those of the runtime that go on or are not among the old."""
     told = []
     for name in os.listdir(jobs.root()):
         files = JobFiles(os.path.join(jobs.root(), name))
-        if name not in known and (not jobdir.is_job_id(name) or os.path.exists(files.status)):
+        has_ended = name in old and os.path.exists(files.status)
+        if name not in known and (has_ended or not jobdir.is_job_id(name)):
             continue
         with suppress(OSError, jobdir.Unreadable):
             job = describe(files)

@@ -14,6 +14,7 @@ from colabdev.errors import UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
+    from colabdev.models import Begin
     from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.starts import RunRequest
@@ -137,7 +138,18 @@ def ask_around(
     return replace(request, env={**request.env, **found}, after=before)
 
 
+def log_begin(tail: int | None, since: str | None) -> Begin:
+    """Where in a log to begin."""
+    from colabdev.models import Begin
+
+    return Begin(tail, _seconds(since, "begin it {!r} ago", hint="--since 10m"))
+
+
 def _timeout_s(typed: str | None) -> float | None:
+    return _seconds(typed, "end it after {!r}", hint="--timeout 90m")
+
+
+def _seconds(typed: str | None, purpose: str, *, hint: str) -> float | None:
     from colabdev.core.times import parse_duration
 
     if typed is None:
@@ -145,7 +157,7 @@ def _timeout_s(typed: str | None) -> float | None:
     try:
         return parse_duration(typed)
     except ValueError:
+        option = hint.split(maxsplit=1)[0]
         raise UsageError(
-            f"cannot end it after {typed!r}: --timeout takes a number and s, m, h or d",
-            hint="--timeout 90m",
+            f"cannot {purpose.format(typed)}: {option} takes a number and s, m, h or d", hint=hint
         ) from None

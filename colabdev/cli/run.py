@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from colabdev.cli import output, render
+from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
@@ -161,9 +161,9 @@ def _start_and_leave(starter: JobStarter, start: Start) -> int:
     try:
         starter.start(start, output.progress)
     except KeyboardInterrupt:
-        render.left(start)
+        render_jobs.left(start)
         return JobStatus(ExitCode.INTERRUPTED)
-    render.detached(start.job)
+    render_jobs.detached(start.job)
     return JobStatus(ExitCode.OK)
 
 
@@ -181,6 +181,6 @@ def _start_and_follow(
     )
     start.starting.when_started = attachment.begin
     log = starter.run(start, screen.progress)
-    stopped_by = stream_log(log, lambda: render.left(start), screen, attachment)
+    stopped_by = stream_log(log, lambda: render_jobs.left(start), screen, attachment)
     ended = start.starting.told or wiring.job_store().load(start.job.id)
     return end_status(ended, stopped_by, screen)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 
 from colabdev.core.sizes import format_size
 
 Row = Mapping[str, object]
 """A row of `metrics.jsonl` (agent/sampler.py), as a runtime sent it."""
+
+
+def parse_rows(lines: Iterable[str]) -> list[Row]:
+    """The rows of a `metrics.jsonl`; a line that is none, as a kill may leave one, is left out."""
+    rows: list[Row] = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
 
 
 def describe_usage(row: Row) -> str:

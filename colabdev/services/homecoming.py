@@ -20,8 +20,8 @@ from colabdev.services.job_logs import JobLogs
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-_LOOK_AGAIN_S = 30.0
-"""A job that could not be brought home is tried again so often."""
+_LOOK_AGAIN_S = 15.0
+"""What could not be brought home, or was missed, is looked for so often."""
 
 
 class Homecoming:
@@ -51,21 +51,27 @@ class Homecoming:
 
     def _bring(self, runtime: RuntimeRecord) -> None:
         """Follow all that is not home yet, until all has ended and is."""
-        known = {
-            job.id: self._jobs.log_size(job.id, job.attempt) for job in self._logs.awaited(runtime)
-        }
+        version, known = self._jobs.version(), self._awaited(runtime)
         if not known:
             return
         with closing(self._logs.agent(self._name)) as agent:
             while known:
-                arguments = {"runtime": runtime.request_id, "known": known}
-                rows = parse_news(agent.request("job.news", arguments)[0])
-                ended = [row for row in rows.values() if self._take(agent, row)]
-                known = {job_id: int(row["log_bytes"]) for job_id, row in rows.items()}
-                for row in ended:
-                    del known[row["id"]]
+                asked = {"runtime": runtime.request_id, "known": known, "limit_s": _LOOK_AGAIN_S}
+                rows = parse_news(agent.request("job.news", asked)[0])
+                ended = {job_id for job_id, row in rows.items() if self._take(agent, row)}
+                known = {job_id: int(rows[job_id]["log_bytes"]) for job_id in rows.keys() - ended}
                 if ended:
                     self._prune(agent, runtime)
+                if self._jobs.version() != version:
+                    version = self._jobs.version()
+                    new = self._awaited(runtime)
+                    known.update((job_id, new[job_id]) for job_id in new.keys() - rows.keys())
+
+    def _awaited(self, runtime: RuntimeRecord) -> dict[str, int]:
+        """How much is here of the logs of those that are not home."""
+        return {
+            job.id: self._jobs.log_size(job.id, job.attempt) for job in self._logs.awaited(runtime)
+        }
 
     def _take(self, agent: AgentStream, row: Mapping[str, Any]) -> bool:
         """Bring home what is new of that job; whether it has ended."""

@@ -80,16 +80,15 @@ class JobLogs:
         *,
         wait: bool,
         start: Starting | None = None,
-        begin: Begin | None = None,
+        offset: int = 0,
     ) -> Iterator[bytes]:
-        """The log from `begin`, by default its first byte: with `wait` until the job has ended, else
-        what there is now.
+        """The log from `offset` on: with `wait` until the job has ended, else what there is now.
 
         `start` is what a `job.start` that comes first asks for; sent again after a cut, it starts the
         job once. A cut is said once and mended; a reader never sees a gap or a byte twice. RuntimeLost
         when the machine went, and with it what was not here yet.
         """
-        reading = _Reading(job, progress, self._offset_of(job, begin) if begin else 0)
+        reading = _Reading(job, progress, offset)
         yield from self._from_copy(reading)
         if self._is_whole(reading):
             return
@@ -140,7 +139,7 @@ class JobLogs:
             keeper.wait_ready(_FIRST_TIMEOUT_S)
             return keeper.agent()
 
-    def _offset_of(self, job: JobRecord, begin: Begin) -> int:
+    def offset_of(self, job: JobRecord, begin: Begin) -> int:
         """Where that is by the runtime's word; when it cannot be asked, or need not be, by our copy."""
         if not self._is_home(job) and not self._is_gone(job):
             arguments = {"id": job.id, "tail": begin.tail, "since_s": begin.since_s}
@@ -151,6 +150,13 @@ class JobLogs:
                 offset = agent.request("job.status", arguments)[0].get("begin")
                 return offset if isinstance(offset, int) and offset >= 0 else 0
         return self._jobs.begin_of(job.id, job.attempt, begin)
+
+    def record_lines(self, job: JobRecord, name: str) -> Sequence[str]:
+        """The lines of one of `jobdir.RECORDS`, from here if they are here or their machine is gone."""
+        if self._jobs.has_records(job.id) or self._is_gone(job):
+            return self._jobs.record_lines(job.id, name)
+        with closing(self.agent(job.runtime)) as agent:
+            return self.records(agent, job).get(name, "").splitlines()
 
     def awaited(self, runtime: RuntimeRecord) -> Sequence[JobRecord]:
         """The jobs of the runtime that are not here whole."""
@@ -313,6 +319,11 @@ class JobLogs:
             _say_what_was_lost(reading, header["status"].get("lost_bytes"))
             if reading.job.state.is_end:  # What goes on may have ended here meanwhile.
                 self._copy(reading, lambda: self._jobs.save(reading.job))
+        elif header.get("note") == jobdir.DISK_FULL:
+            reading.progress(
+                f"the disk of {reading.job.runtime} is full: what {reading.job.id} prints is lost; "
+                "it is ended unless there is room soon"
+            )
         elif body:
             if header.get("offset") != reading.offset:
                 raise ProtocolError(

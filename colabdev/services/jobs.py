@@ -19,13 +19,14 @@ from colabdev.core.job_records import (
     told_by_runtime,
 )
 from colabdev.core.last_lines import last_lines
+from colabdev.core.usage import parse_rows
 from colabdev.errors import (
     ColabdevError,
     JobNotFound,
     ProtocolError,
     StateUnreadable,
 )
-from colabdev.models import JobRecord, Phase, RuntimeRecord
+from colabdev.models import Begin, JobRecord, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
 from colabdev.services.job_input import JobInput
 from colabdev.services.job_logs import JobLogs
@@ -95,9 +96,23 @@ class Jobs:
     jobs: JobStore
     logs: JobLogs
 
-    def follow(self, job: JobRecord, progress: Progress, *, wait: bool) -> Iterator[bytes]:
-        """The job's log from its first byte, from here and from its runtime."""
-        return self.logs.read(job, progress, wait=wait)
+    def follow(
+        self, job: JobRecord, progress: Progress, *, wait: bool, offset: int = 0
+    ) -> Iterator[bytes]:
+        """The job's log from that byte on, from here and from its runtime."""
+        return self.logs.read(job, progress, wait=wait, offset=offset)
+
+    def offset_of(self, job: JobRecord, begin: Begin) -> int:
+        """The byte of its log where that is."""
+        return self.logs.offset_of(job, begin) if begin else 0
+
+    def metrics(self, job: JobRecord, begin: Begin) -> Sequence[Mapping[str, object]]:
+        """What it took of its machine, oldest first; `tail` counts rows."""
+        rows = parse_rows(self.logs.record_lines(job, jobdir.METRICS))
+        if begin.since_s is not None:
+            since = datetime.now(UTC).timestamp() - begin.since_s
+            rows = [row for row in rows if _time_of(row) >= since]
+        return rows if begin.tail is None else rows[max(len(rows) - begin.tail, 0) :]
 
     def standing(self, job: JobRecord) -> Standing:
         """The job as its runtime has it; of one that ended, or whose machine is gone, as we do."""
@@ -236,6 +251,11 @@ def _standing(job: JobRecord, status: object) -> Standing:
         pty=bool(status.get("pty")) and not told.state.is_end,
         stdin=str(status.get("stdin", jobdir.NO_INPUT)),
     )
+
+
+def _time_of(row: Mapping[str, object]) -> float:
+    moment = row.get("time")
+    return moment if isinstance(moment, (int, float)) else 0.0
 
 
 def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:

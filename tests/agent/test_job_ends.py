@@ -69,9 +69,7 @@ def test_job_that_failed_on_a_full_disk_says_so(bench: Bench) -> None:
     assert (status["exit_code"], status["reason"]) == (9, jobdir.DISK_FULL)
 
 
-def test_job_that_goes_on_without_room_for_its_log_is_ended(
-    bench: Bench
-) -> None:
+def test_job_that_goes_on_without_room_for_its_log_is_ended(bench: Bench) -> None:
     """It ignores that it cannot write. That it is full is told at once, then it is ended."""
     bench.jobs.parent.mkdir()
     with tiny_disk(bench.jobs.parent, size_kb=400):
@@ -83,7 +81,8 @@ def test_job_that_goes_on_without_room_for_its_log_is_ended(
             if header.get("note") == jobdir.DISK_FULL:
                 told_after = time.monotonic() - begun
         status = header["status"]
-    assert told_after is not None and told_after < 4
+    assert told_after is not None
+    assert told_after < 4
     assert (status["state"], status["exit_code"], status["reason"]) == ("failed", 5, "disk_full")
     assert time.monotonic() - begun < endings.PATIENCE_S + 6
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from colabdev.cli import output, render
+from colabdev.cli import output, render, render_jobs
 from colabdev.cli.app import build_app
 from colabdev.errors import (
     EXIT_CODE_MEANINGS,
@@ -267,7 +267,7 @@ def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]
         started=moment,
         ended=moment,
     )
-    render.jobs(JobListing((job,)), as_json=True)
+    render_jobs.jobs(JobListing((job,)), as_json=True)
     assert printed(capsys) == {
         "schema": 1,
         "jobs": [
@@ -281,6 +281,9 @@ def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]
                 "argv": ["train.py", "--lr", "1"],
                 "started": "2026-11-20T22:34:05Z",
                 "ended": "2026-11-20T22:34:05Z",
+                "reason": None,
+                "current": True,
+                "metrics": None,
             }
         ],
     }
@@ -296,7 +299,7 @@ def test_ps_shows_what_goes_on_and_the_newest_that_ended(
         for letter in "abcdefghijklmnopqrstuvwxyz"
     ]
     listing = JobListing((*ended, old)).recent()
-    render.jobs(listing, as_json=False)
+    render_jobs.jobs(listing, as_json=False)
     said = capsys.readouterr()
     shown = [row.split()[0] for row in said.out.splitlines()[1:]]
     assert shown == [*(job.id for job in ended[:20]), old.id]

@@ -12,7 +12,7 @@ import pytest
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.store import FileStore
 from colabdev.agent import jobdir
-from colabdev.cli import render
+from colabdev.cli import render_jobs
 from colabdev.config.scripts import Program
 from colabdev.errors import (
     ColabdevError,
@@ -375,5 +375,5 @@ def test_ctrl_c_says_what_became_of_the_job(
     bench: Bench, starting: Starting, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = bench.job("left")
-    render.left(Start(job, make_record(), starting))
+    render_jobs.left(Start(job, make_record(), starting))
     assert capsys.readouterr().err.splitlines()[1] == f"{job.id} {says}"

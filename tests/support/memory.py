@@ -33,11 +33,12 @@ def limited_memory(*, limit_bytes: int) -> Iterator[Path]:
             if group.exists():
                 group.rmdir()
             continue
-        members = group / "cgroup.procs"
-        try:
-            yield members
-        finally:
-            wait_until(lambda: not members.read_text(), message="nobody is left in it")
-            group.rmdir()
-        return
-    pytest.skip(f"cannot limit memory: {reasons}")
+        break
+    else:
+        pytest.skip(f"cannot limit memory: {reasons}")
+    members = group / "cgroup.procs"
+    try:
+        yield members
+    finally:
+        wait_until(lambda: not members.read_text(), message="nobody is left in it")
+        group.rmdir()
