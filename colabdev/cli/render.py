@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
 from colabdev.core.quoting import line_to_type
 from colabdev.core.times import format_age, format_time
+from colabdev.core.usage import describe_room, describe_usage
 
 if TYPE_CHECKING:
     from colabdev.models import RuntimeRecord, RuntimeStatus
     from colabdev.services.bug_report import WrittenReport
     from colabdev.services.checks import Check
+    from colabdev.services.glances import Glance
     from colabdev.services.projects import NewProject
     from colabdev.services.runtimes import Listing, Release, Repair
 
@@ -50,10 +52,12 @@ def initialized(project: NewProject, *, as_json: bool) -> None:
     line(f"  next: {_to_type('cd', str(project.path))} && colabdev connect --provider local")
 
 
-def listing(runtimes: Listing, *, as_json: bool) -> None:
-    """All runtimes; state files that cannot be read follow on stderr, or in the document."""
+def listing(runtimes: Listing, seen: Mapping[str, Glance], *, as_json: bool) -> None:
+    """All runtimes, and what was seen in them; state files that cannot be read follow on stderr, or in
+    the document."""
     if as_json:
-        content: dict[str, Any] = {"runtimes": [runtime_json(item) for item in runtimes.runtimes]}
+        rows = [runtime_json(item, seen.get(item.record.name)) for item in runtimes.runtimes]
+        content: dict[str, Any] = {"runtimes": rows}
         if runtimes.unreadable:
             content["error"] = runtimes.unreadable[0].to_json()
         document(content)
@@ -66,6 +70,8 @@ def listing(runtimes: Listing, *, as_json: bool) -> None:
         for status in runtimes.runtimes:
             if status.detail:
                 say(f"{status.record.name}: {status.detail}")
+            for sentence in _sentences(seen.get(status.record.name)):
+                line(printable(f"{status.record.name}: {sentence}"))
     elif not runtimes.unreadable:
         line("no runtime is up; colabdev connect --provider local starts one on this computer")
     for unreadable in runtimes.unreadable:
@@ -172,7 +178,20 @@ def reported(report: WrittenReport, *, as_json: bool) -> None:
     line("nothing was sent anywhere; look into it, then attach it to your report")
 
 
-def runtime_json(status: RuntimeStatus) -> dict[str, Any]:
+def _sentences(glance: Glance | None) -> Iterator[str]:
+    if glance is None:
+        return
+    if glance.running:
+        jobs = "1 job runs" if glance.running == 1 else f"{glance.running} jobs run"
+        row = glance.metrics or {}
+        # What one of several takes says nothing of the others.
+        takes = describe_usage(row) if glance.running == 1 else ""
+        yield "; ".join(filter(None, (jobs, takes, describe_room(row))))
+    for link, saw, _ in glance.mirrors:
+        yield f"Drive, {link.workdir}: {saw}"
+
+
+def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[str, Any]:
     """A runtime as the JSON contract has it."""
     record = status.record
     machine = record.machine
@@ -188,6 +207,14 @@ def runtime_json(status: RuntimeStatus) -> dict[str, Any]:
         else None,
         "since": format_time(machine.since if machine else record.created),
         "durable": None,
+        "running_jobs": glance.running if glance else None,
+        "metrics": glance.metrics if glance else None,
+        "mirrors": [
+            {"workdir": link.workdir, "saw": saw, "ok": is_well}
+            for link, saw, is_well in glance.mirrors
+        ]
+        if glance
+        else None,
     }
 
 

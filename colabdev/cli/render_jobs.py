@@ -14,7 +14,7 @@ from colabdev.cli.output import document, error, line, printable, say
 from colabdev.cli.render import table
 from colabdev.core.job_ends import describe_end
 from colabdev.core.times import format_age, format_time
-from colabdev.core.usage import describe_room, describe_usage
+from colabdev.core.usage import describe_room, describe_usage, time_of
 
 if TYPE_CHECKING:
     from colabdev.models import JobRecord
@@ -105,10 +105,8 @@ def metrics(rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
 
 
 def _row_time(row: Mapping[str, object]) -> str:
-    moment = row.get("time")
-    if isinstance(moment, (int, float)) and 0 < moment < _YEAR_3000:
-        return format_time(datetime.fromtimestamp(moment, UTC))
-    return "-"
+    moment = time_of(row)
+    return format_time(datetime.fromtimestamp(moment, UTC)) if 0 < moment < _YEAR_3000 else "-"
 
 
 def _job_json(job: JobRecord, listing: JobListing) -> dict[str, Any]:

@@ -83,7 +83,9 @@ def run_request(
     program = find_program(words, standpoint, module=module, name=name)
     typed = parse_variables(env)
     listed: Mapping[str, str] = {}
+    gpu: Sequence[str] = ()
     if project is not None and project.settings is not None:
+        gpu = project.settings.runtime.gpu
         listed = check_variables(
             project.settings.job.env,
             takes="[job] env of colabdev.toml takes NAME and a text",
@@ -100,6 +102,7 @@ def run_request(
         window=window,
         stdin=stdin,
         timeout_s=_timeout_s(timeout),
+        gpu=gpu,
     )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from colabdev.services.datasets import DataSets
     from colabdev.services.doctor import Doctor
     from colabdev.services.exchange import SyncOptions
+    from colabdev.services.glances import Glances
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
@@ -71,6 +72,11 @@ class Wiring:
             keepers=self.keepers(),
             host_entries=self.host_entries(),
         )
+
+    def glances(self) -> Glances:
+        from colabdev.services.glances import Glances
+
+        return Glances(self.keepers())
 
     def keepers(self) -> LocalKeepers:
         from colabdev.adapters.broker import LocalKeepers, spawn_keeper

@@ -24,6 +24,11 @@ def parse_rows(lines: Iterable[str]) -> list[Row]:
     return rows
 
 
+def time_of(row: Row) -> float:
+    """When it was sampled, in seconds since 1970; 0 when it does not say."""
+    return _number(row, "time") or 0.0
+
+
 def describe_usage(row: Row) -> str:
     """`cpu 98 %, 1.2 GB, gpu 87 %, 3.1 of 15.8 GB`."""
     return ", ".join([*_of_processes(row), *(text for gpu in _gpus(row) for text in _of_gpu(gpu))])

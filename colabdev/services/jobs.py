@@ -19,7 +19,7 @@ from colabdev.core.job_records import (
     told_by_runtime,
 )
 from colabdev.core.last_lines import last_lines
-from colabdev.core.usage import parse_rows
+from colabdev.core.usage import parse_rows, time_of
 from colabdev.errors import (
     ColabdevError,
     JobNotFound,
@@ -111,7 +111,7 @@ class Jobs:
         rows = parse_rows(self.logs.record_lines(job, jobdir.METRICS))
         if begin.since_s is not None:
             since = datetime.now(UTC).timestamp() - begin.since_s
-            rows = [row for row in rows if _time_of(row) >= since]
+            rows = [row for row in rows if time_of(row) >= since]
         return rows if begin.tail is None else rows[max(len(rows) - begin.tail, 0) :]
 
     def standing(self, job: JobRecord) -> Standing:
@@ -251,11 +251,6 @@ def _standing(job: JobRecord, status: object) -> Standing:
         pty=bool(status.get("pty")) and not told.state.is_end,
         stdin=str(status.get("stdin", jobdir.NO_INPUT)),
     )
-
-
-def _time_of(row: Mapping[str, object]) -> float:
-    moment = row.get("time")
-    return moment if isinstance(moment, (int, float)) else 0.0
 
 
 def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:

@@ -109,6 +109,9 @@ RUNTIME_KEYS = {
     "ssh",
     "since",
     "durable",
+    "running_jobs",
+    "metrics",
+    "mirrors",
 }
 
 
@@ -193,7 +196,7 @@ def test_help_shows_every_command_and_exit_code(tmp_path: Path) -> None:
 
 def test_status_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
     status = RuntimeStatus(make_record(), RuntimeState.READY)
-    render.listing(Listing((status,), ()), as_json=True)
+    render.listing(Listing((status,), ()), {}, as_json=True)
     document = printed(capsys)
     assert set(document) == {"schema", "runtimes"}
     assert document["schema"] == 1
@@ -209,6 +212,9 @@ def test_status_document_has_the_documented_keys(capsys: pytest.CaptureFixture[s
         "ssh": {"alias": "box", "host": "127.0.0.1", "port": 2222},
         "since": "2026-11-20T22:34:05Z",
         "durable": None,
+        "running_jobs": None,
+        "metrics": None,
+        "mirrors": None,
     }
 
 
@@ -216,7 +222,7 @@ def test_status_of_a_runtime_without_a_machine_has_the_same_keys(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     record = replace(make_record(), machine=None, projects=(), phase=Phase.STARTING)
-    render.listing(Listing((RuntimeStatus(record, RuntimeState.STARTING),), ()), as_json=True)
+    render.listing(Listing((RuntimeStatus(record, RuntimeState.STARTING),), ()), {}, as_json=True)
     (runtime,) = printed(capsys)["runtimes"]
     assert set(runtime) == RUNTIME_KEYS
     assert (runtime["ssh"], runtime["workdir"], runtime["state"]) == (None, None, "starting")
@@ -226,7 +232,7 @@ def test_status_document_with_unreadable_state_has_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     unreadable = StateUnreadable("cannot read it", hint="repair it")
-    render.listing(Listing((), (unreadable,)), as_json=True)
+    render.listing(Listing((), (unreadable,)), {}, as_json=True)
     assert printed(capsys) == {
         "schema": 1,
         "runtimes": [],

@@ -203,3 +203,44 @@ def test_ps_does_not_claim_to_know_a_runtime_whose_state_is_unreadable(tmp_path:
         assert [(row["state"], row["current"]) for row in document["jobs"]] == [("running", False)]
         record.write_bytes(whole)
         assert house.colabdev("ps").returncode == 0
+
+
+# --- what is seen beside the jobs ----------------------------------------------------------------
+
+
+def test_status_says_what_runs_and_how_drive_stands(house: House) -> None:
+    job = started(house, "seen", waiting_for("seen"))
+    wait_until(lambda: job_json(house, job)["metrics"], timeout_s=20, message="it is sampled")
+    (row,) = house.status()
+    assert row["running_jobs"] == 1
+    assert row["metrics"]["memory_bytes"] > 0
+    assert [mirror["workdir"] for mirror in row["mirrors"]] == [row["workdir"]]
+    shown = house.colabdev("status").stdout
+    assert "local: 1 job runs; cpu " in shown
+    assert f"local: Drive, {row['workdir']}: " in shown
+    allow(house, "seen")
+    wait_until(lambda: is_home(house, job), message="it ends")
+
+
+def test_gpu_that_was_not_asked_for_is_said_before_the_job_starts(
+    house: House, tmp_path: Path
+) -> None:
+    project = tmp_path / "asks"
+    project.mkdir()
+    (project / "colabdev.toml").write_text('[runtime]\ngpu = ["Quantum 9"]\n')
+    done = house.colabdev("run", "--name", "gpu", "true", cwd=project)
+    first, *rest = done.stderr.splitlines()
+    assert done.returncode == 0
+    assert "[runtime] gpu of colabdev.toml asks for Quantum 9; this runtime has " in first
+    assert "job gpu-" in rest[-1]
+
+
+def test_bug_report_is_not_sent_by_the_next_sync(house: House, tmp_path: Path) -> None:
+    project = tmp_path / "reports"
+    project.mkdir()
+    (project / "a.py").write_text("")
+    house.colabdev("doctor", "--bundle", cwd=project)
+    assert list(project.glob("colabdev-bug-report-*.zip")), "it is where one looks for it"
+    house.connect()
+    planned = json.loads(house.colabdev("sync", "--dry-run", "--json", cwd=project).stdout)
+    assert [action["path"] for action in planned["actions"]] == ["a.py"]
