@@ -23,7 +23,8 @@ class Sampling:
         if self._pid:
             return
         argv = [sys.executable, "-I", "-S", sys.argv[0], "sample", self._files.directory]
-        environment = {"PATH": os.environ.get("PATH", os.defpath)}
+        kept = ("PATH", "LD_LIBRARY_PATH")  # Where programs and drivers are found.
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
         try:
             self._pid = os.posix_spawn(
                 sys.executable,

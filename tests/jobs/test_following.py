@@ -100,6 +100,22 @@ def test_logs_and_ps_need_no_machine_once_a_job_is_home(tmp_path: Path) -> None:
         assert (told["state"], told["exit_code"], told["current"]) == ("failed", 7, True)
 
 
+def test_old_jobs_go_there_and_here_but_not_the_last_of_a_name(house: House) -> None:
+    jobs = [started(house, "prune", "true") for _ in range(2)]
+    other = started(house, "other", "true")
+    wait_until(lambda: all(is_home(house, job) for job in (*jobs, other)), message="all are home")
+    for job in (jobs[0], other):
+        status = job_directory(house, job) / "status.json"
+        told = json.loads(status.read_text())
+        status.write_text(json.dumps({**told, "ended": told["ended"] - 40 * 86400}))
+    last = started(house, "prune", "true")
+    wait_until(lambda: not copy(house, jobs[0], "job.json").exists(), message="the old one is gone")
+    assert not job_directory(house, jobs[0]).exists()
+    ids = {job["id"] for job in listed(house)}
+    assert jobs[0] not in ids
+    assert {jobs[1], other, last} <= ids
+
+
 # --- where a log begins --------------------------------------------------------------------------
 
 
@@ -229,10 +245,10 @@ def test_gpu_that_was_not_asked_for_is_said_before_the_job_starts(
     project.mkdir()
     (project / "colabdev.toml").write_text('[runtime]\ngpu = ["Quantum 9"]\n')
     done = house.colabdev("run", "--name", "gpu", "true", cwd=project)
-    first, *rest = done.stderr.splitlines()
+    complaint, started, *_ = done.stderr.splitlines()
     assert done.returncode == 0
-    assert "[runtime] gpu of colabdev.toml asks for Quantum 9; this runtime has " in first
-    assert "job gpu-" in rest[-1]
+    assert "[runtime] gpu of colabdev.toml asks for Quantum 9; this runtime has " in complaint
+    assert "job gpu-" in started
 
 
 def test_bug_report_is_not_sent_by_the_next_sync(house: House, tmp_path: Path) -> None:

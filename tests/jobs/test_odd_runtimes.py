@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ class OddRuntime:
     """Keepers, their one keeper and its agents in one; answers are functions of the arguments."""
 
     answers: dict[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     wire_bytes: int = 0
     hello: AgentHello = AgentHello(1, "3.11", 1)  # noqa: RUF009  It is frozen.
@@ -68,7 +70,7 @@ class OddRuntime:
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Answer:
         self.asked.append((kind, arguments or {}))
-        return self.answers[kind](arguments or {}), b""
+        return self.answers[kind](arguments or {}), self.bodies.get(kind, b"")
 
     def stream(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
@@ -142,6 +144,8 @@ def bench(tmp_path: Path) -> Bench:
         code=files,
     )
     runtime.answers["job.list"] = lambda _: {"jobs": [], "problems": []}
+    runtime.answers["job.records"] = lambda _: {}
+    runtime.bodies["job.records"] = zlib.compress(b'{"status.json": "{}"}')
     return Bench(runtime, files, runtimes, store, jobs, starter)
 
 
