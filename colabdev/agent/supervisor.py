@@ -12,7 +12,6 @@ everything below us, daemons included.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -22,7 +21,7 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set
 
-from . import frozen, jobdir, prelude, processes
+from . import frozen, jobdir, prelude, processes, signals
 from .command import become
 from .crash_points import crash_point
 from .endings import DiskGuard, Evidence
@@ -34,7 +33,6 @@ from .terminal import DEFAULT_SIZE, Terminal
 
 STARTED = b"started\n"
 
-_PR_SET_CHILD_SUBREAPER = 36
 _MARK_INTERVAL_S = 10.0
 _LOOK_S = 1.0
 _POLL_S = 0.05
@@ -50,7 +48,7 @@ def main(arguments: List[str]) -> int:
     if os.fork():
         os._exit(0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _adopt_orphans()
+    signals.adopt_orphans()
     lock = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,7 +90,7 @@ class Supervisor:
         self._ended_by = ""
         self._time_out_at: Optional[float] = None
         self._marked = 0
-        self._wakeup = _wakeups()
+        self._wakeup = signals.wakeups()
         self._begun: Optional[float] = None
         self._prelude: Optional[Prelude] = None
         self._log = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -280,7 +278,7 @@ class Supervisor:
         if self._wait_status is None:
             self._ended_by = self._ended_by or state
             self._note("stop", grace_s=grace_s, state=state)
-            _signal_group(self._command, signal.SIGTERM)
+            signals.send_group(self._command, signal.SIGTERM)
 
     def _reap(self) -> None:
         """Take the status of everything that ended."""
@@ -296,7 +294,7 @@ class Supervisor:
                 self._wait_status = status
                 if self._ended_by:
                     for left in self._below():
-                        _signal(left, signal.SIGTERM)
+                        signals.send(left, signal.SIGTERM)
 
     def _kill(self) -> None:
         """KILL to everything below us, again and again: something may be forking."""
@@ -397,41 +395,3 @@ def _outcome(wait_status: Optional[int]) -> Any:
     if os.WIFSIGNALED(wait_status):
         return None, os.WTERMSIG(wait_status)
     return os.WEXITSTATUS(wait_status), None
-
-
-def _wakeups() -> int:
-    """A pipe that gets each signal's number."""
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, _noted)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return reading
-
-
-def _noted(number: int, frame: object) -> None:
-    """The wakeup pipe has it."""
-
-
-def _adopt_orphans() -> None:
-    """Become the parent of descendants whose parent ended, where the system can do that (Linux)."""
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (AttributeError, OSError):
-        return
-
-
-def _signal_group(pid: int, number: int) -> None:
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        _signal(pid, number)  # It has not made its own group yet.
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
