@@ -44,7 +44,7 @@ from colabdev.models import KeeperAddress, Phase, RuntimeRecord, SshAddress
 from colabdev.ports import Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
-from colabdev.services.homecoming import Homecoming
+from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 
 log = logging.getLogger("colabdev.keeper")
@@ -153,9 +153,9 @@ class _Keeper:
         keepers = LocalKeepers(self._store, lambda name: {})
         jobs = FileJobStore(self._places.state_dir)
         logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
-        homecoming = Homecoming(self._name, runtimes=self._store, jobs=jobs, logs=logs)
+        copies = JobCopies(self._name, runtimes=self._store, jobs=jobs, logs=logs)
         try:
-            homecoming.run(stopping)
+            copies.run(stopping)
         except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
             log.exception("bug while jobs were brought home")
 

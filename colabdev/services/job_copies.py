@@ -24,7 +24,7 @@ _LOOK_AGAIN_S = 15.0
 """What could not be brought home, or was missed, is looked for so often."""
 
 
-class Homecoming:
+class JobCopies:
     """The copies of one runtime's jobs. A running job's lacks at most the last 2 s and a round trip."""
 
     def __init__(self, name: str, *, runtimes: RuntimeStore, jobs: JobStore, logs: JobLogs) -> None:
