@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import threading
 
@@ -19,8 +18,8 @@ def ask_keyring(name: str) -> str | None:
 
     def ask() -> None:
         try:
-            # Loaded only here, because that already asks the system which keyrings it has.
-            keyring = importlib.import_module("keyring")
+            import keyring  # noqa: PLC0415  That alone asks the system which keyrings it has.
+
             answers.append(keyring.get_password(SERVICE, name))
         except Exception as exc:  # noqa: BLE001  Each backend raises what its system raises.
             _log.debug("the keyring does not answer: %s", type(exc).__name__)

@@ -3,6 +3,7 @@
     ~/.colabdev/jobs/<id>/
         spec.json      what is to run; never a value of the environment
         code/<tree hash>/, code.json   the frozen code of a Python job, and what it was at the start
+        notebook.py    what executes a notebook, for a job that is one
         lock           held by the supervisor for its whole life
         pid            supervisor and command with their start times, the boot id, and how far it is
         log            what the command wrote, raw; by itself, or copied from its terminal
@@ -55,6 +56,10 @@ MODULE = "module"
 SHELL = "shell"
 NOTEBOOK = "notebook"
 COMMAND = "command"
+FILE_KINDS = frozenset({PYTHON, SHELL, NOTEBOOK})
+"""Those whose first word is a file of the project."""
+FROZEN_KINDS = frozenset({PYTHON, MODULE, NOTEBOOK})
+"""Those that run from a copy of the code."""
 
 NO_INPUT = "none"
 TERMINAL = "terminal"
@@ -116,6 +121,7 @@ class JobFiles:
         self.spec = os.path.join(directory, "spec.json")
         self.code = os.path.join(directory, "code")
         self.code_list = os.path.join(directory, "code.json")
+        self.notebook = os.path.join(directory, "notebook.py")
         self.lock = os.path.join(directory, "lock")
         self.pid = os.path.join(directory, "pid")
         self.log = os.path.join(directory, "log")

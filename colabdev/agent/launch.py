@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,9 @@ def _prepare(
     staging = JobFiles(tempfile.mkdtemp(prefix=_STAGING, dir=root))
     try:
         spec["code"] = _freeze(spec, files, staging, expect)
-        spec["command"] = _command(spec, environment)
+        spec["command"] = _command(spec, files, environment)
+        if spec["kind"] == jobdir.NOTEBOOK:
+            _write_runner(staging)
         # The names only: a value may be a secret, and this is a file.
         spec["variables"] = sorted(environment)
         os.close(os.open(staging.log, os.O_WRONLY | os.O_CREAT, 0o600))
@@ -92,7 +95,7 @@ def _freeze(
 ) -> str:
     """The directory that the job takes its code from; for a frozen job it is made now."""
     place = str(spec["workdir"])
-    if spec["kind"] in (jobdir.PYTHON, jobdir.MODULE) and not spec.get("in_place"):
+    if spec["kind"] in jobdir.FROZEN_KINDS and not spec.get("in_place"):
         with contextlib.ExitStack() as stack:
             if os.path.isdir(os.path.join(place, tree.OURS)):
                 stack.enter_context(workdir.WorkDir(place).locked(_LOCK_TIMEOUT_S))
@@ -105,15 +108,26 @@ def _freeze(
         place = os.path.join(files.code, survey.tree)
         made = os.path.join(staging.code, survey.tree)
     else:
-        directory, _ = _as_expected(place, expect)
+        directory, survey = _as_expected(place, expect)
         directory.keep_hashes()
         made = place
-    script = spec["argv"][0]
-    if spec["kind"] in (jobdir.PYTHON, jobdir.SHELL) and not os.path.isfile(
-        os.path.join(made, script)
-    ):
-        raise Refusal("cannot run {!r}: it is not on the runtime".format(script), "colabdev sync")
+    spec["tree"] = survey.tree
+    needed = [spec["argv"][0]] if spec["kind"] in jobdir.FILE_KINDS else []
+    requirements = (spec.get("requirements") or {}).get("file")
+    for path in [*needed, *([requirements] if requirements else [])]:
+        if not os.path.isfile(os.path.join(made, path)):
+            doing = "run" if path in needed else "install"
+            raise Refusal(
+                "cannot {} {!r}: it is not on the runtime".format(doing, path), "colabdev sync"
+            )
     return place
+
+
+def _write_runner(staging: JobFiles) -> None:
+    source = pkgutil.get_data(__name__, "notebook.py")
+    assert source is not None, "it stands beside this file"
+    with open(staging.notebook, "wb") as file:
+        file.write(source)
 
 
 def _as_expected(place: str, expect: Dict[str, Any]) -> Tuple[workdir.WorkDir, workdir.Survey]:
@@ -142,13 +156,17 @@ def _holds_files(place: str) -> bool:
     return os.path.isdir(place) and any(name != tree.OURS for name in os.listdir(place))
 
 
-def _command(spec: Dict[str, Any], environment: Dict[str, str]) -> List[str]:
+def _command(spec: Dict[str, Any], files: JobFiles, environment: Dict[str, str]) -> List[str]:
     """What is executed, in the work dir."""
     kind, (first, *rest), code = spec["kind"], spec["argv"], spec["code"]
     if kind == jobdir.PYTHON:
         return ["python3", os.path.join(code, first), *rest]
     if kind == jobdir.MODULE:
         return ["python3", "-c", _RUN_MODULE, code, first, *rest]
+    if kind == jobdir.NOTEBOOK:
+        # As in Jupyter its own folder is where a notebook runs.
+        folder = os.path.dirname(os.path.join(str(spec["workdir"]), first))
+        return ["python3", files.notebook, os.path.join(code, first), folder]
     if kind == jobdir.SHELL:
         shell = "bash" if shutil.which("bash", path=environment.get("PATH")) else "sh"
         return [shell, os.path.join(code, first), *rest]

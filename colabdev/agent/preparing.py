@@ -1,4 +1,4 @@
-"""What a job does before its command runs: it waits for other jobs."""
+"""What a job does before its command runs: it waits for other jobs, it installs what it requires."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any, Dict, List
 
-from . import jobdir, states
+from . import environments, jobdir, states
 from .jobdir import JobFiles
 from .prelude import Prelude
 
@@ -14,11 +14,14 @@ _POLL_S = 0.2
 _LOOK_S = 2.0
 _OURS = 125
 """The exit status of what is no command's own."""
+_NOTEBOOK_MODULES = ["ipykernel", "nbclient"]
+"""What executes a notebook; packages of the same names bring them."""
 
 
 def prepare(spec: Dict[str, Any], prelude: Prelude) -> None:
     """Returns when the command may run; what keeps it from that is said, and ends the process."""
     _wait_for(spec.get("after") or [], os.path.dirname(prelude.files.directory), prelude)
+    _provide(spec, prelude)
     prelude.tell(jobdir.RUNNING)
 
 
@@ -47,6 +50,37 @@ def _wait_for(after: List[Dict[str, Any]], root: str, prelude: Prelude) -> None:
             time.sleep(_POLL_S)
             if os.getppid() != supervisor:
                 os._exit(_OURS)
+
+
+def _provide(spec: Dict[str, Any], prelude: Prelude) -> None:
+    """Have the command find what it requires, in an environment of its own."""
+    asked = spec.get("requirements") or {}
+    modules = _NOTEBOOK_MODULES if spec["kind"] == jobdir.NOTEBOOK else []
+    if not asked and not modules:
+        return
+    prelude.tell(jobdir.STARTING)
+    name, file = str(asked.get("name", "what executes notebooks")), str(asked.get("file") or "")
+    wanted = environments.Wanted(
+        name=name,
+        file=file and os.path.join(spec["code"], file),
+        lines=list(asked.get("lines") or []),
+        workdir=spec["workdir"],
+        tree=spec["tree"],
+    )
+    root = os.path.join(os.path.dirname(os.path.dirname(prelude.files.directory)), "environments")
+    try:
+        python = environments.ask(wanted, modules)
+        if not asked and not python["missing"]:
+            return
+        wanted = wanted._replace(lines=wanted.lines + python["missing"])
+        place = environments.provide(root, wanted, python, _say)
+    except (environments.CannotInstall, OSError) as exc:
+        _say("cannot install {}: {}".format(name, exc))
+        os._exit(_OURS)
+    os.environ["VIRTUAL_ENV"] = place
+    os.environ["PATH"] = os.pathsep.join(
+        [os.path.join(place, "bin"), os.environ.get("PATH", os.defpath)]
+    )
 
 
 def _is_due(next_look: float) -> Any:

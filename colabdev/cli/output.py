@@ -51,6 +51,12 @@ def progress(step: str) -> None:
     say(f"  {step}")
 
 
+def agrees(question: str) -> bool:
+    """Whether somebody says yes to that, or just presses Enter."""
+    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+
+
 class Meter:
     """How far a transfer is, on one line that is written over; silent unless stderr is a terminal."""
 

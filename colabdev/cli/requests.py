@@ -5,7 +5,8 @@ Imports stand inside functions here, as in `cli.wiring`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,10 +71,15 @@ def run_request(
     stdin: str,
     terminal: Mapping[str, str],
     filed: Mapping[str, str] | None = None,
+    env_files: Sequence[Path] = (),
     timeout: str | None = None,
+    requirements: str | None = None,
 ) -> RunRequest:
     """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets, `filed`
     what stands in files of variables."""
+    from dataclasses import replace
+
+    from colabdev.config.requirements import find_requirements
     from colabdev.config.scripts import Standpoint, check_variables, find_program, parse_variables
     from colabdev.services.starts import RunRequest
 
@@ -81,6 +87,13 @@ def run_request(
     here = standing.working_directory()
     standpoint = Standpoint(here, project.path if project else None, here=sync)
     program = find_program(words, standpoint, module=module, name=name)
+    required = None
+    if requirements is not None:
+        required = find_requirements(requirements, standpoint)
+    elif project is not None and project.settings is not None and project.settings.job.requirements:
+        # Named in colabdev.toml, so from where that stands.
+        beside = replace(standpoint, cwd=project.path)
+        required = find_requirements(project.settings.job.requirements, beside)
     typed = parse_variables(env)
     listed: Mapping[str, str] = {}
     gpu: Sequence[str] = ()
@@ -103,6 +116,8 @@ def run_request(
         stdin=stdin,
         timeout_s=_timeout_s(timeout),
         gpu=gpu,
+        requirements=required,
+        env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
     )
 
 
@@ -146,6 +161,12 @@ def log_begin(tail: int | None, since: str | None) -> Begin:
     from colabdev.models import Begin
 
     return Begin(tail, _seconds(since, "begin it {!r} ago", hint="--since 10m"))
+
+
+def _in_folder(folder: Path, files: Iterable[Path]) -> Sequence[str]:
+    """Those of the files that lie there, by their paths from there."""
+    paths = (Path(os.path.normpath(file)) for file in files)
+    return [path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder)]
 
 
 def _timeout_s(typed: str | None) -> float | None:

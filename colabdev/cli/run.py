@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,11 @@ from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
+from colabdev.cli.on_demand import bring_up, give_back, stays_up
 from colabdev.cli.requests import ask_around, filed_variables, run_request
 from colabdev.cli.runtimes import RuntimeOption
 from colabdev.cli.streams import Screen
-from colabdev.errors import ExitCode
+from colabdev.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -55,7 +57,7 @@ def run(
         str | None,
         typer.Argument(
             metavar="SCRIPT",
-            help="A .py or .sh file of the project; anything else is a command on the runtime.",
+            help="A .py, .sh or .ipynb file of the project; else a command on the runtime.",
         ),
     ] = None,
     arguments: Annotated[
@@ -110,11 +112,31 @@ def run(
             autocompletion=complete_job,
         ),
     ] = None,
+    requirements: Annotated[
+        str | None,
+        typer.Option(
+            "--requirements",
+            metavar="FILE",
+            help="Install what this file, or a pyproject.toml, lists. Default: colabdev.toml's.",
+        ),
+    ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
     ] = False,
     no_sync: Annotated[
         bool, typer.Option("--no-sync", help="Run what is on the runtime now.")
+    ] = False,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="With no runtime up: where to start one, as for connect."),
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="Run only where this GPU is, such as T4.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Start a runtime without a question.")] = False,
+    down: Annotated[
+        bool,
+        typer.Option(
+            "--down", help="When it has ended while this command follows it: sync, then down."
+        ),
     ] = False,
 ) -> int:
     """Run a program on the runtime, detached, and stream its log here.
@@ -124,18 +146,27 @@ def run(
     Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
 
     Example: colabdev run train.py --epochs 10
+    Example: colabdev run --provider local --yes --down train.py
     """
     wiring: Wiring = ctx.obj
     wanted = wishes(interactive=interactive, detach=detach)
+    if down and detach:
+        raise UsageError(
+            "cannot give the runtime back at the end of a job that is left alone: --down needs somebody "
+            "who follows it",
+            hint="leave --detach out, or type colabdev down when it has ended",
+        )
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
         words,
         module=module,
-        runtime=wiring.named(runtime),
+        runtime=None,
         name=name,
         env=env or (),
         filed=filed_variables(wiring, env_file or ()),
+        env_files=env_file or (),
         timeout=timeout,
+        requirements=requirements,
         in_place=in_place,
         sync=not no_sync,
         window=wanted.window,
@@ -150,11 +181,24 @@ def run(
         after_ok=after_ok or (),
         progress=output.progress,
     )
+    chosen = bring_up(wiring, wiring.named(runtime), provider, gpu, yes=yes)
+    request = replace(request, runtime=chosen)
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)
     if detach:
         return _start_and_leave(starter, start)
-    return _start_and_follow(wiring, starter, start, wanted, interactive=interactive)
+    status = _start_and_follow(wiring, starter, start, wanted, interactive=interactive)
+    if down:
+        _give_back(wiring, start)
+    return status
+
+
+def _give_back(wiring: Wiring, start: Start) -> None:
+    job = start.starting.told or wiring.job_store().load(start.job.id)
+    if job is not None and job.state.is_end:
+        give_back(wiring, job.runtime)
+    else:
+        stays_up(start.job.runtime, f"{start.job.id} has not ended")
 
 
 def _start_and_leave(starter: JobStarter, start: Start) -> int:

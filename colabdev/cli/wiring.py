@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
+    from colabdev.services.on_demand import OnDemand, SyncHome
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
     from colabdev.services.runtimes import BringHome, Runtimes
@@ -193,6 +194,31 @@ class Wiring:
         from colabdev.adapters.env_files import read_env_file
 
         return read_env_file(self.absolute(typed))
+
+    def on_demand(self) -> OnDemand:
+        from colabdev.cli.requests import connect_request
+        from colabdev.services.on_demand import OnDemand
+
+        return OnDemand(
+            runtimes=self.runtimes(),
+            store=self.store(),
+            provider=self.provider,
+            plan=lambda name, provider: connect_request(self, name, provider, None, None),
+            jobs=self.jobs(),
+        )
+
+    def sync_home(self) -> SyncHome | None:
+        """A sync of the project we stand in with all that it has; None without a project."""
+        from colabdev.core.reconcile import TWO_WAY
+        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
+
+        if self.project_path() is None:
+            return None
+        project = self.synced_project(parse_size(DEFAULT_MAX_SIZE))
+        options = self.sync_options(TWO_WAY, dry_run=False, force=False)
+        return lambda runtime, progress: self.syncer().sync_project(
+            runtime, project, options, progress
+        )
 
     def project_code(self) -> ProjectCode:
         from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size

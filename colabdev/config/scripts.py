@@ -1,4 +1,4 @@
-"""What the word behind `run` is: a Python file, a shell script, or a command on the runtime."""
+"""What the word behind `run` is: a file of the project, or a command on the runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from colabdev.agent import jobdir
 from colabdev.errors import UsageError, nearest
 
-_KINDS = {".py": jobdir.PYTHON, ".sh": jobdir.SHELL}
+_KINDS = {".py": jobdir.PYTHON, ".sh": jobdir.SHELL, ".ipynb": jobdir.NOTEBOOK}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = ("COLABDEV_JOB", "COLABDEV_ATTEMPT")
 
@@ -27,7 +27,7 @@ class Program:
     name: str
     """The job's."""
     kind: str
-    """One of `jobdir.PYTHON`, `MODULE`, `SHELL` and `COMMAND`."""
+    """One of `jobdir.PYTHON`, `MODULE`, `SHELL`, `NOTEBOOK` and `COMMAND`."""
     argv: tuple[str, ...]
     """SCRIPT by its path in the work dir, MODULE or the command; then the arguments."""
     typed: tuple[str, ...]
@@ -62,26 +62,23 @@ def find_program(
     if not words or not words[0]:
         raise UsageError("cannot run an empty command", hint=_HINT)
     kind, word = _find_script(words[0], standpoint)
+    if kind == jobdir.NOTEBOOK and words[1:]:
+        raise UsageError(
+            f"cannot run {words[0]!r} with arguments: a notebook takes none",
+            hint="--env NAME=VALUE sets a variable, which it finds in os.environ",
+        )
     stem = os.path.splitext(os.path.basename(words[0].rstrip("/")))[0]
     named = name or jobdir.make_job_name(stem)
     return Program(named, kind, (word, *words[1:]), tuple(words))
 
 
 def _find_script(word: str, standpoint: Standpoint) -> tuple[str, str]:
-    suffix = os.path.splitext(word)[1]
-    if suffix == ".ipynb":
-        raise UsageError(
-            f"cannot run {word!r}: notebooks are not in this version yet",
-            hint="jupyter nbconvert --to script turns it into a .py file",
-        )
-    kind = _KINDS.get(suffix, jobdir.COMMAND)
+    kind = _KINDS.get(os.path.splitext(word)[1], jobdir.COMMAND)
     if kind == jobdir.COMMAND and ("/" not in word or os.path.isabs(word)):
         if (standpoint.cwd / word).is_dir() and not shutil.which(word):
             raise _is_a_directory(word)
         return kind, word
-    path = _in_project(word, standpoint)
-    if standpoint.here:
-        _check_readable(word, standpoint.cwd / word)
+    path = path_in_project(word, standpoint)
     return kind, f"./{path}" if kind == jobdir.COMMAND else path
 
 
@@ -111,11 +108,19 @@ def check_variables(variables: Mapping[str, str], *, takes: str, hint: str) -> d
     return dict(variables)
 
 
+def path_in_project(word: str, standpoint: Standpoint) -> str:
+    """A file of the project by its path there; UsageError when it is none that can be read."""
+    path = _in_project(word, standpoint)
+    if standpoint.here:
+        _check_readable(word, standpoint.cwd / word)
+    return path
+
+
 def _in_project(word: str, standpoint: Standpoint) -> str:
     project = standpoint.project
     if project is None:
         raise UsageError(
-            f"cannot run {word!r}: this folder is no project",
+            f"cannot use {word!r}: this folder is no project",
             hint="cd into the folder of your project first",
         )
     path = Path(os.path.abspath(standpoint.cwd / word))
@@ -124,7 +129,7 @@ def _in_project(word: str, standpoint: Standpoint) -> str:
         if candidate.is_relative_to(root):
             return candidate.relative_to(root).as_posix()
     raise UsageError(
-        f"cannot run {word!r}: it is outside of the project {project}",
+        f"cannot use {word!r}: it is outside of the project {project}",
         hint="only the project's files are on the runtime: put it there, or cd to its project",
     )
 
@@ -145,20 +150,20 @@ def _check_readable(word: str, path: Path) -> None:
         if path.is_dir():
             raise _is_a_directory(word)
         if path.exists() and not path.is_file():  # Opening a pipe would wait for its writer.
-            raise UsageError(f"cannot run {word!r}: it is not a file", hint="name a file")
+            raise UsageError(f"cannot use {word!r}: it is not a file", hint="name a file")
         path.open("rb").close()
     except FileNotFoundError:
         raise UsageError(
-            f"cannot run {word!r}: there is no such file{_meant(path)}",
+            f"cannot use {word!r}: there is no such file{_meant(path)}",
             hint="--no-sync runs what the runtime has",
         ) from None
     except OSError as exc:
         raise UsageError(
-            f"cannot run {word!r}: {exc.strerror or exc}", hint="give read access to it"
+            f"cannot use {word!r}: {exc.strerror or exc}", hint="give read access to it"
         ) from exc
 
 
 def _is_a_directory(word: str) -> UsageError:
     return UsageError(
-        f"cannot run {word!r}: it is a directory", hint="name a file in it, or use -m MODULE"
+        f"cannot use {word!r}: it is a directory", hint="name a file in it, or use -m MODULE"
     )

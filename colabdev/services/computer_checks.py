@@ -118,8 +118,8 @@ def check_secrets(config_dir: Path) -> Iterator[Check]:
     """Where secrets are kept."""
     yield well(
         "secrets",
-        "this version keeps no login and no token; where one comes, the system's keyring if it "
-        f"answers, else a private file in {config_dir}",
+        "this version keeps no login and no token; run --secret asks the system's keyring, the "
+        f"environment, then you, and keeps nothing in {config_dir}",
     )
 
 

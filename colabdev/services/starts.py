@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from colabdev.agent import jobdir
+from colabdev.agent.changes import DELETE
+from colabdev.config.requirements import Requirements
 from colabdev.config.scripts import Program
 from colabdev.core.accelerators import complain_of_gpu
 from colabdev.core.job_records import parse_job_list
+from colabdev.core.reconcile import Action
 from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
@@ -48,6 +51,9 @@ class RunRequest:
     after: Sequence[After] = ()
     gpu: Sequence[str] = ()
     """What the project asks for; another one is said before the job starts."""
+    requirements: Requirements | None = None
+    env_files: Sequence[str] = ()
+    """Those that lie in the project, by their paths there."""
 
 
 class Code(Protocol):
@@ -106,6 +112,7 @@ class JobStarter:
             "stdin": request.stdin,
             "timeout_s": request.timeout_s,
             "after": [{"id": one.job.id, "ok": one.ok} for one in after],
+            "requirements": request.requirements and request.requirements.to_json(),
             "created": job.created.timestamp(),
         }
         if after:
@@ -122,7 +129,10 @@ class JobStarter:
         if not request.sync:
             return {"marker": dict(self.code.marker())}
         expected = self.code.expected(runtime)
-        _check_is_sent(request.program, expected)
+        for path, word in _needed(request):
+            _check_is_sent(path, word, expected)
+        for path in filter(expected.holds, request.env_files):
+            progress(f"{path} goes there as a file, too; a line in .colabdevignore keeps it here")
         if expected.problems:
             count = len(expected.problems)
             files = "1 file is" if count == 1 else f"{count} files are"
@@ -166,10 +176,8 @@ class JobStarter:
                     hint="colabdev sync --prefer local takes yours, --prefer remote the others; "
                     "--no-sync runs what is there",
                 )
-            if synced.sent or synced.deleted:
-                progress(_sent(synced))
-            if synced.received:
-                progress(_brought_home(synced))
+            for sentence in _moved(synced):
+                progress(sentence)
             expect = self.code.expected(start.runtime).with_tree(synced.sent_tree).arguments
             starting.arguments = {**starting.arguments, "expect": expect}
             yield starting
@@ -212,32 +220,41 @@ class JobStarter:
                 self.jobs.delete(job.id)
 
 
-def _check_is_sent(program: Program, expected: Expected) -> None:
-    """Else the runtime would say no more than that it has no such file, or start an older one."""
-    script = program.argv[0]
-    if program.kind in (jobdir.PYTHON, jobdir.SHELL) and not expected.holds(script):
-        reason = dict(expected.problems).get(script, "it is ignored or excluded")
+def _needed(request: RunRequest) -> Iterator[tuple[str, str]]:
+    """The files of the project that the runtime must have, and how they were typed."""
+    if request.program.kind in jobdir.FILE_KINDS:
+        yield request.program.argv[0], request.program.typed[0]
+    if request.requirements is not None and request.requirements.path:
+        yield request.requirements.path, request.requirements.name
+
+
+def _check_is_sent(path: str, word: str, expected: Expected) -> None:
+    """Else the runtime would say no more than that it has no such file, or use an older one."""
+    if not expected.holds(path):
+        reason = dict(expected.problems).get(path, "it is ignored or excluded")
         raise ColabdevError(
-            f"cannot run {program.typed[0]!r}: sync does not send it: {reason}",
+            f"cannot use {word!r}: sync does not send it: {reason}",
             hint="mend that, .gitignore, .colabdevignore or [sync] in colabdev.toml; "
-            "--no-sync runs what the runtime has",
+            "--no-sync uses what the runtime has",
         )
 
 
-def _sent(synced: SyncReport) -> str:
-    words = []
+def _moved(synced: SyncReport) -> Iterator[str]:
+    """What the sync did, for people; a deletion here is what somebody deleted there."""
     if synced.sent:
-        files = "1 file" if len(synced.sent) == 1 else f"{len(synced.sent)} files"
-        words.append(f"sent {files}, {format_size(synced.sent_bytes)}")
-    if synced.deleted:
-        words.append(f"deleted {synced.deleted}")
-    return "; ".join(words)
+        yield f"sent {_names(synced.sent)}, {format_size(synced.sent_bytes)}"
+    if synced.received:
+        yield f"brought home what was edited on the runtime: {_names(synced.received)}"
+    for here, where in ((False, "there"), (True, "here")):
+        deleted = [a for a in synced.actions if a.change.op == DELETE and a.here == here]
+        if deleted:
+            yield f"deleted {where}: {_names(deleted)}"
 
 
-def _brought_home(synced: SyncReport) -> str:
-    names = ", ".join(action.path for action in synced.received[:_NAMED_FILES])
-    more = ", …" if len(synced.received) > _NAMED_FILES else ""
-    return f"brought home what was edited on the runtime: {names}{more}"
+def _names(actions: Sequence[Action]) -> str:
+    names = ", ".join(action.path for action in actions[:_NAMED_FILES])
+    more = len(actions) - _NAMED_FILES
+    return f"{names} and {more} more" if more > 0 else names
 
 
 def _other_files(synced: SyncReport) -> ColabdevError:

@@ -38,7 +38,19 @@ CASES = [
     Case(("run", "x.py/y.py"), "'x.py/y.py': Not a directory"),
     Case(("run", "../outside.py"), "'../outside.py': it is outside of the project"),
     Case(("run", "/etc/profile.sh"), "'/etc/profile.sh': it is outside of the project"),
-    Case(("run", "x.ipynb"), "notebooks are not in this version yet"),
+    Case(("run", "nowhere.ipynb"), "'nowhere.ipynb': there is no such file"),
+    Case(("run", "x.ipynb", "--lr", "1"), "'x.ipynb' with arguments: a notebook takes none"),
+    Case(("run", "--requirements", "nowhere.txt", "x.py"), "'nowhere.txt': there is no such file"),
+    Case(("run", "--requirements", "folder", "x.py"), "'folder': it is a directory"),
+    Case(("run", "--requirements", "../outside.py", "x.py"), "it is outside of the project"),
+    Case(("run", "--requirements", "bad/pyproject.toml", "x.py"), "it lists no dependencies"),
+    Case(("run", "--requirements", "pyproject.toml", "x.py"), "cannot read 'pyproject.toml': "),
+    Case(("run", "--env-file", "folder", "x.py"), "Is a directory"),
+    Case(("run", "--timeout", "soon", "x.py"), "cannot end it after 'soon'"),
+    Case(("run", "--after", "nothing", "x.py"), "no job is called 'nothing'"),
+    Case(("run", "--after-ok", "", "x.py"), "no job is called ''"),
+    Case(("run", "--secret", "a b", "x.py"), "cannot set the variable 'a b'"),
+    Case(("run", "--secret", "COLABDEV_JOB", "x.py"), "cannot set COLABDEV_JOB"),
     Case(("run", "-m", ""), "a module without a name"),
     Case(("run", "-m"), "requires an argument"),
     Case(("run", "--env", "SEED", "x.py"), "cannot set the variable 'SEED'"),
@@ -66,8 +78,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with House(tmp_path_factory.mktemp("house")) as house:
         house.connect()
         (house.project / "x.py").write_text("print()")
-        for folder in ("folder", "folder.py"):
+        (house.project / "x.ipynb").write_text("{}")
+        for folder in ("folder", "folder.py", "bad"):
             (house.project / folder).mkdir()
+        (house.project / "bad" / "pyproject.toml").write_text("[project]\n")
+        (house.project / "pyproject.toml").write_text("[project\n")
         (house.project.parent / "outside.py").write_text("print()")
         yield house
 
@@ -86,7 +101,7 @@ def test_bad_command_line_is_answered_and_starts_nothing(
     assert main(case.argv) == case.code
     said = capfd.readouterr()
     assert case.says in " ".join(said.err.split())
-    assert "secret" not in said.err
+    assert "=secret" not in said.err
     assert "next:" in said.err
     assert said.out == ""
     assert not list((house.places.state_dir / "jobs").glob("*"))
@@ -111,7 +126,12 @@ def test_run_without_a_runtime_or_a_project_is_said(tmp_path: Path) -> None:
         (house.project / "x.py").write_text("print()")
         done = house.colabdev("run", "x.py")
         assert (done.returncode, done.stdout) == (125, "")
-        assert "no runtime is up" in done.stderr
+        assert "there is no Google login on this computer. The ways in:" in done.stderr
+        done = house.colabdev("run", "--provider", "local", "x.py")
+        assert (done.returncode, done.stdout) == (125, "")
+        assert "no runtime is up, and nobody is here to be asked" in done.stderr
+        assert "colabdev run --yes … starts 'local': a sandbox" in done.stderr
+        assert house.status() == []
         (house.home / "x.py").write_text("print()")
         done = house.colabdev("run", "x.py", cwd=house.home)
         assert done.returncode == 125

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from tests.support.jobs import (
 from tests.support.relay import Relay
 from tests.support.terminals import at_terminal
 from tests.support.waiting import wait_until
+from tests.support.wheels import make_wheel
 
 PLANTED = "planted-5Yq9-secret"
 SHOW_HASH = 'printf %s "$TOKEN" | sha256sum | cut -c1-64'
@@ -93,6 +95,10 @@ def test_env_files_are_read_as_dotenv_does_and_options_win(house: House) -> None
     files = ("--env-file", ".env", "--env-file", "more.env")
     done = house.colabdev("run", *files, "--env", "OVER=option", "sh", "-c", line)
     assert done.stdout == "later|two words\non two lines|${HOME} $(id)|option||", done.stderr
+    assert "  .env goes there as a file, too; a line in .colabdevignore keeps it" in done.stderr
+    (house.project / ".colabdevignore").write_text("*.env\n")
+    assert "as a file" not in house.colabdev("run", "--env-file", "more.env", "true").stderr
+    (house.project / ".colabdevignore").unlink()
 
 
 @pytest.mark.parametrize(
@@ -203,6 +209,78 @@ def command_lines() -> list[str]:
     return found
 
 
+# --- requirements and notebooks ------------------------------------------------------------------
+
+
+def test_requirements_of_the_settings_the_option_and_a_pyproject(house: House) -> None:
+    wheels = house.project.parent / "wheels"
+    for name in ("alpha", "beta", "gamma"):
+        make_wheel(wheels, f"tool-{name}", "1.5")
+    project = house.project
+    (project / "sub").mkdir()
+    (project / "colabdev.toml").write_text('[job]\nrequirements = "needs.txt"\n')
+    (project / "needs.txt").write_text(f"--no-index\n--find-links {wheels}\ntool-alpha\n")
+    (project / "sub" / "other.txt").write_text("-r ../needs.txt\ntool-beta\n")
+    (project / "pyproject.toml").write_text("[project]\ndependencies = ['tool-gamma==1.5']\n")
+    (project / "tools.py").write_text(
+        "import pkgutil; print([m.name for m in pkgutil.iter_modules() if m.name[:5] == 'tool_'])"
+    )
+    try:
+        sub, offline = project / "sub", {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+        said = [
+            house.colabdev("run", "../tools.py", cwd=sub).stdout,
+            house.colabdev("run", "--requirements", "other.txt", "../tools.py", cwd=sub).stdout,
+            house.colabdev(
+                *("run", "--requirements", "pyproject.toml"),
+                *(word for pair in offline.items() for word in ("--env", "=".join(pair))),
+                "tools.py",
+            ).stdout,
+        ]
+    finally:
+        (project / "colabdev.toml").unlink()
+        (project / "pyproject.toml").unlink()
+    lines = [text.splitlines() for text in said]
+    assert [text[0] for text in lines] == [
+        "colabdev: installing needs.txt with pip",
+        "colabdev: installing other.txt with pip",
+        "colabdev: installing pyproject.toml with pip",
+    ]
+    assert [text[-1] for text in lines] == [
+        "['tool_alpha']",
+        "['tool_alpha', 'tool_beta']",
+        "['tool_gamma']",
+    ]
+
+
+def test_requirements_that_sync_does_not_send_are_refused(house: House) -> None:
+    (house.project / ".colabdevignore").write_text("ignored.txt\n")
+    (house.project / "ignored.txt").touch()
+    done = house.colabdev("run", "--requirements", "ignored.txt", "true")
+    (house.project / ".colabdevignore").unlink()
+    assert done.returncode == 125
+    assert "cannot use 'ignored.txt': sync does not send it: it is ignored" in done.stderr
+
+
+def test_notebook_comes_home_with_its_outputs(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        done = house.colabdev("connect", "--provider", "local", "--python", sys.executable)
+        assert done.returncode == 0, done.stderr
+        (house.project / "n.ipynb").write_text(json.dumps(notebook("import x; x.go()")))
+        (house.project / "x.py").write_text("def go(): print('frozen')")
+        done = house.colabdev("run", "n.ipynb")
+        assert (done.returncode, done.stdout) == (0, "frozen\n"), done.stdout + done.stderr
+        assert house.colabdev("sync").returncode == 0
+        [cell] = json.loads((house.project / "n.ipynb").read_text())["cells"]
+        assert cell["outputs"][0]["text"] == ["frozen\n"]
+        assert sorted(os.listdir(workdir(house))) == [".colabdev", "n.ipynb", "x.py"]
+
+
+def notebook(source: str) -> dict[str, object]:
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": source, "outputs": []}
+    cells = [{**cell, "execution_count": None}]
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+
+
 # --- when, and how long --------------------------------------------------------------------------
 
 
@@ -281,8 +359,10 @@ def test_run_says_what_it_sent_and_nothing_when_nothing_was(house: House) -> Non
     (house.project / "sent.py").write_text("print('sent')")
     (house.project / "beside.txt").write_text("12345")
     _, out, err = run_bytes(house, "run", "sent.py")
-    assert (out, "  sent 2 files, 18 bytes\n" in err) == (b"sent\n", True), err
+    assert (out, "  sent beside.txt, sent.py, 18 bytes\n" in err) == (b"sent\n", True), err
     (house.project / "beside.txt").unlink()
-    assert "  deleted 1\n" in run_bytes(house, "run", "sent.py")[2]
+    (house.project / "sent.py").write_text("print('edited')")
+    _, out, err = run_bytes(house, "run", "sent.py")
+    assert err.splitlines()[1:] == ["  sent sent.py, 15 bytes", "  deleted there: beside.txt"]
     assert run_bytes(house, "run", "sent.py")[2].count("\n") == 1
     assert not (workdir(house) / "beside.txt").exists()

@@ -1,0 +1,115 @@
+"""A runtime for one command: brought up when there is none, given back when the job has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from colabdev.errors import ColabdevError, RuntimeNotFound, UsageError
+from colabdev.models import Phase, RuntimeRecord
+from colabdev.ports import Progress, Provider, RuntimeStore
+from colabdev.services.jobs import Jobs
+from colabdev.services.plan import ConnectRequest, check_same_provider
+from colabdev.services.runtimes import BringHome, Runtimes
+from colabdev.services.sync_report import SyncReport
+
+Plan = Callable[[str | None, str | None], ConnectRequest]
+"""What `connect` would do for that name and that provider, as typed."""
+SyncHome = Callable[[RuntimeRecord, Progress], SyncReport]
+"""Bring the project and its work dir in step, outputs included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """There is none, and this one can be started."""
+
+    request: ConnectRequest
+
+    @property
+    def offer(self) -> str:
+        """What it is and what it costs."""
+        what = {
+            "local": "a sandbox on this computer, which costs nothing",
+            "ssh": f"your own host {self.request.host}, which costs nothing",
+        }
+        return f"{self.request.name!r}: {what[self.request.provider]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnDemand:
+    """Finds runtimes, says what could be started, and gives back what is not needed any more."""
+
+    runtimes: Runtimes
+    store: RuntimeStore
+    provider: Callable[[str], Provider]
+    plan: Plan
+    jobs: Jobs
+
+    def find(
+        self,
+        named: str | None,
+        provider: str | None,
+        *,
+        gpu: str | None,
+        project_path: str | None,
+    ) -> RuntimeRecord | Missing:
+        """The runtime that is up, or what to start. ColabdevError when that cannot be had as wished."""
+        try:
+            known = self._known(named, provider, project_path)
+        except RuntimeNotFound:
+            if named is not None:
+                raise  # Perhaps a slip of the finger; only `connect` makes a name.
+            known = None
+        if known is not None and known.phase is not Phase.LOST:
+            _check_gpu(known, gpu)
+            return known
+        request = self.plan(named, provider)
+        self.provider(request.provider)  # Says so when this version, or this user, has it not.
+        if gpu is not None:
+            raise UsageError(
+                f"cannot promise a GPU {gpu!r}: a runtime of provider {request.provider!r} has what its "
+                "computer has",
+                hint="leave --gpu out; colabdev status --json says what there is",
+            )
+        return Missing(request)
+
+    def _known(
+        self, named: str | None, provider: str | None, project_path: str | None
+    ) -> RuntimeRecord | None:
+        if provider is None:
+            return self.runtimes.choose(named, project_path)
+        request = self.plan(named, provider)
+        known = self.store.load(request.name)
+        if known is not None:
+            check_same_provider(known, request)
+        return known
+
+    def give_back(
+        self, job_runtime: str, sync: SyncHome | None, bring_home: BringHome, progress: Progress
+    ) -> str:
+        """Release the runtime when nothing would be lost or ended by that; else why it stays."""
+        runs = [
+            job.id
+            for job in self.jobs.ps(progress).jobs
+            if job.runtime == job_runtime and not job.state.is_end
+        ]
+        if runs:
+            return f"not ended there: {', '.join(runs)}"
+        try:
+            if sync is not None:
+                report = sync(self.runtimes.choose(job_runtime, None), progress)
+                if not report.is_complete:
+                    return "not all could be brought in step; colabdev sync says what"
+            [release] = self.runtimes.down([job_runtime], progress, bring_home)
+        except ColabdevError as exc:
+            return exc.message
+        return release.error.message if release.error else ""
+
+
+def _check_gpu(runtime: RuntimeRecord, gpu: str | None) -> None:
+    has = (runtime.machine.accelerator if runtime.machine else None) or "no GPU"
+    if gpu is not None and gpu.casefold() not in has.casefold():
+        raise UsageError(
+            f"the runtime {runtime.name!r} has {has}, not {gpu!r}",
+            hint="leave --gpu out, or name another runtime: -r NAME",
+        )

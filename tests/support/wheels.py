@@ -1,0 +1,37 @@
+"""Packages that need no network: wheels of one module each, and what looks installed."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def make_wheel(folder: Path, name: str, version: str, *, requires: Sequence[str] = ()) -> None:
+    """A wheel in `folder` whose module says its version."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module = name.replace("-", "_")
+    info = f"{module}-{version}.dist-info"
+    files = {
+        f"{module}.py": f"__version__ = {version!r}\n",
+        f"{info}/METADATA": _metadata(name, version, requires),
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\n"
+        "Root-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, content in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(path, content)
+
+
+def put_in(packages: Path, name: str, version: str) -> None:
+    """Have it installed in that directory of packages."""
+    (packages / f"{name}.py").write_text(f"__version__ = {version!r}\n")
+    info = packages / f"{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(_metadata(name, version, ()))
+
+
+def _metadata(name: str, version: str, requires: Sequence[str]) -> str:
+    lines = [f"Requires-Dist: {line}\n" for line in requires]
+    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(lines)
