@@ -242,6 +242,10 @@ class JobRecord:
     ended: datetime | None = None
     log_bytes: int | None = None
     """How long the log of a job that has ended is; None before."""
+    reason: str | None = None
+    """One of `jobdir.REASONS`: why it failed, where its status alone does not tell."""
+    ours: bool = True
+    """This runtime record's; False of one that another computer started on the same host."""
 
     @property
     def exit_status(self) -> int | None:
@@ -249,6 +253,19 @@ class JobRecord:
         if self.state is JobState.TIMED_OUT:
             return TIMED_OUT_STATUS
         return self.exit_code if self.signal is None else 128 + self.signal
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Where in a log to begin; of both the later place, of none its first byte."""
+
+    tail: int | None = None
+    """With that many last lines."""
+    since_s: float | None = None
+    """With what was written in the last so many seconds."""
+
+    def __bool__(self) -> bool:
+        return self != Begin()
 
 
 class Absence(Enum):

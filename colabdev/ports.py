@@ -21,6 +21,7 @@ from colabdev.errors import ColabdevError
 from colabdev.models import (
     Absence,
     AgentHello,
+    Begin,
     DataPlan,
     Editor,
     EditorKind,
@@ -250,6 +251,9 @@ class JobStore(Protocol):
     def ids(self) -> Sequence[str]:
         """The jobs that have a record, readable or not, sorted."""
 
+    def version(self) -> object:
+        """Another one after a job was written down or forgotten."""
+
     def load(self, job_id: str) -> JobRecord | None:
         """The record, None when there is none; `StateUnreadable` when there is and it makes no sense."""
 
@@ -271,6 +275,18 @@ class JobStore(Protocol):
 
     def read_log(self, job_id: str, attempt: int, offset: int) -> bytes:
         """The next piece of the copy from `offset` on; b"" at its end."""
+
+    def begin_of(self, job_id: str, attempt: int, begin: Begin) -> int:
+        """Where in the copy that is; without its records `since_s` means all of it."""
+
+    def save_records(self, job_id: str, texts: Mapping[str, str]) -> None:
+        """Keep what came home of the job beside its log; of other names than `RECORDS` nothing."""
+
+    def has_records(self, job_id: str) -> bool:
+        """Whether they are here; they come when the job has ended."""
+
+    def record_lines(self, job_id: str, name: str) -> Sequence[str]:
+        """The lines of one of them, none when it is not here."""
 
 
 class Steps(Protocol):

@@ -15,6 +15,9 @@ _ENTRY = f"""import sys
 if sys.argv[1:2] == ["supervise"]:
     from {_PACKAGE_IN_ARCHIVE}.supervisor import main
     sys.exit(main(sys.argv[2:]))
+if sys.argv[1:2] == ["sample"]:
+    from {_PACKAGE_IN_ARCHIVE}.sampler import main
+    sys.exit(main(sys.argv[2:]))
 if sys.argv[1:2] == ["mirror"]:
     from {_PACKAGE_IN_ARCHIVE}.mirror import main
     sys.exit(main(sys.argv[2:]))

@@ -1,9 +1,13 @@
-"""This computer's copies of jobs: `<state>/jobs/<id>/{job.json,log,lock}`."""
+"""This computer's copies of jobs: `<state>/jobs/<id>/{job.json,log,lock}`, and at its end the records
+of its runtime beside them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,10 +19,11 @@ from colabdev.adapters.files import (
     write_atomic,
 )
 from colabdev.adapters.store import STATE_VARIABLE
-from colabdev.agent import jobdir
+from colabdev.agent import cursors, jobdir
+from colabdev.agent.jobdir import EVENTS, RECORDS
 from colabdev.core.job_records import format_job, parse_job
 from colabdev.errors import StateNotWritable, StateUnreadable
-from colabdev.models import JobRecord
+from colabdev.models import Begin, JobRecord
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -43,6 +48,12 @@ class FileJobStore:
             for name in names
             if jobdir.is_job_id(name) and os.path.lexists(self._jobs / name / "job.json")
         )
+
+    def version(self) -> int:
+        try:
+            return self._jobs.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def load(self, job_id: str) -> JobRecord | None:
         path = self._jobs / job_id / "job.json"
@@ -111,6 +122,40 @@ class FileJobStore:
             raise StateUnreadable(
                 f"cannot read the log of {job_id!r}: {exc}", hint="give read access there"
             ) from exc
+
+    def begin_of(self, job_id: str, attempt: int, begin: Begin) -> int:
+        begins = [0]
+        if begin.tail is not None:
+            with suppress(FileNotFoundError), self._log(job_id, attempt).open("rb") as log:
+                size = log.seek(0, os.SEEK_END)
+                begins.append(cursors.offset_of_last_lines(log, size, begin.tail))
+        if begin.since_s is not None:
+            with suppress(FileNotFoundError), (self._jobs / job_id / EVENTS).open("rb") as events:
+                begins.append(cursors.offset_since(events, time.time() - begin.since_s))
+        return max(begins)
+
+    def save_records(self, job_id: str, texts: Mapping[str, str]) -> None:
+        try:
+            for name in RECORDS:
+                if name in texts:
+                    content = texts[name].encode("utf-8", "surrogatepass")
+                    write_atomic(self._jobs / job_id / name, content)
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+
+    def has_records(self, job_id: str) -> bool:
+        return (self._jobs / job_id / RECORDS[-1]).exists()
+
+    def record_lines(self, job_id: str, name: str) -> list[str]:
+        try:
+            text = (self._jobs / job_id / name).read_text("utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise StateUnreadable(
+                f"cannot read {name} of {job_id!r}: {exc}", hint="give read access there"
+            ) from exc
+        return text.splitlines()
 
     def _log(self, job_id: str, attempt: int) -> Path:
         name = "log" if attempt == jobdir.FIRST_ATTEMPT else f"log.{attempt}"

@@ -15,6 +15,7 @@ from colabdev.adapters.files import write_atomic
 from colabdev.adapters.rule_files import Compile, RuleFile, read_rule_file
 from colabdev.agent import rules, tree
 from colabdev.agent.rules import Placed, Rules, RuleSet
+from colabdev.core.names import BUG_REPORT
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class ProjectRules:
         """The rules that are not git's: those of the settings and of `.colabdevignore`."""
         lines = [line for file in self.own_files() for line in file.lines]
         settings = self._settings
-        excluded = [*settings.exclude, *lines, f"/{tree.OURS}/"]
+        excluded = [*settings.exclude, *lines, f"/{tree.OURS}/", f"{BUG_REPORT}*.zip"]
         sources = [rules.SCHEMA, excluded, list(settings.outputs)]
         made = self._cached("own", sources, lambda: self._own(excluded))
         return rules.from_document(made)

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import jobdir
+from . import endings, jobdir
 from .jobdir import JobFiles
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -19,8 +19,8 @@ _LOOK_S = 1.0
 _POLL_S = 0.05
 _STDIN = 0
 
-_IN_MODIFY = 0x2
-_IN_MOVED_TO = 0x80
+IN_MODIFY = 0x2
+IN_MOVED_TO = 0x80
 _IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -30,17 +30,19 @@ def frames(
     describe: Callable[[JobFiles], Dict[str, Any]],
     wait: bool,
 ) -> Iterator[Answer]:
-    """`{"offset"}` with the bytes of the log from there, and at last `{"status"}`.
+    """`{"offset"}` with the bytes of the log from there, and at last `{"status"}`. In between
+    `{"note": "disk_full"}`, once, when there is no room for what the job writes.
 
     With `wait` the last frame comes once the job has ended and all of its log was sent; without, once
     all that stands there now was sent. Ends without a status when stdin has something for us: the
     client is gone, or asks for something else.
     """
     log = os.open(files.log, os.O_RDONLY)
-    watch = _Watch(files)
+    watch = Watch((files.log, IN_MODIFY), (files.directory, IN_MOVED_TO))
     try:
         status = describe(files)
         next_look = time.monotonic() + _LOOK_S
+        is_noted = False
         while True:
             ended = status["state"] in jobdir.ENDED_STATES
             limit = status["log_bytes"] if ended or not wait else sys.maxsize
@@ -59,22 +61,22 @@ def frames(
             if os.path.exists(files.status) or time.monotonic() >= next_look:
                 status = describe(files)
                 next_look = time.monotonic() + _LOOK_S
+                if not is_noted and endings.is_full(files.directory):
+                    is_noted = True
+                    yield {"note": jobdir.DISK_FULL}, b""
     finally:
         watch.close()
         os.close(log)
 
 
-class _Watch:
-    """Tells when the log grows or the status appears, or when stdin can be read."""
+class Watch:
+    """Tells when one of the paths changes so, or when stdin can be read."""
 
-    def __init__(self, files: JobFiles) -> None:
-        self._inotify = _open_inotify(
-            (files.log, _IN_MODIFY),
-            (files.directory, _IN_MOVED_TO),
-        )
+    def __init__(self, *watches: Tuple[str, int]) -> None:
+        self._inotify = _open_inotify(*watches)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for news of the job, at most that long; False when stdin has something for us."""
+        """Wait for a change, at most that long; False when stdin has something for us."""
         if self._inotify is None:
             ready, _, _ = select.select([_STDIN], [], [], min(timeout_s, _POLL_S))
             return not ready

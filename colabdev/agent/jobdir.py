@@ -8,6 +8,7 @@
         pid            supervisor and command with their start times, the boot id, and how far it is
         log            what the command wrote, raw; by itself, or copied from its terminal
         events.jsonl   what happened, each with the time and the log's size then
+        metrics.jsonl  what it took of its machine, a row every ten seconds (agent/sampler.py)
         reserve        room on the disk for status.json, given up when that is written
         input          the socket through which input and window sizes come, while it runs and takes any
         stop.json      that somebody asked for the end, by which signal, and the grace
@@ -38,6 +39,17 @@ UNKNOWN = "unknown"
 
 STATES = (QUEUED, STARTING, RUNNING, SUCCEEDED, FAILED, STOPPED, TIMED_OUT, LOST, UNKNOWN)
 ENDED_STATES = frozenset({SUCCEEDED, FAILED, STOPPED, TIMED_OUT, LOST, UNKNOWN})
+
+OUT_OF_MEMORY = "memory"
+DISK_FULL = "disk_full"
+REASONS = (OUT_OF_MEMORY, DISK_FULL)
+"""Why a job failed, where its status alone does not tell."""
+
+EVENTS = "events.jsonl"
+METRICS = "metrics.jsonl"
+STATUS = "status.json"
+RECORDS = (EVENTS, METRICS, STATUS)
+"""What comes home of a job beside its log; the last one says that they are there."""
 
 PYTHON = "python"
 MODULE = "module"
@@ -115,12 +127,13 @@ class JobFiles:
         self.lock = os.path.join(directory, "lock")
         self.pid = os.path.join(directory, "pid")
         self.log = os.path.join(directory, "log")
-        self.events = os.path.join(directory, "events.jsonl")
+        self.events = os.path.join(directory, EVENTS)
+        self.metrics = os.path.join(directory, METRICS)
         self.reserve = os.path.join(directory, "reserve")
         self.input_name = "input"
         self.input = os.path.join(directory, self.input_name)
         self.stop = os.path.join(directory, "stop.json")
-        self.status = os.path.join(directory, "status.json")
+        self.status = os.path.join(directory, STATUS)
         self.complaints = os.path.join(directory, "supervisor.log")
 
 

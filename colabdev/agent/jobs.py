@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import follow, inlet, jobdir, processes, wire
+from . import cursors, follow, inlet, jobdir, processes, wire
 from .jobdir import JobFiles
 from .launch import launch
 from .refusal import Refusal
@@ -32,7 +32,7 @@ def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     that tree: so nobody needs to ask first, and what did not change is started in one round trip.
     """
     spec = dict(arguments["spec"])
-    files = _files(spec["id"])
+    files = files_of(spec["id"])
     launch(spec, dict(arguments.get("env") or {}), files, dict(arguments.get("expect") or {}))
     yield {"id": files.id}, b""
     if arguments.get("follow"):
@@ -41,7 +41,7 @@ def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
 
 def follow_log(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """The log from `offset` on; see `follow.frames`."""
-    files = _existing(arguments["id"])
+    files = existing(arguments["id"])
     if arguments.get("attempt", jobdir.FIRST_ATTEMPT) != jobdir.FIRST_ATTEMPT:
         raise Refusal("the job {!r} has no such attempt here".format(files.id))
     offset = int(arguments.get("offset", 0))
@@ -54,7 +54,7 @@ def carry_input(arguments: Dict[str, Any], upload: Upload, send: Callable[[Answe
     What the inlet says is passed on; `{"closed": true}` is the last of it, because the job has ended
     (`ended` says whether) or because its supervisor was killed.
     """
-    files = _existing(arguments["id"])
+    files = existing(arguments["id"])
     connection = _connection(files)
     if connection is None:
         send(({"closed": True, "ended": True}, b""))
@@ -111,36 +111,49 @@ def _connection(files: JobFiles) -> Optional[socket.socket]:
 def answer_list(arguments: Dict[str, Any], body: bytes) -> Answer:
     """Every job of this machine; what cannot be read is named."""
     told, problems = [], []
-    root = _root()
-    for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+    place = root()
+    for name in sorted(os.listdir(place)) if os.path.isdir(place) else []:
         if jobdir.is_job_id(name):
             try:
-                told.append(describe(JobFiles(os.path.join(root, name))))
+                told.append(describe(JobFiles(os.path.join(place, name))))
             except (OSError, jobdir.Unreadable) as exc:
                 problems.append({"id": name, "reason": str(exc)})
     return {"jobs": told, "problems": problems}, b""
 
 
 def answer_status(arguments: Dict[str, Any], body: bytes) -> Answer:
-    """One job."""
-    return {"status": describe(_existing(arguments["id"]))}, b""
+    """One job. Asked for `tail` (lines) or `since_s` (seconds ago), `begin` says where in its log those
+    begin; of both the later one."""
+    files = existing(arguments["id"])
+    status = describe(files)
+    begins = [0]
+    if arguments.get("tail") is not None:
+        with open(files.log, "rb") as log:
+            lines = int(arguments["tail"])
+            begins.append(cursors.offset_of_last_lines(log, status["log_bytes"], lines))
+    if arguments.get("since_s") is not None:
+        with suppress(FileNotFoundError), open(files.events, "rb") as events:
+            moment = time.time() - float(arguments["since_s"])
+            begins.append(cursors.offset_since(events, moment))
+    return {"status": status, "begin": max(begins)}, b""
 
 
 def answer_stop(arguments: Dict[str, Any], body: bytes) -> Answer:
     """The signal to the command's group, after the grace KILL to all of the job; the status then."""
-    files = _existing(arguments["id"])
+    files = existing(arguments["id"])
     grace_s = float(arguments.get("grace_s", jobdir.DEFAULT_GRACE_S))
     number = _signal_number(arguments.get("signal", jobdir.DEFAULT_SIGNAL))
     if describe(files)["state"] not in jobdir.ENDED_STATES:
         wish = {"grace_s": grace_s, "signal": int(number), "time": time.time()}
-        jobdir.write_document(files.stop, wish)
+        with suppress(OSError):  # On a full disk it is given the usual grace.
+            jobdir.write_document(files.stop, wish)
         _stop(files, grace_s, number)
     return {"status": describe(files)}, b""
 
 
 def answer_signal(arguments: Dict[str, Any], body: bytes) -> Answer:
     """The signal to the command's group, and no more; the status afterwards."""
-    files = _existing(arguments["id"])
+    files = existing(arguments["id"])
     number = _signal_number(arguments["signal"])
     pid = jobdir.read_document(files.pid)
     if pid is not None:
@@ -182,18 +195,21 @@ def _wait(condition: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-def _existing(job_id: object) -> JobFiles:
-    files = _files(job_id)
+def existing(job_id: object) -> JobFiles:
+    """The job of that id, which must be there; a Refusal says that it is not."""
+    files = files_of(job_id)
     if not os.path.exists(files.spec):
         raise Refusal("the runtime has no job {!r}".format(job_id), "colabdev ps")
     return files
 
 
-def _files(job_id: object) -> JobFiles:
+def files_of(job_id: object) -> JobFiles:
+    """The place of a job of that id; a Refusal when it is none."""
     if not isinstance(job_id, str) or not jobdir.is_job_id(job_id):
         raise Refusal("{!r} is no job id".format(job_id), "colabdev ps")
-    return JobFiles(os.path.join(_root(), job_id))
+    return JobFiles(os.path.join(root(), job_id))
 
 
-def _root() -> str:
+def root() -> str:
+    """Where this machine keeps its jobs."""
     return jobdir.jobs_directory(os.path.expanduser("~"))

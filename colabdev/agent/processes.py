@@ -43,14 +43,14 @@ def send(identity: Optional[Dict[str, Any]], boot: str, number: int, group: bool
     return True
 
 
-def below(ancestor: int) -> Set[int]:
-    """The processes that descend from `ancestor`. Zombies are among them: what was still alive when the
-    list was begun may be one when its turn comes, having left a child behind."""
+def below(*ancestors: int) -> Set[int]:
+    """The processes that descend from one of these. Zombies are among them: what was still alive when
+    the list was begun may be one when its turn comes, having left a child behind."""
     children: Dict[int, List[int]] = {}
     for pid, parent in _parents().items():
         children.setdefault(parent, []).append(pid)
     found: Set[int] = set()
-    waiting = [ancestor]
+    waiting = list(ancestors)
     while waiting:
         for child in children.get(waiting.pop(), []):
             if child not in found:
@@ -125,7 +125,7 @@ def _parents() -> Dict[int, int]:
         return _parents_by_ps()
     parents = {}
     for pid in _numbers():
-        fields = _stat(pid)
+        fields = stat_of(pid)
         if fields is not None:
             parents[pid] = int(fields[1])
     return parents
@@ -141,7 +141,7 @@ def _start_time(pid: int) -> Optional[str]:
     if not HAS_PROC:
         words = _ps("-o state=,lstart= -p {:d}".format(pid)).split()
         return " ".join(words[1:]) if words and words[0] != "Z" else None
-    fields = _stat(pid)
+    fields = stat_of(pid)
     return fields[19] if fields is not None and fields[0] not in "ZX" else None
 
 
@@ -151,7 +151,7 @@ def _ps(options: str) -> str:
         return pipe.read()
 
 
-def _stat(pid: int) -> Optional[List[str]]:
+def stat_of(pid: int) -> Optional[List[str]]:
     """The fields of /proc/<pid>/stat behind the name, which may hold anything."""
     try:
         with open("/proc/{}/stat".format(pid), "rb") as file:

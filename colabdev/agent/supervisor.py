@@ -12,7 +12,6 @@ KILL to everything below us, daemons included.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -20,20 +19,22 @@ import select
 import signal
 import time
 from contextlib import suppress
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
-from . import frozen, jobdir, prelude, processes
+from . import frozen, jobdir, prelude, processes, signals
 from .command import become
 from .crash_points import crash_point
+from .endings import DiskGuard, Evidence
 from .inlet import Inlet
 from .jobdir import JobFiles
 from .prelude import Prelude
+from .sampling import Sampling
 from .terminal import DEFAULT_SIZE, Terminal
 
 STARTED = b"started\n"
 
-_PR_SET_CHILD_SUBREAPER = 36
 _MARK_INTERVAL_S = 10.0
+_LOOK_S = 1.0
 _POLL_S = 0.05
 _KILL_TIMEOUT_S = 5.0
 _RETRY_S = 1.0
@@ -47,7 +48,7 @@ def main(arguments: List[str]) -> int:
     if os.fork():
         os._exit(0)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _adopt_orphans()
+    signals.adopt_orphans()
     lock = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,12 +90,16 @@ class Supervisor:
         self._ended_by = ""
         self._time_out_at: Optional[float] = None
         self._marked = 0
-        self._wakeup = _wakeups()
+        self._wakeup = signals.wakeups()
         self._begun: Optional[float] = None
         self._prelude: Optional[Prelude] = None
         self._log = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._terminal: Optional[Terminal] = None
         self._inlet: Optional[Inlet] = None
+        self._evidence = Evidence()
+        self._guard = DiskGuard(files.directory)
+        self._sampling = Sampling(files)
+        self._reason: Optional[str] = None
 
     def prepare(self) -> int:
         """Fork the command and write it down; returns where a byte lets it go. OSError when the disk
@@ -194,8 +199,9 @@ class Supervisor:
     def _wait(self, wakeup: int) -> None:
         """Until the command has ended and, after a stop, nothing is left below us."""
         next_mark = time.monotonic() + _MARK_INTERVAL_S
-        while self._wait_status is None or (self._ended_by and processes.below(self._me)):
-            due = min(filter(None, (next_mark, self._kill_at, self._time_out_at)))
+        next_look = time.monotonic() + _LOOK_S
+        while self._wait_status is None or (self._ended_by and self._below()):
+            due = min(filter(None, (next_mark, next_look, self._kill_at, self._time_out_at)))
             if self._wait_status is not None:
                 due = min(due, time.monotonic() + _POLL_S)  # Orphans of orphans end unheard.
             if self._terminal and not self._terminal.is_open:
@@ -219,6 +225,9 @@ class Supervisor:
             if time.monotonic() >= next_mark:
                 self._mark()
                 next_mark = time.monotonic() + _MARK_INTERVAL_S
+            if time.monotonic() >= next_look:
+                self._look()
+                next_look = time.monotonic() + _LOOK_S
 
     def _ready(self, wakeup: int, timeout_s: float) -> List[Any]:
         """What can be read or written, once anything can."""
@@ -233,6 +242,18 @@ class Supervisor:
             writing.extend(self._inlet.writers())
         readable, writable, _ = select.select(reading, writing, [], timeout_s)
         return readable + writable
+
+    def _below(self) -> Set[int]:
+        """The processes of the job that are left."""
+        return self._sampling.without(processes.below(self._me))
+
+    def _look(self) -> None:
+        """What is to be done about a job that has run for a while."""
+        if self._begun is not None:
+            self._sampling.start()
+        if self._guard.is_due(time.monotonic()) and not self._ended_by:
+            self._reason = jobdir.DISK_FULL
+            self._terminate(jobdir.FAILED, jobdir.DEFAULT_GRACE_S)
 
     def _hear(self, states: List[str]) -> None:
         """What the process that is to be the command says of how far it is."""
@@ -262,7 +283,7 @@ class Supervisor:
         if self._wait_status is None:
             self._ended_by = self._ended_by or state
             self._note("stop", grace_s=grace_s, state=state)
-            _signal_group(self._command, number)
+            signals.send_group(self._command, number)
 
     def _reap(self) -> None:
         """Take the status of everything that ended."""
@@ -273,18 +294,19 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            self._sampling.reaped(pid)
             if pid == self._command:
                 self._wait_status = status
                 if self._ended_by:
-                    for left in processes.below(self._me):
-                        _signal(left, signal.SIGTERM)
+                    for left in self._below():
+                        signals.send(left, signal.SIGTERM)
 
     def _kill(self) -> None:
         """KILL to everything below us, again and again: something may be forking."""
         self._note("kill")
         deadline = time.monotonic() + _KILL_TIMEOUT_S
         while time.monotonic() < deadline:
-            left = processes.below(self._me)
+            left = self._below()
             if self._wait_status is None:
                 left.add(self._command)
             if not left:
@@ -308,18 +330,23 @@ class Supervisor:
         if self._terminal:
             self._terminal.finish()
             self._terminal.close()
-        kept = self._bring_back()
+        self._sampling.end()
+        workdir = str(self._spec["workdir"])
+        kept = self._bring_back(workdir)
         with suppress(OSError):
             os.fsync(log)
         code, number = _outcome(self._wait_status)
+        if not self._ended_by:
+            self._reason = self._evidence.reason(code, number, self._files.directory, workdir)
         state = self._ended_by or (jobdir.SUCCEEDED if code == 0 else jobdir.FAILED)
-        self._note("ended", exit_code=code, signal=number)
+        self._note("ended", exit_code=code, signal=number, reason=self._reason)
         status = {
             "schema": jobdir.SCHEMA,
             "attempt": self._spec["attempt"],
             "state": state,
             "exit_code": code,
             "signal": number,
+            "reason": self._reason,
             "started": self._begun,
             "ended": ended,
             "log_bytes": os.fstat(log).st_size,
@@ -331,11 +358,11 @@ class Supervisor:
         if self._inlet:
             self._inlet.close()  # Whoever hears of it can see how the job ended.
 
-    def _bring_back(self) -> List[str]:
+    def _bring_back(self, workdir: str) -> List[str]:
         """Move home what the job wrote beside its code; what could not be moved stays, and is named."""
         kept = []
         try:
-            for path, reason in frozen.bring_back(str(self._spec["workdir"]), self._files):
+            for path, reason in frozen.bring_back(workdir, self._files):
                 self._note("kept", path=path, reason=reason)
                 kept.append(path)
         except (OSError, jobdir.Unreadable) as exc:
@@ -373,41 +400,3 @@ def _outcome(wait_status: Optional[int]) -> Any:
     if os.WIFSIGNALED(wait_status):
         return None, os.WTERMSIG(wait_status)
     return os.WEXITSTATUS(wait_status), None
-
-
-def _wakeups() -> int:
-    """A pipe that gets each signal's number."""
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, _noted)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return reading
-
-
-def _noted(number: int, frame: object) -> None:
-    """The wakeup pipe has it."""
-
-
-def _adopt_orphans() -> None:
-    """Become the parent of descendants whose parent ended, where the system can do that (Linux)."""
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (AttributeError, OSError):
-        return
-
-
-def _signal_group(pid: int, number: int) -> None:
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        _signal(pid, number)  # It has not made its own group yet.
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return

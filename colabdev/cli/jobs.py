@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.agent import jobdir
-from colabdev.cli import output, render
+from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, check_types
 from colabdev.cli.boundary import JobStatus
+from colabdev.cli.requests import log_begin
 from colabdev.cli.runtimes import JsonOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.core.job_records import own_status
 from colabdev.core.signals import parse_signal
-from colabdev.errors import ColabdevError, ExitCode
+from colabdev.errors import ColabdevError, ExitCode, UsageError
 from colabdev.models import JobState
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def attach(
     output.progress(f"job {found.id} on {found.runtime}")
     log = jobs.attach(standing, screen.progress)
     stopped_by = stream_log(
-        log, lambda: render.left_running(found), screen, attachment, begins=True
+        log, lambda: render_jobs.left_running(found), screen, attachment, begins=True
     )
     ended = found if found.state is JobState.LOST else wiring.job_store().load(found.id)
     return end_status(ended, stopped_by, screen)
@@ -94,14 +95,25 @@ def ps(
     """
     wiring: Wiring = ctx.obj
     listing = wiring.jobs().ps(output.progress)
-    render.jobs(listing if everything or as_json else listing.recent(), as_json=as_json)
-    return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
+    render_jobs.jobs(listing if everything or as_json else listing.recent(), as_json=as_json)
+    return ExitCode.STATE_UNREADABLE if listing.errors() else ExitCode.OK
 
 
 def logs(
     ctx: typer.Context,
     job: JobArgument = None,
     follow: Annotated[bool, typer.Option("-f", help="Go on until the job has ended.")] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", metavar="N", min=0, help="Begin with the last N lines.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Begin that long ago: 90s, 10m, 2h."),
+    ] = None,
+    metrics: Annotated[
+        bool,
+        typer.Option("--metrics", help="What it took of its machine instead, a row each 10 s."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> int:
     """Print a job's log, byte for byte.
@@ -109,12 +121,23 @@ def logs(
     Example: colabdev logs -f train
     """
     wiring: Wiring = ctx.obj
+    begin = log_begin(tail, since)
+    if metrics and follow:
+        raise UsageError(
+            "-f follows a log; --metrics only lists", hint="colabdev logs --metrics JOB"
+        )
     jobs = wiring.jobs()
     found = jobs.find(job, output.progress)
-    pieces = jobs.follow(found, output.progress, wait=follow)
+    if metrics:
+        render_jobs.metrics(jobs.metrics(found, begin), as_json=as_json)
+        return ExitCode.OK
+    offset = jobs.offset_of(found, begin)
+    pieces = jobs.follow(found, output.progress, wait=follow, offset=offset)
     if as_json:
-        pieces = render.log_lines(found, pieces)
-    stopped_by = stream_log(pieces, lambda: render.left_running(found), Screen())
+        pieces = render_jobs.log_lines(found, pieces, offset)
+    stopped_by = stream_log(pieces, lambda: render_jobs.left_running(found), Screen())
+    if follow and stopped_by is None:
+        render_jobs.ended(wiring.job_store().load(found.id) or found)
     return JobStatus(ExitCode.OK if stopped_by is None else stopped_by)
 
 
@@ -141,8 +164,8 @@ def stop(
     wiring: Wiring = ctx.obj
     jobs = wiring.jobs()
     name = parse_signal(signal)
-    found = jobs.find(job, output.progress)
-    render.stopped(found, jobs.stop(found, grace_s=grace, signal=name))
+    found = jobs.find(job, output.progress, alone=True)
+    render_jobs.stopped(found, jobs.stop(found, grace_s=grace, signal=name))
     return ExitCode.OK
 
 
@@ -178,8 +201,9 @@ def end_status(ended: JobRecord | None, stopped_by: int | None, screen: Screen) 
     """The job's own exit status, unless something else ended the following of its log."""
     if stopped_by is not None:
         return JobStatus(stopped_by)
-    try:
-        return JobStatus(own_status(ended))
-    except ColabdevError:
+    if ended is None or ended.state is not JobState.SUCCEEDED:
         screen.begin_line()
-        raise
+    status = JobStatus(own_status(ended))
+    if ended is not None:
+        render_jobs.ended(ended)
+    return status

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
 from colabdev.core.quoting import line_to_type
 from colabdev.core.times import format_age, format_time
+from colabdev.core.usage import describe_room, describe_usage
 
 if TYPE_CHECKING:
-    from colabdev.models import JobRecord, RuntimeRecord, RuntimeStatus
+    from colabdev.models import RuntimeRecord, RuntimeStatus
     from colabdev.services.bug_report import WrittenReport
     from colabdev.services.checks import Check
-    from colabdev.services.jobs import JobListing
+    from colabdev.services.glances import Glance
     from colabdev.services.projects import NewProject
     from colabdev.services.releases import Release
     from colabdev.services.repairs import Repair
     from colabdev.services.runtimes import Listing
-    from colabdev.services.starts import Start
-
-_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-_LONGEST_LINE_BYTES = 64 * 1024
 
 
 def connected(status: RuntimeStatus, ssh_command: Sequence[str], *, as_json: bool) -> None:
@@ -60,10 +54,12 @@ def initialized(project: NewProject, *, as_json: bool) -> None:
     line(f"  next: {_to_type('cd', str(project.path))} && colabdev connect --provider local")
 
 
-def listing(runtimes: Listing, *, as_json: bool) -> None:
-    """All runtimes; state files that cannot be read follow on stderr, or in the document."""
+def listing(runtimes: Listing, seen: Mapping[str, Glance], *, as_json: bool) -> None:
+    """All runtimes, and what was seen in them; state files that cannot be read follow on stderr, or in
+    the document."""
     if as_json:
-        content: dict[str, Any] = {"runtimes": [runtime_json(item) for item in runtimes.runtimes]}
+        rows = [runtime_json(item, seen.get(item.record.name)) for item in runtimes.runtimes]
+        content: dict[str, Any] = {"runtimes": rows}
         if runtimes.unreadable:
             content["error"] = runtimes.unreadable[0].to_json()
         document(content)
@@ -76,6 +72,8 @@ def listing(runtimes: Listing, *, as_json: bool) -> None:
         for status in runtimes.runtimes:
             if status.detail:
                 say(f"{status.record.name}: {status.detail}")
+            for sentence in _sentences(seen.get(status.record.name)):
+                line(printable(f"{status.record.name}: {sentence}"))
     elif not runtimes.unreadable:
         line("no runtime is up; colabdev connect --provider local starts one on this computer")
     for unreadable in runtimes.unreadable:
@@ -132,90 +130,6 @@ def _would_become(release: Release) -> str:
     return release.stays or "its disk is deleted, Drive stays"
 
 
-def detached(job: JobRecord) -> None:
-    """A job that was started and left alone; its id is the result."""
-    line(job.id)
-    _say_how_to_go_on(job)
-
-
-def left(start: Start) -> None:
-    """Ctrl-C while a job is started or followed: what became of it."""
-    if start.starting.started:
-        left_running(start.job)
-    elif start.starting.unanswered:
-        say(f"\n{start.job.id} may have started; colabdev ps tells")
-    else:
-        say(f"\n{start.job.id} was not started")
-
-
-def left_running(job: JobRecord) -> None:
-    """Ctrl-C while following: the terminal has echoed ^C in the middle of a line."""
-    say(f"\n{job.id} runs on")
-    _say_how_to_go_on(job)
-
-
-def stopped(before: JobRecord, job: JobRecord) -> None:
-    """What came of stopping a job."""
-    if before.state.is_end:
-        line(f"{job.id} has ended already: {job.state.value}")
-    elif job.exit_status is None:
-        line(f"{job.id} is {job.state.value}")
-    else:
-        line(f"{job.id} is {job.state.value}, exit code {job.exit_status}")
-
-
-def jobs(listing: JobListing, *, as_json: bool) -> None:
-    """All jobs; what could not be asked or read follows on stderr, or in the document."""
-    if as_json:
-        content: dict[str, Any] = {"jobs": [job_json(job) for job in listing.jobs]}
-        if listing.unreadable:
-            content["error"] = next(iter(listing.unreadable.values())).to_json()
-        document(content)
-    elif listing.jobs:
-        table(
-            ("JOB", "RUNTIME", "STATE", "EXIT", "STARTED", "COMMAND"),
-            [_job_row(job) for job in listing.jobs],
-        )
-        if listing.hidden:
-            say(f"{listing.hidden} older; colabdev ps --all lists them too")
-    elif not listing.unreadable:
-        line("no job is known here; colabdev run SCRIPT starts one")
-    for sentence in listing.unasked:
-        say(sentence)
-    if not as_json:
-        for unreadable in listing.unreadable.values():
-            error(unreadable, as_json=False)
-
-
-def job_json(job: JobRecord) -> dict[str, Any]:
-    """A job as the JSON contract has it."""
-    return {
-        "id": job.id,
-        "name": job.name,
-        "runtime": job.runtime,
-        "state": job.state.value,
-        "attempt": job.attempt,
-        "exit_code": job.exit_status,
-        "argv": list(job.argv),
-        "started": format_time(job.started) if job.started else None,
-        "ended": format_time(job.ended) if job.ended else None,
-    }
-
-
-def log_lines(job: JobRecord, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """A log as JSON lines, one for each of its own; `text` is the bytes, `os.fsdecode`d."""
-    rest, offset = b"", 0
-    for piece in pieces:
-        *lines, rest = _LINE.findall(rest + piece) or [b""]
-        if rest.endswith((b"\n", b"\r")) or len(rest) > _LONGEST_LINE_BYTES:
-            lines, rest = [*lines, rest], b""
-        for text in lines:
-            yield _log_line(job, offset, text)
-            offset += len(text)
-    if rest:
-        yield _log_line(job, offset, rest)
-
-
 def repaired(name: str, repair: Repair, *, as_json: bool) -> None:
     """What `doctor --repair` found."""
     record, aside = repair.record, repair.aside
@@ -266,7 +180,20 @@ def reported(report: WrittenReport, *, as_json: bool) -> None:
     line("nothing was sent anywhere; look into it, then attach it to your report")
 
 
-def runtime_json(status: RuntimeStatus) -> dict[str, Any]:
+def _sentences(glance: Glance | None) -> Iterator[str]:
+    if glance is None:
+        return
+    if glance.running:
+        jobs = "1 job runs" if glance.running == 1 else f"{glance.running} jobs run"
+        row = glance.metrics or {}
+        # What one of several takes says nothing of the others.
+        takes = describe_usage(row) if glance.running == 1 else ""
+        yield "; ".join(filter(None, (jobs, takes, describe_room(row))))
+    for link, saw, _ in glance.mirrors:
+        yield f"Drive, {link.workdir}: {saw}"
+
+
+def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[str, Any]:
     """A runtime as the JSON contract has it."""
     record = status.record
     machine = record.machine
@@ -282,34 +209,15 @@ def runtime_json(status: RuntimeStatus) -> dict[str, Any]:
         else None,
         "since": format_time(machine.since if machine else record.created),
         "durable": None,
+        "running_jobs": glance.running if glance else None,
+        "metrics": glance.metrics if glance else None,
+        "mirrors": [
+            {"workdir": link.workdir, "saw": saw, "ok": is_well}
+            for link, saw, is_well in glance.mirrors
+        ]
+        if glance
+        else None,
     }
-
-
-def _log_line(job: JobRecord, offset: int, text: bytes) -> bytes:
-    content = {
-        "job": job.id,
-        "attempt": job.attempt,
-        "offset": offset,
-        "text": text.decode("utf-8", "surrogateescape"),
-    }
-    return json.dumps(content).encode("ascii") + b"\n"
-
-
-def _say_how_to_go_on(job: JobRecord) -> None:
-    say(f"  follow  colabdev logs -f {job.id}")
-    say(f"  stop    colabdev stop {job.id}")
-
-
-def _job_row(job: JobRecord) -> tuple[str, ...]:
-    began = job.started or job.created
-    return (
-        job.id,
-        job.runtime,
-        job.state.value,
-        "-" if job.exit_status is None else str(job.exit_status),
-        f"{format_age((datetime.now(UTC) - began).total_seconds())} ago",
-        printable(shlex.join(job.argv)),
-    )
 
 
 def _row(status: RuntimeStatus) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from colabdev.errors import UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
+    from colabdev.models import Begin
     from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.starts import RunRequest
@@ -94,6 +95,9 @@ def run_request(
         beside = replace(standpoint, cwd=project.path)
         required = find_requirements(project.settings.job.requirements, beside)
     typed = parse_variables(env)
+    gpu: Sequence[str] = ()
+    if project is not None and project.settings is not None:
+        gpu = project.settings.runtime.gpu
     return RunRequest(
         program=program,
         runtime=runtime,
@@ -105,6 +109,7 @@ def run_request(
         window=window,
         stdin=stdin,
         timeout_s=_timeout_s(timeout),
+        gpu=gpu,
         requirements=required,
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
     )
@@ -145,6 +150,13 @@ def ask_around(
     return replace(request, env={**request.env, **found}, after=before)
 
 
+def log_begin(tail: int | None, since: str | None) -> Begin:
+    """Where in a log to begin."""
+    from colabdev.models import Begin
+
+    return Begin(tail, _seconds(since, "begin it {!r} ago", hint="--since 10m"))
+
+
 def _in_folder(folder: Path, files: Iterable[Path]) -> Sequence[str]:
     """Those of the files that lie there, by their paths from there."""
     paths = (Path(os.path.normpath(file)) for file in files)
@@ -152,6 +164,10 @@ def _in_folder(folder: Path, files: Iterable[Path]) -> Sequence[str]:
 
 
 def _timeout_s(typed: str | None) -> float | None:
+    return _seconds(typed, "end it after {!r}", hint="--timeout 90m")
+
+
+def _seconds(typed: str | None, purpose: str, *, hint: str) -> float | None:
     from colabdev.core.times import parse_duration
 
     if typed is None:
@@ -159,9 +175,9 @@ def _timeout_s(typed: str | None) -> float | None:
     try:
         return parse_duration(typed)
     except ValueError:
+        option = hint.split(maxsplit=1)[0]
         raise UsageError(
-            f"cannot end it after {typed!r}: --timeout takes a number and s, m, h or d",
-            hint="--timeout 90m",
+            f"cannot {purpose.format(typed)}: {option} takes a number and s, m, h or d", hint=hint
         ) from None
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from colabdev.agent import jobdir
-from colabdev.cli import output, render
+from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
@@ -210,9 +210,9 @@ def _start_and_leave(starter: JobStarter, start: Start) -> int:
     try:
         starter.start(start, output.progress)
     except KeyboardInterrupt:
-        render.left(start)
+        render_jobs.left(start)
         return JobStatus(ExitCode.INTERRUPTED)
-    render.detached(start.job)
+    render_jobs.detached(start.job)
     return JobStatus(ExitCode.OK)
 
 
@@ -230,6 +230,6 @@ def _start_and_follow(wiring: Wiring, starter: JobStarter, start: Start, wanted:
     )
     start.starting.when_started = attachment.begin
     log = starter.run(start, screen.progress)
-    stopped_by = stream_log(log, lambda: render.left(start), screen, attachment)
+    stopped_by = stream_log(log, lambda: render_jobs.left(start), screen, attachment)
     ended = start.starting.told or wiring.job_store().load(start.job.id)
     return end_status(ended, stopped_by, screen)

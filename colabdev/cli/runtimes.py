@@ -10,6 +10,7 @@ import typer
 from colabdev.cli import output, render
 from colabdev.cli.requests import connect_request
 from colabdev.errors import ExitCode
+from colabdev.models import RuntimeState
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -75,7 +76,9 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     """
     wiring: Wiring = ctx.obj
     listing = wiring.runtimes().survey()
-    render.listing(listing, as_json=as_json)
+    ready = [item.record for item in listing.runtimes if item.state is RuntimeState.READY]
+    seen = wiring.glances().look(ready) if ready else {}
+    render.listing(listing, seen, as_json=as_json)
     return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
 
 

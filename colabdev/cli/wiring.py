@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from colabdev.services.entries import Entries
     from colabdev.services.exchange import SyncOptions
     from colabdev.services.forwards import Forwards
+    from colabdev.services.glances import Glances
     from colabdev.services.homecoming import Homecoming
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
@@ -104,6 +105,11 @@ class Wiring:
             provider_names=("local", "ssh"),
             host_entries=self.host_entries(),
         )
+
+    def glances(self) -> Glances:
+        from colabdev.services.glances import Glances
+
+        return Glances(self.keepers())
 
     def keepers(self) -> LocalKeepers:
         from colabdev.adapters.broker import LocalKeepers, spawn_keeper

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,6 +49,8 @@ def format_job(job: JobRecord) -> str:
         "started": format_exact_time(job.started) if job.started else None,
         "ended": format_exact_time(job.ended) if job.ended else None,
         "log_bytes": job.log_bytes,
+        "reason": job.reason,
+        "ours": job.ours,
     }
     return json.dumps(document, indent=2) + "\n"
 
@@ -75,6 +77,8 @@ def parse_job(text: str) -> JobRecord:
             started=parse_time(document["started"]) if document["started"] else None,
             ended=parse_time(document["ended"]) if document["ended"] else None,
             log_bytes=_count(document["log_bytes"]),
+            reason=_reason(document.get("reason")),
+            ours=document.get("ours") is not False,
         )
     except (KeyError, TypeError) as exc:
         raise ValueError(f"it lacks or mangles {exc}") from exc
@@ -89,6 +93,21 @@ def parse_job_list(answer: Mapping[str, Any]) -> JobsOnRuntime:
         )
     except (KeyError, TypeError) as exc:
         raise ProtocolError(f"cannot understand the runtime's list of jobs: {exc!r}") from exc
+
+
+def parse_news(answer: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The agent's answer to `job.news` by the jobs' ids: `id`, `log_bytes` and whether it `ended`."""
+    try:
+        return {
+            _text(row["id"]): {
+                "id": row["id"],
+                "log_bytes": _number(row["log_bytes"]) or 0,
+                "ended": JobState(row["state"]).is_end,
+            }
+            for row in answer["jobs"]
+        }
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ProtocolError(f"cannot understand the runtime's news of jobs: {exc!r}") from exc
 
 
 def told_by_runtime(job: JobRecord, status: object) -> JobRecord:
@@ -116,12 +135,13 @@ def _told(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
         started=_moment(status.get("started")),
         ended=_moment(status.get("ended")),
         log_bytes=_number(status.get("log_bytes")) if state.is_end else None,
+        reason=_reason(status.get("reason")),
     )
 
 
 def is_started_by(status: Mapping[str, Any], runtime: RuntimeRecord) -> bool:
     """Whether a job of that machine's belongs to this runtime. On a host that several computers share,
-    and that outlives its runtimes, the others' jobs are nobody's to list or to stop."""
+    and that outlives its runtimes, `down` must not end the others' jobs."""
     return status.get("runtime") in (None, runtime.request_id)
 
 
@@ -140,6 +160,7 @@ def found_on_runtime(status: Mapping[str, Any], runtime: RuntimeRecord) -> JobRe
         request_id=runtime.request_id,
         argv=tuple(str(word) for word in argv) if isinstance(argv, list) else (),
         created=_moment(status.get("created")) or datetime.now(UTC),
+        ours=is_started_by(status, runtime),
     )
     return told_by_runtime(job, status)
 
@@ -177,10 +198,22 @@ def choose_job_id(word: str, ids: Iterable[str]) -> str:
     return matching[0]
 
 
+def choose_by_name(name: str, jobs: Sequence[JobRecord]) -> Sequence[JobRecord]:
+    """Of the jobs, newest first, those that a bare name means: all of that name that go on, else the
+    newest of them."""
+    named = [job for job in jobs if job.name == name]
+    return [job for job in named if not job.state.is_end] or named[:1]
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(repr(value))
     return value
+
+
+def _reason(value: object) -> str | None:
+    """The reason, if this version knows it."""
+    return str(value) if value in jobdir.REASONS else None
 
 
 def _number(value: object) -> int | None:

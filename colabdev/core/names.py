@@ -1,4 +1,4 @@
-"""Names: which ones a runtime and a project may have."""
+"""Names: which ones a runtime and a project may have, and those of files that are ours."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from colabdev.errors import UsageError
 _RUNTIME_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]")
 _LONGEST_PROJECT_NAME_BYTES = 255
 _RESERVED_WORK_DIRS = {"", ".", "..", "drive", "sample_data"}
+BUG_REPORT = "colabdev-bug-report-"
+"""How the name of an archive that `doctor --bundle` makes begins; sync sends none."""
 _ANOTHER_NAME = 'set another one in colabdev.toml: [project] name = "my-project"'
 
 

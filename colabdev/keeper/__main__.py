@@ -31,6 +31,7 @@ from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.broker import LocalKeepers
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
+from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
@@ -49,6 +50,8 @@ from colabdev.models import KeeperAddress, Phase, RuntimeRecord, SshAddress
 from colabdev.ports import Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
+from colabdev.services.job_copies import JobCopies
+from colabdev.services.job_logs import JobLogs
 from colabdev.services.sync import Syncer
 from colabdev.services.watch import Watch, Watched
 
@@ -143,6 +146,7 @@ class _Keeper:
         holder.start()
         editors = threading.Thread(target=self._watch_for_editors, daemon=True)
         editors.start()
+        threading.Thread(target=self._bring_jobs_home, daemon=True).start()
         self._entry.start()
         try:
             self._server.run(self._should_go_on)
@@ -201,6 +205,17 @@ class _Keeper:
             for link in links
             if _is_to_be_watched(opener, self._name, Path(link.path))
         }
+
+    def _bring_jobs_home(self) -> None:
+        """Ask this very keeper as any client does: so it waits for a connection as they do."""
+        keepers = LocalKeepers(self._store, _start_no_other)
+        jobs = FileJobStore(self._places.state_dir)
+        logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
+        copies = JobCopies(self._name, runtimes=self._store, jobs=jobs, logs=logs)
+        try:
+            copies.run(self._stopping)
+        except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
+            log.exception("bug while jobs were brought home")
 
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.

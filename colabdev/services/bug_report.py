@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from colabdev.core.names import BUG_REPORT
 from colabdev.core.redact import Redactor, is_secret_name, secret_values
 from colabdev.core.ssh_hosts import parse_destination
 from colabdev.errors import StateUnreadable
@@ -59,7 +60,7 @@ class BugReport:
         for name, text in self._files.texts():
             contents[redactor.text(name)] = _redacted(redactor, name, text)
         date = datetime.now(UTC).strftime("%Y%m%d")
-        written = self._files.write(path, f"colabdev-bug-report-{date}.zip", contents)
+        written = self._files.write(path, f"{BUG_REPORT}{date}.zip", contents)
         return WrittenReport(written, tuple(contents))
 
     def _redactor(self) -> Redactor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from colabdev.agent import jobdir
 from colabdev.core.job_records import is_machine_gone, parse_job_list, told_by_runtime
-from colabdev.core.sizes import format_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
     AgentUnusable,
@@ -20,10 +22,16 @@ from colabdev.errors import (
     StaleTree,
     StateNotWritable,
     StateUnreadable,
-    runtime_lost,
 )
-from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
+from colabdev.models import Begin, JobRecord, JobState, Phase, RuntimeRecord
 from colabdev.ports import AgentStream, JobStore, Keeper, Keepers, Progress, RuntimeStore
+from colabdev.services.log_reading import (
+    Reading,
+    lost,
+    say_disk_is_full,
+    say_what_was_kept,
+    say_what_was_lost,
+)
 
 HOME_TIMEOUT_S = 5.0
 HOME_GRACE_S = 5.0
@@ -31,19 +39,6 @@ _RECONNECT_TIMEOUT_S = 60.0
 _FIRST_TIMEOUT_S = 10.0
 _RETRY_S = 0.5
 _AGENT_TRIES = 3
-
-
-@dataclass(slots=True)
-class _Reading:
-    """One reader's way through the log of one attempt; `offset` is where its next byte stands."""
-
-    job: JobRecord
-    progress: Progress
-    offset: int = 0
-    done: bool = False
-    uncopied: str = "the log goes on without a copy here"
-    """What it means when this computer's disk is full."""
-    copying: bool = True
 
 
 @dataclass(slots=True)
@@ -77,20 +72,21 @@ class JobLogs:
         *,
         wait: bool,
         start: Starting | None = None,
+        offset: int = 0,
     ) -> Iterator[bytes]:
-        """The log from its first byte: with `wait` until the job has ended, else what there is now.
+        """The log from `offset` on: with `wait` until the job has ended, else what there is now.
 
         `start` is what a `job.start` that comes first asks for; sent again after a cut, it starts the
         job once. A cut is said once and mended; a reader never sees a gap or a byte twice. RuntimeLost
         when the machine went, and with it what was not here yet.
         """
-        reading = _Reading(job, progress)
+        reading = Reading(job, progress, offset)
         yield from self._from_copy(reading)
         if self._is_whole(reading):
             return
         gone = self._is_gone(job)
         if gone and job.log_bytes is not None:
-            raise _lost(reading)
+            raise lost(reading)
         if gone or job.state is JobState.LOST:
             progress(f"attempt {job.attempt} ended unseen after byte {reading.offset}")
             return
@@ -122,7 +118,7 @@ class JobLogs:
                 progress(f"the connection to {job.runtime} was cut; reconnecting")
                 again = self.reconnected(job)
                 if again is None:
-                    raise _lost(_Reading(job, progress)) from None
+                    raise lost(Reading(job, progress)) from None
                 agent = again
 
     def agent(self, runtime: str) -> AgentStream:
@@ -135,6 +131,33 @@ class JobLogs:
             keeper.wait_ready(_FIRST_TIMEOUT_S)
             return keeper.agent()
 
+    def offset_of(self, job: JobRecord, begin: Begin) -> int:
+        """Where that is by the runtime's word; when it cannot be asked, or need not be, by our copy."""
+        if not self._is_home(job) and not self._is_gone(job):
+            arguments = {"id": job.id, "tail": begin.tail, "since_s": begin.since_s}
+            with (
+                suppress(RuntimeUnreachable),
+                closing(self.agent(job.runtime)) as agent,
+            ):
+                offset = agent.request("job.status", arguments)[0].get("begin")
+                return offset if isinstance(offset, int) and offset >= 0 else 0
+        return self._jobs.begin_of(job.id, job.attempt, begin)
+
+    def record_lines(self, job: JobRecord, name: str) -> Sequence[str]:
+        """The lines of one of `jobdir.RECORDS`, from here if they are here or their machine is gone."""
+        if self._jobs.has_records(job.id) or self._is_gone(job):
+            return self._jobs.record_lines(job.id, name)
+        with closing(self.agent(job.runtime)) as agent:
+            return self.records(agent, job).get(name, "").splitlines()
+
+    def awaited(self, runtime: RuntimeRecord) -> Sequence[JobRecord]:
+        """The jobs of the runtime that are not here whole."""
+        return [job for job in self._of(runtime) if not self._is_home(job)]
+
+    def home(self, runtime: RuntimeRecord) -> Sequence[JobRecord]:
+        """The jobs of the runtime that are."""
+        return [job for job in self._of(runtime) if self._is_home(job)]
+
     def unended(self, runtime: RuntimeRecord) -> Sequence[str]:
         """The jobs of the runtime that may run on, as far as is known here."""
         with suppress(ColabdevError):
@@ -145,7 +168,7 @@ class JobLogs:
         """End what still runs there and copy every log and status; what cannot be had is said. Whether
         there was anything to bring."""
         try:
-            left = [job for job in self._of(runtime) if not self._is_home(job)]
+            left = self.awaited(runtime)
         except ColabdevError as exc:
             progress(f"cannot bring the ends of its jobs home: {exc.message}")
             return False
@@ -178,13 +201,31 @@ class JobLogs:
         if not job.state.is_end:
             progress(f"stopping {job.id} and bringing its log home")
             agent.request("job.stop", {"id": job.id, "grace_s": HOME_GRACE_S})
-        reading = _Reading(job, progress, self._jobs.log_size(job.id, job.attempt))
+        self.fetch(agent, job, progress)
+
+    def fetch(self, agent: AgentStream, job: JobRecord, progress: Progress) -> JobRecord:
+        """Copy what is not here yet of the log, and of a job that has ended its records; the job as it
+        stands."""
+        reading = Reading(job, progress, self._jobs.log_size(job.id, job.attempt))
         reading.uncopied = f"the log of {job.id} is lost with the machine's disk"
         for header, body in self._ask(agent, reading, wait=False, start=None):
             for _ in self._take(reading, header, body):
                 pass
             if reading.done:
-                return
+                break
+        if reading.job.state.is_end:
+            texts = self.records(agent, job)
+            self._copy(reading, lambda: self._jobs.save_records(job.id, texts))
+        return reading.job
+
+    def records(self, agent: AgentStream, job: JobRecord) -> Mapping[str, str]:
+        """What its runtime has of the job beside the log: texts by the names of their files."""
+        _, body = agent.request("job.records", {"id": job.id})
+        try:
+            texts = json.loads(zlib.decompress(body))
+            return {name: str(texts[name]) for name in jobdir.RECORDS if name in texts}
+        except (zlib.error, ValueError, TypeError, RecursionError) as exc:
+            raise ProtocolError(f"cannot understand the records of {job.id}: {exc!r}") from exc
 
     def _of(self, runtime: RuntimeRecord) -> list[JobRecord]:
         found = []
@@ -193,7 +234,9 @@ class JobLogs:
                 job = self._jobs.load(job_id)
             except StateUnreadable:
                 continue  # `ps` says so; it must not keep a machine from being released.
-            if job and (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
+            if job is None or not job.ours:
+                continue
+            if (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
                 found.append(job)
         return found
 
@@ -203,20 +246,21 @@ class JobLogs:
         except StateUnreadable:
             return False
         size = self._jobs.log_size(job.id, job.attempt)
-        return known.state.is_end and size == (known.log_bytes or 0)
+        is_whole = known.state.is_end and size == (known.log_bytes or 0)
+        return is_whole and self._jobs.has_records(job.id)
 
-    def _from_copy(self, reading: _Reading) -> Iterator[bytes]:
+    def _from_copy(self, reading: Reading) -> Iterator[bytes]:
         while piece := self._jobs.read_log(reading.job.id, reading.job.attempt, reading.offset):
             reading.offset += len(piece)
             yield piece
 
-    def _is_whole(self, reading: _Reading) -> bool:
+    def _is_whole(self, reading: Reading) -> bool:
         return reading.job.state.is_end and reading.offset == reading.job.log_bytes
 
     def _ask(
         self,
         agent: AgentStream,
-        reading: _Reading,
+        reading: Reading,
         *,
         wait: bool,
         start: Starting | None,
@@ -252,7 +296,7 @@ class JobLogs:
 
     def _take(
         self,
-        reading: _Reading,
+        reading: Reading,
         header: Mapping[str, Any],
         body: bytes,
         start: Starting | None = None,
@@ -263,9 +307,12 @@ class JobLogs:
             reading.job = told_by_runtime(reading.job, header["status"])
             if start is not None:
                 start.told = reading.job
-            _say_what_was_kept(reading, header["status"].get("kept"))
-            _say_what_was_lost(reading, header["status"].get("lost_bytes"))
-            self._copy(reading, lambda: self._jobs.save(reading.job))
+            say_what_was_kept(reading, header["status"].get("kept"))
+            say_what_was_lost(reading, header["status"].get("lost_bytes"))
+            if reading.job.state.is_end:  # What goes on may have ended here meanwhile.
+                self._copy(reading, lambda: self._jobs.save(reading.job))
+        elif header.get("note") == jobdir.DISK_FULL:
+            say_disk_is_full(reading)
         elif body:
             if header.get("offset") != reading.offset:
                 raise ProtocolError(
@@ -280,7 +327,7 @@ class JobLogs:
             reading.offset += len(body)
             yield body
 
-    def _copy(self, reading: _Reading, write: Callable[[], None]) -> None:
+    def _copy(self, reading: Reading, write: Callable[[], None]) -> None:
         """Write to this computer's copy; a full disk here is no reason to stop reading."""
         try:
             write()
@@ -317,39 +364,9 @@ class JobLogs:
     def _is_gone(self, job: JobRecord) -> bool:
         return is_machine_gone(job, self._runtimes.load(job.runtime))
 
-    def _without_machine(self, reading: _Reading) -> Iterator[bytes]:
+    def _without_machine(self, reading: Reading) -> Iterator[bytes]:
         """What whoever released the machine brought home; RuntimeLost unless that is all."""
         yield from self._from_copy(reading)
         reading.job = self._jobs.load(reading.job.id) or reading.job
         if not self._is_whole(reading):
-            raise _lost(reading)
-
-
-def _lost(reading: _Reading) -> RuntimeLost:
-    job = reading.job
-    if job.state.is_end and job.log_bytes is not None:
-        return RuntimeLost(
-            f"{reading.offset} of {job.log_bytes} bytes of its log are here; the machine is gone",
-            hint="colabdev ps says how it ended",
-        )
-    lost = runtime_lost(job.runtime)
-    seen = f"attempt {job.attempt} ended unseen after byte {reading.offset}"
-    return RuntimeLost(f"{lost.message}; {seen}", hint=lost.hint)
-
-
-def _say_what_was_kept(reading: _Reading, kept: object) -> None:
-    """A result that lies where nobody looks is as good as lost."""
-    if isinstance(kept, list) and kept:
-        names = ", ".join(repr(str(path)) for path in kept[:3]) + (", …" if len(kept) > 3 else "")
-        reading.progress(
-            f"{names}: written beside the job's code and not moved, as newer ones are in the work dir; "
-            f"they stay on {reading.job.runtime} in ~/.colabdev/jobs/{reading.job.id}/code until `down`"
-        )
-
-
-def _say_what_was_lost(reading: _Reading, lost: object) -> None:
-    if isinstance(lost, int) and lost:
-        reading.progress(
-            f"the log lacks {format_size(lost)} that {reading.job.id} wrote to its terminal: "
-            "the runtime's disk was full"
-        )
+            raise lost(reading)

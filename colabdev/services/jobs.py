@@ -11,21 +11,22 @@ from colabdev.agent import jobdir
 from colabdev.core.job_records import (
     JobsOnRuntime,
     as_it_stands,
+    choose_by_name,
     choose_job_id,
     found_on_runtime,
-    is_started_by,
     not_on_runtime,
     parse_job_list,
     told_by_runtime,
 )
 from colabdev.core.last_lines import last_lines
+from colabdev.core.usage import parse_rows, time_of
 from colabdev.errors import (
     ColabdevError,
     JobNotFound,
     ProtocolError,
     StateUnreadable,
 )
-from colabdev.models import JobRecord, Phase, RuntimeRecord
+from colabdev.models import Begin, JobRecord, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
 from colabdev.services.job_input import JobInput
 from colabdev.services.job_logs import JobLogs
@@ -54,9 +55,29 @@ class JobListing:
 
     jobs: tuple[JobRecord, ...]
     unreadable: Mapping[str, StateUnreadable] = field(default_factory=dict)
+    broken: tuple[StateUnreadable, ...] = ()
+    """The runtimes whose state cannot be read; their jobs are as they were last known."""
     unasked: tuple[str, ...] = ()
+    answers: Mapping[str, JobsOnRuntime] = field(default_factory=dict)
+    """What the runtimes said that could be asked, by their names."""
     hidden: int = 0
     """How many more there are."""
+
+    def errors(self) -> Sequence[StateUnreadable]:
+        """All that could not be read."""
+        return [*self.broken, *self.unreadable.values()]
+
+    def is_current(self, job: JobRecord) -> bool:
+        """Whether the job stands so now; else its runtime could not be asked."""
+        return job.state.is_end or job.runtime in self.answers
+
+    def usage(self, job: JobRecord) -> Mapping[str, object] | None:
+        """The newest row of its metrics, while it runs and its runtime says so."""
+        answer = self.answers.get(job.runtime)
+        row = (
+            answer.rows.get(job.id, {}).get("metrics") if answer and not job.state.is_end else None
+        )
+        return row if isinstance(row, Mapping) else None
 
     def recent(self) -> JobListing:
         """What people look for: all that goes on, and the newest that have ended."""
@@ -75,9 +96,23 @@ class Jobs:
     jobs: JobStore
     logs: JobLogs
 
-    def follow(self, job: JobRecord, progress: Progress, *, wait: bool) -> Iterator[bytes]:
-        """The job's log from its first byte, from here and from its runtime."""
-        return self.logs.read(job, progress, wait=wait)
+    def follow(
+        self, job: JobRecord, progress: Progress, *, wait: bool, offset: int = 0
+    ) -> Iterator[bytes]:
+        """The job's log from that byte on, from here and from its runtime."""
+        return self.logs.read(job, progress, wait=wait, offset=offset)
+
+    def offset_of(self, job: JobRecord, begin: Begin) -> int:
+        """The byte of its log where that is."""
+        return self.logs.offset_of(job, begin) if begin else 0
+
+    def metrics(self, job: JobRecord, begin: Begin) -> Sequence[Mapping[str, object]]:
+        """What it took of its machine, oldest first; `tail` counts rows."""
+        rows = parse_rows(self.logs.record_lines(job, jobdir.METRICS))
+        if begin.since_s is not None:
+            since = datetime.now(UTC).timestamp() - begin.since_s
+            rows = [row for row in rows if time_of(row) >= since]
+        return rows if begin.tail is None else rows[max(len(rows) - begin.tail, 0) :]
 
     def standing(self, job: JobRecord) -> Standing:
         """The job as its runtime has it; of one that ended, or whose machine is gone, as we do."""
@@ -98,21 +133,30 @@ class Jobs:
         """A way for what is typed here to the job."""
         return JobInput(self.logs, job, progress)
 
-    def find(self, word: str | None, progress: Progress) -> JobRecord:
-        """The job that `word` means, by default the newest. Runtimes are only asked for a job that
-        is not known here."""
+    def find(self, word: str | None, progress: Progress, *, alone: bool = False) -> JobRecord:
+        """The job that `word` means, by default the newest; a bare name means the one that runs, else
+        the newest. With `alone` UsageError when several of the name run. Runtimes are only asked for
+        a job that is not known here, or when what is known here may be old."""
         listing = self._known()
-        if not listing.jobs or (
-            word and not jobdir.matching(word, [job.id for job in listing.jobs])
+        named = choose_by_name(word or "", listing.jobs)
+        if len(named) > 1 or not (
+            listing.jobs
+            if word is None
+            else jobdir.matching(word, [job.id for job in listing.jobs])
         ):
             listing = self.ps(progress)
+            named = choose_by_name(word or "", listing.jobs)
         if word is None:
             for unreadable in listing.unreadable.values():
                 raise unreadable
             if not listing.jobs:
                 raise JobNotFound("no job is known here", hint="colabdev run SCRIPT starts one")
             return listing.jobs[0]
-        chosen = choose_job_id(word, [*listing.unreadable, *(job.id for job in listing.jobs)])
+        if named and not listing.unreadable and not (alone and len(named) > 1):
+            return named[0]
+        chosen = choose_job_id(
+            word, [*listing.unreadable, *(job.id for job in named or listing.jobs)]
+        )
         if chosen in listing.unreadable:
             raise listing.unreadable[chosen]
         return next(job for job in listing.jobs if job.id == chosen)
@@ -120,15 +164,20 @@ class Jobs:
     def ps(self, progress: Progress) -> JobListing:
         """Every job known here and on the runtimes that are up, as it stands now."""
         unasked: list[str] = []
+        answers: dict[str, JobsOnRuntime] = {}
         for name in self.runtimes.names():
             try:
                 runtime = self.runtimes.load(name)
                 if runtime is not None and runtime.phase is Phase.UP:
-                    unasked.extend(self._ask(runtime))
+                    answers[name] = self._ask(runtime)
+            except StateUnreadable:
+                continue  # Named by `_known`.
             except ColabdevError as exc:
                 unasked.append(f"cannot ask {name!r} for its jobs: {exc.message}")
-        known = self._known()
-        return JobListing(known.jobs, known.unreadable, tuple(unasked))
+        for name, answer in answers.items():
+            for job_id, reason in answer.problems.items():
+                unasked.append(f"{name!r} cannot say how {job_id} stands: {reason}")
+        return replace(self._known(), unasked=tuple(unasked), answers=answers)
 
     def look(self, job: JobRecord) -> JobRecord:
         """The job as its runtime has it now; one that has ended as it is known here."""
@@ -155,8 +204,8 @@ class Jobs:
         self.jobs.save(job)
         return job
 
-    def _ask(self, runtime: RuntimeRecord) -> Sequence[str]:
-        """Write down what the runtime says of its jobs; returns what it cannot say."""
+    def _ask(self, runtime: RuntimeRecord) -> JobsOnRuntime:
+        """Write down what the runtime says of its jobs."""
         keeper = self.keepers.ensure(runtime.name)
         keeper.wait_ready(LIST_TIMEOUT_S)
         with closing(keeper.agent()) as agent:
@@ -169,26 +218,41 @@ class Jobs:
                 if now != job:
                     self.jobs.save(now)
         for job_id in there.rows.keys() - ids:
-            if is_started_by(there.rows[job_id], runtime):
-                with suppress(ProtocolError):
-                    self.jobs.create(found_on_runtime(there.rows[job_id], runtime))
-        return [
-            f"{runtime.name!r} cannot say how {job_id} stands: {reason}"
-            for job_id, reason in there.problems.items()
-        ]
+            with suppress(ProtocolError):
+                self.jobs.create(found_on_runtime(there.rows[job_id], runtime))
+        return there
 
     def _known(self) -> JobListing:
         jobs: list[JobRecord] = []
         unreadable: dict[str, StateUnreadable] = {}
+        runtimes, broken = self._records()
         for job_id in self.jobs.ids():
             try:
                 job = self.jobs.load(job_id)
-                if job is not None:
-                    jobs.append(as_it_stands(job, self.runtimes.load(job.runtime)))
             except StateUnreadable as exc:
                 unreadable[job_id] = exc
+                continue
+            if job is not None:
+                # What nobody can read says nothing of its jobs.
+                if job.runtime not in broken:
+                    job = as_it_stands(job, runtimes.get(job.runtime))
+                jobs.append(job)
         jobs.sort(key=lambda job: (job.created, job.id), reverse=True)
-        return JobListing(tuple(jobs), unreadable)
+        return JobListing(tuple(jobs), unreadable, tuple(broken.values()))
+
+    def _records(self) -> tuple[Mapping[str, RuntimeRecord], Mapping[str, StateUnreadable]]:
+        """The runtimes by their names, and those whose state cannot be read."""
+        runtimes: dict[str, RuntimeRecord] = {}
+        broken: dict[str, StateUnreadable] = {}
+        for name in self.runtimes.names():
+            try:
+                runtime = self.runtimes.load(name)
+            except StateUnreadable as exc:
+                broken[name] = exc
+                continue
+            if runtime is not None:
+                runtimes[name] = runtime
+        return runtimes, broken
 
 
 def _standing(job: JobRecord, status: object) -> Standing:

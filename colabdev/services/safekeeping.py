@@ -53,7 +53,7 @@ class Safekeeping:
         if runtime.machine is None or runtime.machine.drive_dir is None:
             return []
         with closing(self._keepers.ensure(runtime.name).agent()) as agent:
-            return [(link, *_state(agent, link)) for link in runtime.projects]
+            return [(link, *describe_mirror(agent, link)) for link in runtime.projects]
 
 
 def _flush(
@@ -101,7 +101,8 @@ def _judge(
     )
 
 
-def _state(agent: AgentStream, link: ProjectLink) -> tuple[str, bool]:
+def describe_mirror(agent: AgentStream, link: ProjectLink) -> tuple[str, bool]:
+    """How Drive stands with that project, in words, and whether well."""
     answer, _ = agent.request("mirror.status", {"workdir": link.workdir})
     told = answer.get("mirror")
     if not isinstance(told, dict):

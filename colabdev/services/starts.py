@@ -13,6 +13,7 @@ from colabdev.agent import jobdir
 from colabdev.agent.changes import DELETE
 from colabdev.config.requirements import Requirements
 from colabdev.config.scripts import Program
+from colabdev.core.accelerators import complain_of_gpu
 from colabdev.core.job_records import parse_job_list
 from colabdev.core.reconcile import Action
 from colabdev.core.sizes import format_size
@@ -48,6 +49,8 @@ class RunRequest:
     timeout_s: float | None = None
     """How long its command may run."""
     after: Sequence[After] = ()
+    gpu: Sequence[str] = ()
+    """What the project asks for; another one is said before the job starts."""
     requirements: Requirements | None = None
     env_files: Sequence[str] = ()
     """Those that lie in the project, by their paths there."""
@@ -87,7 +90,9 @@ class JobStarter:
     def prepare(self, request: RunRequest, progress: Progress) -> Start:
         """Choose the runtime and write the job down. Nothing is sent or started yet."""
         runtime = self.choose(request.runtime, request.project_path)
-        usable_machine(runtime)
+        machine = usable_machine(runtime)
+        if complaint := complain_of_gpu(request.gpu, machine.accelerator):
+            progress(complaint)
         after = still_to_come(request.after, runtime)
         expect = self._expect(request, runtime, progress)
         job = self._write_down(request, runtime)

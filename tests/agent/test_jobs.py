@@ -71,7 +71,7 @@ class Bench:
             "PATH": f"{self.root / 'bin'}:/usr/bin:/bin",
         }
         running = start_agent(LocalTransport(environment=environment), self.archive)
-        self.talks.append(Talk(running.process))
+        self.talks.append(Talk(running.process, running.hello.pid))
         return self.talks[-1]
 
     def spec(self, *argv: str, kind: str = jobdir.COMMAND) -> dict[str, object]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from colabdev.cli import output, render, render_watch
+from colabdev.cli import output, render, render_jobs, render_watch
 from colabdev.cli.app import build_app
 from colabdev.errors import (
     EXIT_CODE_MEANINGS,
@@ -118,6 +118,9 @@ RUNTIME_KEYS = {
     "ssh",
     "since",
     "durable",
+    "running_jobs",
+    "metrics",
+    "mirrors",
 }
 
 
@@ -202,7 +205,7 @@ def test_help_shows_every_command_and_exit_code(tmp_path: Path) -> None:
 
 def test_status_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
     status = RuntimeStatus(make_record(), RuntimeState.READY)
-    render.listing(Listing((status,), ()), as_json=True)
+    render.listing(Listing((status,), ()), {}, as_json=True)
     document = printed(capsys)
     assert set(document) == {"schema", "runtimes"}
     assert document["schema"] == 1
@@ -218,6 +221,9 @@ def test_status_document_has_the_documented_keys(capsys: pytest.CaptureFixture[s
         "ssh": {"alias": "box", "host": "127.0.0.1", "port": 2222},
         "since": "2026-11-20T22:34:05Z",
         "durable": None,
+        "running_jobs": None,
+        "metrics": None,
+        "mirrors": None,
     }
 
 
@@ -225,7 +231,7 @@ def test_status_of_a_runtime_without_a_machine_has_the_same_keys(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     record = replace(make_record(), machine=None, projects=(), phase=Phase.STARTING)
-    render.listing(Listing((RuntimeStatus(record, RuntimeState.STARTING),), ()), as_json=True)
+    render.listing(Listing((RuntimeStatus(record, RuntimeState.STARTING),), ()), {}, as_json=True)
     (runtime,) = printed(capsys)["runtimes"]
     assert set(runtime) == RUNTIME_KEYS
     assert (runtime["ssh"], runtime["workdir"], runtime["state"]) == (None, None, "starting")
@@ -235,7 +241,7 @@ def test_status_document_with_unreadable_state_has_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     unreadable = StateUnreadable("cannot read it", hint="repair it")
-    render.listing(Listing((), (unreadable,)), as_json=True)
+    render.listing(Listing((), (unreadable,)), {}, as_json=True)
     assert printed(capsys) == {
         "schema": 1,
         "runtimes": [],
@@ -276,7 +282,7 @@ def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]
         started=moment,
         ended=moment,
     )
-    render.jobs(JobListing((job,)), as_json=True)
+    render_jobs.jobs(JobListing((job,)), as_json=True)
     assert printed(capsys) == {
         "schema": 1,
         "jobs": [
@@ -290,6 +296,9 @@ def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]
                 "argv": ["train.py", "--lr", "1"],
                 "started": "2026-11-20T22:34:05Z",
                 "ended": "2026-11-20T22:34:05Z",
+                "reason": None,
+                "current": True,
+                "metrics": None,
             }
         ],
     }
@@ -305,7 +314,7 @@ def test_ps_shows_what_goes_on_and_the_newest_that_ended(
         for letter in "abcdefghijklmnopqrstuvwxyz"
     ]
     listing = JobListing((*ended, old)).recent()
-    render.jobs(listing, as_json=False)
+    render_jobs.jobs(listing, as_json=False)
     said = capsys.readouterr()
     shown = [row.split()[0] for row in said.out.splitlines()[1:]]
     assert shown == [*(job.id for job in ended[:20]), old.id]

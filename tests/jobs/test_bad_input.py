@@ -149,9 +149,9 @@ def test_ambiguous_and_unreadable_jobs_are_named(tmp_path: Path) -> None:
             house.colabdev("run", "--detach", "--name", "twin", "true").stdout.strip()
             for _ in range(2)
         )
-        done = house.colabdev("logs", "twin")
+        done = house.colabdev("logs", "twi")
         assert (done.returncode, done.stdout) == (2, "")
-        assert f"'twin' may mean {ids[0]}, {ids[1]}" in done.stderr
+        assert f"'twi' may mean {ids[0]}, {ids[1]}" in done.stderr
         record = house.places.state_dir / "jobs" / ids[0] / "job.json"
         record.write_text("{")
         done = house.colabdev("ps", "--json")

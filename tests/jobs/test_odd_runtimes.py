@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.store import FileStore
 from colabdev.agent import jobdir
-from colabdev.cli import render
+from colabdev.cli import render_jobs
 from colabdev.config.scripts import Program
 from colabdev.errors import (
     ColabdevError,
@@ -40,6 +41,7 @@ class OddRuntime:
     """Keepers, their one keeper and its agents in one; answers are functions of the arguments."""
 
     answers: dict[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     wire_bytes: int = 0
     hello: AgentHello = AgentHello(1, "3.11", 1)  # noqa: RUF009  It is frozen.
@@ -75,7 +77,7 @@ class OddRuntime:
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Answer:
         self.asked.append((kind, arguments or {}))
-        return self.answers[kind](arguments or {}), b""
+        return self.answers[kind](arguments or {}), self.bodies.get(kind, b"")
 
     def stream(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
@@ -149,6 +151,8 @@ def bench(tmp_path: Path) -> Bench:
         code=files,
     )
     runtime.answers["job.list"] = lambda _: {"jobs": [], "problems": []}
+    runtime.answers["job.records"] = lambda _: {}
+    runtime.bodies["job.records"] = zlib.compress(b'{"status.json": "{}"}')
     return Bench(runtime, files, runtimes, store, jobs, starter)
 
 
@@ -382,5 +386,5 @@ def test_ctrl_c_says_what_became_of_the_job(
     bench: Bench, starting: Starting, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = bench.job("left")
-    render.left(Start(job, make_record(), starting))
+    render_jobs.left(Start(job, make_record(), starting))
     assert capsys.readouterr().err.splitlines()[1] == f"{job.id} {says}"

@@ -307,7 +307,7 @@ def test_down_without_the_host_forgets_it_and_names_the_jobs(
         os.kill(pids["command"]["pid"], signal.SIGKILL)
 
 
-def test_jobs_of_another_computer_are_neither_listed_nor_ended(
+def test_jobs_of_another_computer_are_listed_and_followed_but_not_ended_by_down(
     house: House, user: UserSsh, key: Keypair, host: Sshd, tmp_path: Path
 ) -> None:
     user.add_host("gpu", host.address, key=key)
@@ -318,8 +318,11 @@ def test_jobs_of_another_computer_are_neither_listed_nor_ended(
         others.add_host("gpu", host.address, key=key)
         others.know(host.address)
         connect(other)
-        job = other.colabdev("run", "--detach", "sleep", "60").stdout.strip()
-        assert json.loads(house.colabdev("ps", "--json").stdout)["jobs"] == []
+        started = other.colabdev("run", "--detach", "sh", "-c", "echo there; exec sleep 60")
+        job = started.stdout.strip()
+        [seen] = json.loads(house.colabdev("ps", "--json").stdout)["jobs"]
+        assert (seen["id"], seen["state"]) == (job, "running")
+        assert house.colabdev("logs", job).stdout == "there\n"
         assert house.colabdev("down").returncode == 0
         [listed] = json.loads(other.colabdev("ps", "--json").stdout)["jobs"]
         assert (listed["id"], listed["state"]) == (job, "running")

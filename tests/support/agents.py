@@ -17,6 +17,7 @@ class Talk:
     """The client's end of it."""
 
     process: LocalProcess
+    pid: int
     _buffer: bytes = b""
 
     def request(self, kind: str, **arguments: object) -> Mapping[str, Any]:

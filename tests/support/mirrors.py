@@ -62,8 +62,8 @@ class Mirrored:
         """An agent, as a keeper starts it."""
         environment = {"HOME": str(self.root / "home"), "PATH": f"{self.root}/bin:/usr/bin:/bin"}
         (self.root / "home").mkdir(exist_ok=True)
-        process = start_agent(LocalTransport(environment=environment), self.agent).process
-        self.talks.append(Talk(process))
+        running = start_agent(LocalTransport(environment=environment), self.agent)
+        self.talks.append(Talk(running.process, running.hello.pid))
         return self.talks[-1]
 
     def sync(self, files: Mapping[str, str | bytes]) -> None:

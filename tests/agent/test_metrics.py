@@ -1,0 +1,109 @@
+"""What a job takes of its machine, sampled beside it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colabdev.agent import processes
+from tests.agent.test_jobs import PYTHONS, Bench, make_bench
+from tests.support.waiting import wait_until
+
+BUSY = "x = bytearray(50_000_000)\nwhile True: pass"
+SMI = """#!/bin/sh
+echo called >> {calls}
+echo 'Tesla T4, 87, 1024, 15360'
+echo 'Odd GPU, [N/A], [N/A], 2048'
+"""
+
+
+@pytest.fixture(params=sorted(PYTHONS))
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    bench = make_bench(tmp_path, PYTHONS[request.param])
+    yield bench
+    bench.close()
+
+
+def samplers(bench: Bench, job_id: object) -> list[int]:
+    """The sampler's process, if it runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"sample" in words and str(bench.jobs / str(job_id)).encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def first_row(bench: Bench, job_id: object) -> dict[str, Any]:
+    def metrics() -> Any:
+        return bench.talk().request("job.status", id=job_id)["status"]["metrics"]
+
+    row: dict[str, Any] = wait_until(metrics, timeout_s=20, message="a row is there")
+    return row
+
+
+def test_row_tells_what_the_job_takes_and_what_is_left(bench: Bench) -> None:
+    calls = bench.root / "calls"
+    smi = bench.root / "bin" / "nvidia-smi"
+    smi.write_text(SMI.format(calls=shlex.quote(str(calls))))
+    smi.chmod(0o755)
+    # The work is a child's, and the child of a child's that has ended.
+    line = f"(python3 -c {shlex.quote(BUSY)} &) ; exec sleep 60"
+    spec = bench.shell(line)
+    bench.talk().request("job.start", spec=spec)
+    row = first_row(bench, spec["id"])
+    assert 20 < row["cpu_percent"] < 120, "one core, if the others leave it"
+    assert 50_000_000 < row["memory_bytes"] < 150_000_000
+    assert 0 < row["machine_memory_available_bytes"] < row["machine_memory_bytes"]
+    assert 0 < row["disk_free_bytes"] <= row["disk_bytes"]
+    assert abs(row["time"] - time.time()) < 20
+    assert row["gpus"] == [
+        {
+            "name": "Tesla T4",
+            "percent": 87,
+            "memory_bytes": 1024 << 20,
+            "memory_total_bytes": 15360 << 20,
+        },
+        {
+            "name": "Odd GPU",
+            "percent": None,
+            "memory_bytes": None,
+            "memory_total_bytes": 2048 << 20,
+        },
+    ]
+    (sampler,) = samplers(bench, spec["id"])
+    status = bench.talk().request("job.stop", id=spec["id"], grace_s=5)["status"]
+    assert status["state"] == "stopped"
+    assert status["metrics"] is None
+    assert processes.identify(sampler)["start"] is None, "it ends with the job"
+    lines = (bench.jobs / str(spec["id"]) / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == row
+
+
+def test_no_gpu_is_invented_and_the_sampler_outlives_its_supervisor(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, Path(sys.executable))
+    spec = bench.spec("sleep", "60")
+    bench.talk().request("job.start", spec=spec)
+    pid = bench.pid(spec)
+    wait_until(lambda: samplers(bench, spec["id"]), message="it is sampled")
+    processes.kill({int(pid["supervisor"]["pid"])})
+    assert first_row(bench, spec["id"])["gpus"] == []
+    bench.close()
+
+
+def test_short_job_is_not_sampled(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, Path(sys.executable))
+    spec = bench.shell("exit 0")
+    bench.finish(spec)
+    assert not (bench.jobs / str(spec["id"]) / "metrics.jsonl").exists()
+    bench.close()
