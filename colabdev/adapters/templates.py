@@ -11,7 +11,7 @@ from colabdev.adapters.files import place_folder
 from colabdev.errors import ColabdevError
 
 # What running a template in the checkout leaves beside it.
-_NOT_TEMPLATE = shutil.ignore_patterns("__pycache__", "runs", ".pytest_cache")
+_NOT_TEMPLATE = shutil.ignore_patterns("__pycache__", "runs", "datasets", ".pytest_cache")
 
 
 class PackagedTemplates:
