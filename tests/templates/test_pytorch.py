@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from colabdev.config.settings import load_settings
+from tests.templates.torch_runs import run
 
 TEMPLATE = Path(__file__).parents[2] / "templates" / "pytorch"
 
@@ -22,22 +21,6 @@ pytestmark = pytest.mark.timeout(1200)
 def copy(tmp_path: Path) -> Path:
     left = shutil.ignore_patterns("runs", "__pycache__", ".pytest_cache")
     return shutil.copytree(TEMPLATE, tmp_path / "it's my digits", ignore=left)
-
-
-def run(python: Path, folder: Path, *arguments: str, **environment: str) -> str:
-    """What the user's own Python prints there, which must end well; without any GPU."""
-    done = subprocess.run(
-        [python, *arguments],
-        cwd=folder,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=1000,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_its_own_tests_hold(copy: Path, torch_python: Path) -> None:
