@@ -278,6 +278,9 @@ class LocalTree(Protocol):
         """Make the changes here; those that cannot be made are values. `ColabdevError` when no more can
         be written, or another sync of the project is at it; what was done until then stays."""
 
+    def tidy(self) -> None:
+        """Remove what a sync that was killed left here, but for what the next one goes on with."""
+
 
 class SyncMemory(Protocol):
     """What is remembered of each runtime's side of a project. Only a cache: it may forget."""

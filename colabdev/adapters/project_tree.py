@@ -140,6 +140,9 @@ class ProjectTree:
     def write(self, steps: Steps) -> Sequence[Failure]:
         return self._writer().write(steps)
 
+    def tidy(self) -> None:
+        self._writer().tidy()
+
     def _writer(self) -> ProjectWriter:
         return ProjectWriter(self._root, self._index, self._lock_file)
 

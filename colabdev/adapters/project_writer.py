@@ -57,6 +57,13 @@ class ProjectWriter:
                 hint="make room or give write access there, then sync again",
             ) from exc
 
+    def tidy(self) -> None:
+        """See `ports.LocalTree.tidy`."""
+        if self._ours.is_dir():
+            # Where that is impossible, or another sync is at it, it stays until the next time.
+            with contextlib.suppress(OSError, ColabdevError), self._locked(0):
+                self._tidy(but_parts=True)
+
     def _make(self, change: Change, steps: Steps) -> None:
         if change.op == changes.FORGET:
             raise placing.Refused(
@@ -67,9 +74,9 @@ class ProjectWriter:
             self._placer.do(change, steps.content())
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
         self._lock_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = filelock.FileLock(self._lock_file, timeout=_LOCK_TIMEOUT_S)
+        lock = filelock.FileLock(self._lock_file, timeout=timeout_s)
         try:
             with lock:
                 yield
@@ -84,9 +91,12 @@ class ProjectWriter:
         (self._ours / ".gitignore").write_text("*\n", encoding="ascii")
         placing.clear(str(self._staging), but_parts=True)
 
-    def _tidy(self) -> None:
-        """Leave nothing: what was to come came."""
-        placing.clear(str(self._staging))
+    def _tidy(self, *, but_parts: bool = False) -> None:
+        """Leave nothing, for what was to come came; with `but_parts` what the next sync goes on with."""
+        placing.clear(str(self._staging), but_parts=but_parts)
+        with contextlib.suppress(OSError):
+            if but_parts:
+                self._staging.rmdir()  # Only an empty folder goes.
         with contextlib.suppress(OSError):
             if os.listdir(self._ours) == [".gitignore"]:
                 (self._ours / ".gitignore").unlink()

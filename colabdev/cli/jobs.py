@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from colabdev.cli import output, render
 from colabdev.cli.attachment import Attachment, Wishes, check_types, wishes
 from colabdev.cli.boundary import JobStatus
+from colabdev.cli.requests import run_request
 from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.errors import ColabdevError, ExitCode
@@ -118,10 +119,10 @@ def run(
     wiring: Wiring = ctx.obj
     wanted = wishes(interactive=interactive, detach=detach)
     words = [word for word in (script, *(arguments or ())) if word is not None]
-    request = wiring.run_request(
+    request = run_request(
         words,
         module=module,
-        runtime=runtime,
+        runtime=wiring.named(runtime),
         name=name,
         env=env or (),
         in_place=in_place,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render
+from colabdev.cli.requests import connect_request
 from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def connect(
     Example: colabdev connect gpu --provider ssh --host me@gpu.example.com
     """
     wiring: Wiring = ctx.obj
-    request = wiring.connect_request(name, provider, python, host)
+    request = connect_request(wiring, name, provider, python, host)
     status = wiring.runtimes().connect(request, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)
     render.connected(status, ssh_command, as_json=as_json)

@@ -6,11 +6,12 @@ Imports stand inside functions here so that `--help` and `status` load nothing t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from colabdev.cli import standing
 from colabdev.errors import AuthNeeded, ColabdevError, UsageError
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.agent.rules import Rule
     from colabdev.config.places import Places
-    from colabdev.config.project import Project
-    from colabdev.config.settings import Settings
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
     from colabdev.ports import HostEntries, Progress, Provider, WindowsSide
@@ -34,16 +33,12 @@ if TYPE_CHECKING:
     from colabdev.services.doctor import Doctor
     from colabdev.services.exchange import SyncOptions
     from colabdev.services.job_logs import JobLogs
-    from colabdev.services.jobs import Jobs, RunRequest
-    from colabdev.services.plan import ConnectRequest
+    from colabdev.services.jobs import Jobs
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
     from colabdev.services.runtimes import BringHome, Runtimes
     from colabdev.services.safekeeping import Safekeeping
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
-
-PROVIDERS = ("colab", "notebook", "local", "ssh")
-
 
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
   local      colabdev connect --provider local   a sandbox on this computer, no account
@@ -122,6 +117,18 @@ class Wiring:
 
         return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
 
+    def checked_python(self, typed: str) -> str:
+        """The version of Python for a local runtime; `UsageError` when it cannot have that."""
+        from colabdev.providers.local import checked_python
+
+        return checked_python(typed)
+
+    def check_local_system(self) -> None:
+        """Refuse local runtimes where this computer's system cannot have them."""
+        from colabdev.providers.local import check_system
+
+        check_system()
+
     def _connect_ssh(self, address: SshAddress, trusted: Sequence[str]) -> SshConnection:
         from colabdev.adapters.ssh import SshConnection
 
@@ -132,98 +139,10 @@ class Wiring:
 
         return Rehearsal(store=self.store(), provider=self.local_provider())
 
-    def connect_request(
-        self, name: str | None, provider: str | None, python: str | None, host: str | None
-    ) -> ConnectRequest:
-        from colabdev.core.names import check_runtime_name
-        from colabdev.services.plan import ProjectWishes, Typed, plan_connect
-
-        project = self._project()
-        wishes = None
-        if project is not None:
-            settings = _settings(project)
-            wishes = ProjectWishes(
-                path=str(project.path),
-                name=(settings.project.name if settings else None) or project.path.name,
-                provider=settings.runtime.provider if settings else None,
-                tunnel=settings.runtime.tunnel if settings else "auto",
-                host=settings.runtime.host if settings else None,
-            )
-        if python is not None:
-            from colabdev.providers.local import checked_python
-
-            python = checked_python(python)
-        up = None
-        if name is not None:
-            up = self.store().load(check_runtime_name(name))
-        elif provider is None:
-            up = self.runtimes().last_of_project(self.project_path())
-        elif provider in PROVIDERS:
-            up = self.store().load(provider)
-        request = plan_connect(
-            Typed(name, provider, python, host), wishes, known_providers=PROVIDERS, up=up
-        )
-        if request.provider == "local":
-            from colabdev.providers.local import check_system
-
-            check_system()
-        return request
-
     def project_path(self) -> str | None:
         """The folder of the project we stand in, if it is one."""
-        project = self._project()
+        project = standing.find_own_project()
         return str(project.path) if project else None
-
-    def run_request(
-        self,
-        words: Sequence[str],
-        *,
-        module: str | None,
-        runtime: str | None,
-        name: str | None,
-        env: Sequence[str],
-        in_place: bool,
-        sync: bool,
-        window: tuple[int, int] | None,
-        stdin: str,
-        terminal: Mapping[str, str],
-    ) -> RunRequest:
-        from colabdev.config.scripts import (
-            Standpoint,
-            check_variables,
-            find_program,
-            parse_variables,
-        )
-        from colabdev.services.jobs import RunRequest
-
-        project = self._project()
-        standpoint = Standpoint(_working_directory(), project.path if project else None, here=sync)
-        program = find_program(words, standpoint, module=module, name=name)
-        typed = parse_variables(env)
-        variables = {**terminal, **typed}
-        project_name = None
-        if project is not None:
-            project_name = project.path.name
-            settings = _settings(project)
-            if settings is not None:
-                project_name = settings.project.name or project_name
-                listed = check_variables(
-                    settings.job.env,
-                    takes="[job] env of colabdev.toml takes NAME and a text",
-                    hint='mend it: env = { SEED = "1" }',
-                )
-                variables = {**terminal, **listed, **typed}
-        return RunRequest(
-            program=program,
-            runtime=self.named(runtime),
-            project_path=str(project.path) if project else None,
-            project_name=project_name,
-            env=variables,
-            in_place=in_place,
-            sync=sync,
-            window=window,
-            stdin=stdin,
-        )
 
     def job_store(self) -> FileJobStore:
         from colabdev.adapters.job_store import FileJobStore
@@ -291,21 +210,20 @@ class Wiring:
         from colabdev.adapters.project_rules import RuleSettings
         from colabdev.adapters.project_tree import ProjectTree, TreeSettings
         from colabdev.adapters.sync_memory import FileSyncMemory
-        from colabdev.config.project import find_project
         from colabdev.services.sync import SyncedProject
 
-        project = find_project(_working_directory(), _home())
-        chosen = _settings(project)
+        project = standing.own_project()
         settings = TreeSettings(
             self.places().state_dir / "indexes",
             max_bytes,
             _compile_rules,
-            RuleSettings(chosen.sync.exclude, chosen.sync.outputs) if chosen else RuleSettings(),
+            RuleSettings(project.settings.sync.exclude, project.settings.sync.outputs)
+            if project.settings
+            else RuleSettings(),
         )
         tree = ProjectTree(project.path, settings)
-        name = (chosen.project.name if chosen else None) or project.path.name
         memory = FileSyncMemory(tree.cache_prefix)
-        return SyncedProject(str(project.path), name, tree, memory, max_bytes)
+        return SyncedProject(str(project.path), project.name, tree, memory, max_bytes)
 
     def bring_home(self, *, force: bool) -> BringHome:
         """What must happen before a runtime is released; with `force` edits may be lost."""
@@ -346,11 +264,11 @@ class Wiring:
     def projects(self) -> Projects:
         from colabdev.services.projects import Projects
 
-        return Projects(self.templates(), _home())
+        return Projects(self.templates(), standing.home())
 
     def absolute(self, path: Path) -> Path:
         """The path from the directory we stand in, without `.` and `..`."""
-        return Path(os.path.normpath(_working_directory() / path))
+        return Path(os.path.normpath(standing.working_directory() / path))
 
     def settings_schema(self) -> dict[str, Any]:
         from colabdev.config.settings import settings_schema
@@ -397,30 +315,15 @@ class Wiring:
 
         places = self.places()
         files = ReportFiles(places.state_dir, self.ssh_files())
-        return BugReport(files=files, environment=os.environ, home=_home(), store=self.store())
+        return BugReport(
+            files=files, environment=os.environ, home=standing.home(), store=self.store()
+        )
 
     def become(self, argv: Sequence[str]) -> int:
         """Go on as another program; returns its exit status where that is impossible."""
         from colabdev.adapters.processes import become
 
         return become(argv)
-
-    def _project(self) -> Project | None:
-        from colabdev.config.project import find_project
-
-        try:
-            return find_project(_working_directory(), _home())
-        except UsageError:
-            return None  # Home and roots are no projects; a runtime needs none.
-
-
-def _settings(project: Project) -> Settings | None:
-    """What the project's `colabdev.toml` says; None without one, which loads nothing."""
-    if not project.has_settings:
-        return None
-    from colabdev.config.settings import load_settings
-
-    return load_settings(project.settings_file)
 
 
 def _compile_rules(lines: Iterable[str]) -> list[Rule]:
@@ -441,19 +344,3 @@ def log_to_nobody() -> None:
     import logging
 
     logging.getLogger().addHandler(logging.NullHandler())
-
-
-def _working_directory() -> Path:
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        raise ColabdevError(
-            "the current directory does not exist any more", hint="cd to one that does"
-        ) from None
-
-
-def _home() -> Path | None:
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None

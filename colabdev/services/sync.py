@@ -92,6 +92,7 @@ class Syncer:
                 break
         assert report is not None, "there is at least one pass"
         if not options.dry_run:
+            project.tree.tidy()  # One that was killed may have had nothing left but this to do.
             self._remember(record, project, workdir_of(record, project.path, project.name))
         return report
 

@@ -144,7 +144,8 @@ def test_keys_reach_the_job_as_in_a_terminal(bench: Bench) -> None:
         "print(sys.stdin.isatty(), flush=True)\n"
         "print('? ', flush=True); print(repr(sys.stdin.readline()))\n"
         "try: print('ready', flush=True); time.sleep(60)\n"
-        "except KeyboardInterrupt: print('stopped', repr(sys.stdin.read()))\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopping', flush=True); print('stopped', repr(sys.stdin.read()))\n"
     )
     spec = in_terminal(bench.spec("python3", "-c", program), jobdir.TERMINAL)
     talk = started(bench, spec)
@@ -156,6 +157,8 @@ def test_keys_reach_the_job_as_in_a_terminal(bench: Bench) -> None:
     assert keys.answer() == {"taken": 6}
     assert b"'ab\\n'" in expect(talk, b"ready")
     keys.send({"data": 6}, b"\x03")
+    # A terminal forgets what was typed before Ctrl-C is dealt with.
+    expect(talk, b"stopping")
     keys.send({"data": 7}, b"\x04")
     log, status = talk.rest()
     assert log.endswith(b"stopped ''\r\n")

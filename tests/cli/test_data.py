@@ -20,6 +20,7 @@ import pytest
 
 from colabdev.adapters.packing import open_data_folder
 from colabdev.agent import shards
+from colabdev.errors import AgentUnusable
 from tests.agent.test_tree import HOSTILE
 from tests.cli.test_restore import drive_of, type_json
 from tests.support.disks import tiny_disk
@@ -27,6 +28,7 @@ from tests.support.house import House
 from tests.support.pythons import find_pythons
 from tests.support.relay import Relay
 from tests.support.syncing import look
+from tests.support.waiting import wait_until
 from tests.test_sync_campaign import agents
 
 PUSH_KEYS = ["schema", "name", "content", "files", "bytes", "shards", "sent", "level", "problems"]
@@ -202,10 +204,19 @@ def test_pull_that_is_killed_again_and_again_arrives_whole_or_not(
         command.wait()
         assert not target.exists() or look(target) == look(folder)
     assert killed >= 4
-    house.keeper().wait_ready(20)
+    wait_until(lambda: answers(house), message="the last agent that was killed is replaced")
     document = pull(house, folder)
     assert look(target) == look(folder)
     assert document["copied"]["shards"] < 13, "what was there was copied again"
+
+
+def answers(house: House) -> bool:
+    """Whether an agent starts; one that was killed as it did is said to whoever waits for it."""
+    try:
+        house.keeper().wait_ready(20)
+    except AgentUnusable:
+        return False
+    return True
 
 
 def rows_in(listing: Path) -> int:

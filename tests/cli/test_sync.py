@@ -63,6 +63,22 @@ def test_first_sync_sends_all_and_the_second_nothing(project: SyncedFolder) -> N
             assert path.lstat().st_mtime_ns == mtime_ns, path
 
 
+def test_what_a_killed_sync_left_here_goes_though_nothing_is_to_come(project: SyncedFolder) -> None:
+    project.write("train.py", "print(1)\n")
+    project.sync()
+    project.write(".colabdev/.gitignore", "*\n")
+    project.write(".colabdev/staging/file", "had arrived; was it to be placed?")
+    project.sync()
+    assert not (project.local / ".colabdev").exists()
+
+
+def test_what_is_not_ours_in_our_folder_stays(project: SyncedFolder) -> None:
+    project.write("train.py", "print(1)\n")
+    kept = project.write(".colabdev/notes", "the user's")
+    project.sync()
+    assert kept.read_text() == "the user's"
+
+
 def test_edits_deletions_renames_and_changes_of_type_arrive(project: SyncedFolder) -> None:
     for path in ("edited", "deleted", "d/renamed", "x/folder", "file", "chmod", "linked"):
         project.write(path, path)

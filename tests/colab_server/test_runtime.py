@@ -223,7 +223,7 @@ def test_reclaimed_runtime_dies_whole(colab: Colab, machine: Machine) -> None:
     with Kernel(machine) as kernel:
         daemon = "import subprocess; subprocess.Popen(['setsid', '-f', 'sleep', '98765'])"
         kernel.execute(daemon)
-        assert _runs("sleep 98765")
+        wait_until(lambda: _runs("sleep 98765"), message="the daemon has left its parent")
         colab.do("reclaim", machine.endpoint)
         _receive_until_broken(kernel.socket)
     assert not _runs("sleep 98765")
