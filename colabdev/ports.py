@@ -423,6 +423,9 @@ class Templates(Protocol):
         """Put the template at `target`, missing or an empty directory, whole or not at all; returns
         its files, relative."""
 
+    def add(self, name: str, file: str, target: Path) -> None:
+        """Put one file of the template into `target`, made if missing, where no such file is."""
+
 
 class HostEntries(Protocol):
     """Our part of the OpenSSH configuration: one `Host` stanza and one pinned key per runtime."""

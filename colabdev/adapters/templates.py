@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 import colabdev
-from colabdev.adapters.files import place_folder
+from colabdev.adapters.files import place_folder, write_atomic
 from colabdev.errors import ColabdevError
 
 # What running a template in the checkout leaves beside it.
-_NOT_TEMPLATE = shutil.ignore_patterns("__pycache__", "runs", ".pytest_cache")
+_NOT_TEMPLATE = shutil.ignore_patterns("__pycache__", "runs", "datasets", ".pytest_cache")
 
 
 class PackagedTemplates:
@@ -20,10 +20,12 @@ class PackagedTemplates:
     def __init__(self) -> None:
         package = Path(colabdev.__path__[0])
         installed = package / "templates"
-        self._directory = installed if installed.is_dir() else package.parent / "templates"
+        directory = installed if installed.is_dir() else package.parent / "templates"
+        found = [*directory.glob("*/colabdev.toml"), *directory.glob("examples/*/colabdev.toml")]
+        self._folders = {path.parent.name: path.parent for path in found}
 
     def names(self) -> list[str]:
-        return sorted(entry.name for entry in self._directory.iterdir() if entry.is_dir())
+        return sorted(self._folders)
 
     def copy(self, name: str, target: Path) -> list[str]:
         try:
@@ -31,7 +33,7 @@ class PackagedTemplates:
             # Made whole under another name first: half a project is worse than none.
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".colabdev-init-") as made:
                 staging = Path(made) / target.name
-                shutil.copytree(self._directory / name, staging, ignore=_NOT_TEMPLATE)
+                shutil.copytree(self._folders[name], staging, ignore=_NOT_TEMPLATE)
                 files = sorted(
                     str(path.relative_to(staging)) for path in staging.rglob("*") if path.is_file()
                 )
@@ -42,6 +44,17 @@ class PackagedTemplates:
                 hint="make room or give write access there, or choose another directory",
             ) from exc
         return files
+
+    def add(self, name: str, file: str, target: Path) -> None:
+        try:
+            content = (self._folders[name] / file).read_bytes()
+            target.mkdir(parents=True, exist_ok=True)
+            write_atomic(target / file, content, mode=0o644)
+        except OSError as exc:
+            raise ColabdevError(
+                f"cannot write {target / file}: {exc.strerror or exc}",
+                hint="make room or give write access there, or choose another directory",
+            ) from exc
 
 
 def _cause(exc: OSError) -> str:

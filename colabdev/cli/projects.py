@@ -9,7 +9,7 @@ import typer
 
 from colabdev.cli import render
 from colabdev.cli.runtimes import JsonOption
-from colabdev.errors import ExitCode
+from colabdev.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -24,11 +24,23 @@ def complete_template(ctx: typer.Context, incomplete: str) -> list[str]:
 def init(
     ctx: typer.Context,
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A new or empty directory.", file_okay=False)
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="A new or empty directory; a project that is there gets colabdev.toml alone.",
+            file_okay=False,
+        ),
     ] = Path(),
     template: Annotated[
-        str, typer.Option(help="What to start from.", autocompletion=complete_template)
-    ] = "minimal",
+        str | None,
+        typer.Option(
+            help="What to start from. Default: minimal.", autocompletion=complete_template
+        ),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PART", help="One file of the PyTorch template: checkpoint."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Start a project from a template.
@@ -36,6 +48,14 @@ def init(
     Example: colabdev init digits --template pytorch
     """
     wiring: Wiring = ctx.obj
-    project = wiring.projects().init(wiring.absolute(directory), template)
+    target = wiring.absolute(directory)
+    if only is None:
+        project = wiring.projects().init(target, template)
+    elif template is None:
+        project = wiring.projects().init_only(target, only)
+    else:
+        raise UsageError(
+            "--only takes no --template", hint=f"colabdev init --only {only} adds the one file"
+        )
     render.initialized(project, as_json=as_json)
     return ExitCode.OK

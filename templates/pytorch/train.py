@@ -1,150 +1,235 @@
-"""Train a small network to read handwritten digits. This file runs as it reads: top to bottom."""
+"""Train the network of a configuration; KEY=VALUE changes one of its keys: optimizer.lr=0.01."""
 
 import argparse
 import json
-import math
-import signal
 import sys
-import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-# isort: split
 import checkpoint
-import data
-from model import DigitsNet
+from config import Config, ConfigError, check_same_run, read
+from data import datasets, shards
+from data.loaders import Batch, make_loaders
+from data.order import Order
+from logger.run_log import RunLog
+from trainer import hardware
+from trainer.evaluate import evaluate
+from trainer.parts import build_parts
+from trainer.processes import Processes
+from trainer.trainer import Trainer, TrainingError
+
+HERE = Path(__file__).parent
+SHORT = {  # options for what is changed most
+    "--epochs": "trainer.epochs",
+    "--lr": "optimizer.lr",
+    "--batch-size": "data.batch_size",
+    "--seed": "seed",
+    "--device": "device",
+}
 
 
-def refuse(sentence: str) -> NoReturn:
-    """End with what the user can mend; 2 is the exit code of wrong usage."""
-    print(f"train.py: {sentence}", file=sys.stderr)
-    sys.exit(2)
+def train(config: Config, out: Path, resume: str | None, processes: Processes) -> int:
+    """The whole run, in its order; returns the exit status. `resume` is a path, `auto` or None."""
+    say = print if processes.rank == 0 else nothing
+
+    # Hardware
+    hardware.make_deterministic(config.trainer.deterministic)
+    device, why = hardware.choose_device(config.device)
+    say(f"device: {hardware.name_of(device)} ({why})")
+    precision, why = hardware.choose_precision(config.trainer.precision, device)
+    say(f"precision: {precision} ({why})")
+
+    with processes.joined(device):
+        # Data
+        splits = processes.first_before_others(lambda: load_data(config))
+        share = {
+            "parts": config.trainer.accumulate,
+            "rank": processes.rank,
+            "world": processes.world,
+        }
+        order = Order(len(splits.train), config.data.batch_size, config.seed, **share)
+
+        # Model, loss, optimizer, scheduler, metrics
+        parts = build_parts(config, splits, device)
+        trainer = Trainer(config, parts, device, precision, processes, order.steps_per_epoch)
+
+        # Resume: nothing, or all that the next step depends on
+        folder = out / "checkpoints"
+        path = processes.from_first(lambda: find(folder, resume))
+        metrics_before = go_on(trainer, path, say) if path is not None else ""
+
+        # Train
+        pin = device.type == "cuda"
+        loaders = make_loaders(config, splits, order, trainer.step, trainer.last_step, pin=pin)
+        with (
+            checkpoint.StopRequest() as stop,
+            written(out, trainer, metrics_before) as (log, saver),
+        ):
+            signal = trainer.fit(loaders.train, loaders.valid, stop, log, saver)
+        if signal is not None:
+            say(f"stopped after step {trainer.step}; go on with --resume auto", file=sys.stderr)
+            return 128 + signal
+
+        # Test: the best weights, which may not be the last
+        best = trainer.best["step"] if trainer.best else trainer.step
+        if best != trainer.step:
+            parts.model.load_state_dict(checkpoint.load(folder / f"step-{best:06d}")["model"])
+        means = evaluate(parts, loaders.test, device, precision, processes)
+        say(f"test of step {best}: " + "  ".join(f"{name} {means[name]:.4f}" for name in means))
+
+    # Look
+    if log is not None and config.trainer.plots:
+        draw(out, config.name, log, best, *predict(parts.model, loaders.test, device))
+    return 0
 
 
-# --- Arguments -----------------------------------------------------------------------------------
-parser = argparse.ArgumentParser(description=__doc__)
-parser.error = refuse
-parser.add_argument("--epochs", type=int, default=3)
-parser.add_argument("--lr", type=float, default=3e-3, help="learning rate")
-parser.add_argument("--batch-size", type=int, default=32)
-parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same run")
-parser.add_argument("--resume", metavar="PATH|auto", help="a checkpoint; auto: the newest in --out")
-parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="default: runs/digits")
-parser.add_argument("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto")
-args = parser.parse_args()
-if args.epochs < 1 or args.batch_size < 1:
-    refuse("--epochs and --batch-size must be at least 1")
-if not 0 < args.lr < math.inf or not 0 <= args.seed < 2**32:
-    refuse("--lr must be a number above 0, --seed a whole number from 0 to 4294967295")
-
-# --- Device --------------------------------------------------------------------------------------
-usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-kind = next(kind for kind in usable if usable[kind]) if args.device == "auto" else args.device
-if not usable[kind]:
-    refuse(f"--device {kind} was asked for, but PyTorch finds no such GPU here")
-device = torch.device(kind)
-device_name = torch.cuda.get_device_name(device) if kind == "cuda" else kind
-why = {"cuda": "a CUDA GPU was found", "mps": "an Apple GPU was found", "cpu": "no GPU was found"}
-sys.stdout.reconfigure(line_buffering=True)  # Each line at once, into a pipe or a file as well.
-print(f"device: {device_name} ({why[kind] if args.device == 'auto' else 'as asked for'})")
-
-# --- Data ----------------------------------------------------------------------------------------
-images, labels, test_images, test_labels = data.load(device)
-steps_per_epoch = math.ceil(len(images) / args.batch_size)
-
-# --- Model and optimizer -------------------------------------------------------------------------
-torch.manual_seed(args.seed)
-model = DigitsNet().to(device)
-optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr)
-
-# --- Resume: all that the next step depends on is in the checkpoint, or a function of the choices -
-choices = {"--lr": args.lr, "--batch-size": args.batch_size, "--seed": args.seed}
-step, history, sums = 0, [], torch.zeros(2, device=device)  # of loss and hits, in this epoch
-checkpoints, metrics = args.out / "checkpoints", args.out / "metrics.jsonl"
-try:
-    path = checkpoint.latest(checkpoints) if args.resume == "auto" else args.resume
-    if path is not None:
-        saved = checkpoint.load(Path(path), map_location="cpu")
-        for option, value in saved["choices"].items():
-            if choices[option] != value:
-                refuse(f"cannot resume {path}: its run had {option} {value}")
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        step, history, sums = saved["step"], saved["history"], saved["sums"].to(device)
-        checkpoint.restore_random_state(saved["random"], device)
-        print(f"resumed {path}: {saved['epoch']} epochs and {step} steps are done")
-except checkpoint.CheckpointError as exc:
-    refuse(str(exc))
-except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as exc:
-    refuse(f"cannot resume {path}: it is of another model ({str(exc).splitlines()[-1].strip()})")
-if step > args.epochs * steps_per_epoch:
-    refuse(f"cannot resume {path}: its run is beyond --epochs {args.epochs} already")
-newer = [other for at, other in checkpoint.checkpoints(checkpoints) if at > step]
-if newer and args.resume != "auto":
-    refuse(f"{newer[-1]} is of an earlier run: add --resume auto, or choose another --out")
-try:
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    metrics.write_text("".join(json.dumps(row) + "\n" for row in history))
-except OSError as exc:
-    refuse(f"cannot write to {args.out}: {exc.strerror}")
-
-# --- Loop ----------------------------------------------------------------------------------------
-received = []  # the signal that asks us to stop
+def nothing(*_: object, **__: object) -> None:
+    """What all processes but the first say."""
 
 
-def stop_after_this_step(number, frame) -> None:
-    received.append(number)
-    signal.signal(number, signal.SIG_DFL)  # A second Ctrl-C ends the run at once.
+def load_data(config: Config) -> datasets.Splits:
+    root = Path(config.data.root)
+    if config.data.shards:
+        shards.copy(Path(config.data.shards), root)
+    return datasets.load(config.data.name, root, config.data.valid)
 
 
-signal.signal(signal.SIGINT, stop_after_this_step)
-signal.signal(signal.SIGTERM, stop_after_this_step)
-for epoch in range(step // steps_per_epoch, args.epochs):
-    model.train()
-    batches = data.batches(len(images), args.batch_size, seed=args.seed, epoch=epoch)
-    started, samples = time.perf_counter(), 0
-    for batch in batches[step % steps_per_epoch :]:
-        optimizer.zero_grad()
-        scores = model(images[batch])
-        loss = cross_entropy(scores, labels[batch])
-        loss.backward()
-        optimizer.step()
-        step, samples = step + 1, samples + len(batch)
-        # Summed up on the device: to read a number at every step would make a GPU wait for us.
-        hits = (scores.argmax(1) == labels[batch]).sum()
-        sums += torch.stack((loss.detach() * len(batch), hits))
-        if received:
-            break
-
-    epochs_done = step // steps_per_epoch
-    if step % steps_per_epoch == 0:
-        mean_loss, accuracy = (sums / len(images)).tolist()
-        sums = torch.zeros(2, device=device)
-        speed = samples / (time.perf_counter() - started)
-        row = {"epoch": epochs_done, "step": step, "loss": mean_loss, "accuracy": accuracy}
-        history.append(row | {"samples_per_s": speed})
-        with metrics.open("a") as file:
-            file.write(json.dumps(history[-1]) + "\n")
-        progress = f"epoch {epochs_done}/{args.epochs}  step {step}  loss {mean_loss:.4f}"
-        print(f"{progress}  accuracy {accuracy:.3f}  {speed:,.0f} samples/s")
-
-    # --- Checkpoint: after each epoch, and when we are told to stop ------------------------------
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-    state |= {"epoch": epochs_done, "sums": sums, "random": checkpoint.random_state(device)}
-    state |= {"choices": choices, "history": history}
+def find(folder: Path, resume: str | None) -> Path | None:
+    """The checkpoint to go on from; refuses to mix a run with an earlier one in its folder."""
     try:
-        checkpoint.save(checkpoints, step, state, device_name)
+        if resume == "auto":
+            return checkpoint.latest(folder)
+        wanted = Path(resume) if resume else None
+        step = checkpoint.load(wanted)["step"] if wanted else -1
     except checkpoint.CheckpointError as exc:
-        sys.exit(f"train.py: {exc}")
-    if received:
-        print(f"stopped after step {step}; go on with --resume auto", file=sys.stderr)
-        sys.exit(128 + received[0])
+        raise ConfigError(str(exc)) from exc
+    newer = [path for at, path in checkpoint.checkpoints(folder) if at > step]
+    if newer:
+        raise ConfigError(
+            f"{newer[-1]} is of an earlier run: add --resume auto, or choose another --out"
+        )
+    return wanted
 
-# --- Evaluation ----------------------------------------------------------------------------------
-model.eval()
-with torch.no_grad():
-    accuracy = (model(test_images).argmax(1) == test_labels).float().mean().item()
-print(f"test accuracy {accuracy:.3f}")
+
+def go_on(trainer: Trainer, path: Path, say: Callable[..., None]) -> str:
+    """Put the trainer where the checkpoint at `path` is; returns the metrics from before it."""
+    state = checkpoint.load(path)
+    try:
+        check_same_run(trainer.config, (path / "config.json").read_text(encoding="utf-8"))
+        change = trainer.load_state(state)
+        metrics = (path / "metrics.jsonl").read_text(encoding="utf-8")
+    except ConfigError as exc:
+        raise ConfigError(f"cannot resume {path}: {exc}") from exc
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as exc:
+        reason = str(exc).splitlines()[-1].strip()
+        raise ConfigError(f"cannot resume {path}: it is of another model ({reason})") from exc
+    if trainer.step > trainer.last_step:
+        epochs = trainer.config.trainer.epochs
+        raise ConfigError(f"cannot resume {path}: its run is beyond {epochs} epochs already")
+    manifest = json.loads((path / checkpoint.MANIFEST).read_bytes())
+    if manifest["device"] != hardware.name_of(trainer.device):
+        change = f"it was trained on {manifest['device']}"
+    elif manifest["torch"] != torch.__version__:
+        change = f"it was trained by PyTorch {manifest['torch']}"
+    say(f"resumed {path}: {trainer.step} steps are done")
+    if change:
+        say(f"not bit for bit the run that it was: {change}")
+    return metrics
+
+
+@contextmanager
+def written(
+    out: Path, trainer: Trainer, metrics_before: str
+) -> Iterator[tuple[RunLog, checkpoint.Saver] | tuple[None, None]]:
+    """Where the run is written to; of several processes only the first writes."""
+    if trainer.processes.rank != 0:
+        yield None, None
+        return
+    config = trainer.config
+    about = {
+        "attempt": trainer.attempt,
+        "device": hardware.name_of(trainer.device),
+        "code": checkpoint.code_hash(HERE),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(config.to_json(), encoding="utf-8")
+        log = RunLog(out, metrics_before, tensorboard=config.trainer.tensorboard)
+    except OSError as exc:
+        raise ConfigError(f"cannot write to {out}: {exc.strerror}") from exc
+    with (
+        log,
+        checkpoint.Saver(out / "checkpoints", keep=config.trainer.keep, about=about) as saver,
+    ):
+        yield log, saver
+
+
+@torch.no_grad()
+def predict(
+    model: torch.nn.Module, loader: DataLoader[Batch], device: torch.device
+) -> tuple[Batch, Tensor]:
+    """The first test samples, and what the network takes them for."""
+    batch = next(iter(loader))
+    return batch, model(batch.to(device).pictures).argmax(1).cpu()
+
+
+def draw(out: Path, name: str, log: RunLog, best: int, batch: Batch, predicted: Tensor) -> None:
+    """curves.png and predictions.png, where matplotlib is installed."""
+    try:
+        from logger import plots
+    except ImportError:
+        print("no curves.png and predictions.png: they need matplotlib", file=sys.stderr)
+        return
+    plots.curves(log.rows(), name, best, out / "curves.png")
+    plots.predictions(batch.pictures, batch.labels, predicted, out / "predictions.png")
+    print(f"look at {out / 'curves.png'} and {out / 'predictions.png'}")
+
+
+# --- The command line ------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise ConfigError(message)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="of the configuration")
+    parser.add_argument("-c", "--config", type=Path, default=HERE / "config.toml")
+    parser.add_argument(
+        "-r", "--resume", metavar="PATH|auto", help="a checkpoint; auto: the newest that verifies"
+    )
+    parser.add_argument("--out", type=Path, help="where results go; default: runs/<name>")
+    for option, key in SHORT.items():
+        flags = [option] if option != "--device" else ["-d", option]
+        parser.add_argument(*flags, dest=key, metavar="VALUE", help=f"short for {key}=VALUE")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    processes = Processes()
+    try:
+        args = parse(arguments)
+        short = [
+            f"{key}={vars(args)[key]}" for key in SHORT.values() if vars(args)[key] is not None
+        ]
+        config = read(args.config, [*args.changes, *short])
+        return train(config, args.out or Path("runs", config.name), args.resume, processes)
+    except (ConfigError, checkpoint.CheckpointError, TrainingError) as exc:
+        print(f"train.py: {exc}", file=sys.stderr)
+        return processes.fail(2 if isinstance(exc, ConfigError) else 1)
+    except Exception:  # noqa: BLE001 - A bug, or another process has gone.
+        traceback.print_exc()
+        return processes.fail(1)
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # Each line at once, into a pipe or a file as well.
+    sys.exit(main())

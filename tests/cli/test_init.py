@@ -49,11 +49,11 @@ def test_json_names_what_was_made(house: House) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["full"], "something is there already"),
+        (["full", "--template", "minimal"], "something is there already"),
         (["file"], "is a file"),
         (["link"], "something is there already"),
         (["x", "--template", "pytroch"], "did you mean 'pytorch'?"),
-        (["x", "--template", "keras"], "known: minimal"),
+        (["x", "--template", "keras"], "known: char-model"),
         (["x", "--template", ""], "unknown template ''"),
         (["/"], "root of a disk"),
         (["x", "y"], "unexpected extra argument"),
@@ -73,6 +73,30 @@ def test_bad_input_is_refused_and_changes_nothing(
     assert says in done.stderr
     assert sorted(house.project.rglob("*")) == before
     assert (house.project / "full" / "mine").read_text() == "mine"
+
+
+def test_project_that_is_there_gets_its_settings_alone(house: House) -> None:
+    (house.project / "mine.py").write_text("mine")
+    done = house.colabdev("init")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in house.project.iterdir()) == ["colabdev.toml", "mine.py"]
+    assert (house.project / "mine.py").read_text() == "mine"
+    again = house.colabdev("init")
+    assert (again.returncode, "something is there already" in again.stderr) == (2, True)
+
+
+def test_checkpoint_alone_comes_into_any_project(house: House) -> None:
+    (house.project / "mine.py").write_text("mine")
+    document = json.loads(house.colabdev("init", "--only", "checkpoint", "--json").stdout)
+    assert document["files"] == ["checkpoint.py"]
+    assert "def resume(" in (house.project / "checkpoint.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["char-model", "image-folder", "lightning", "one-file"])
+def test_example_is_a_template_too(house: House, name: str) -> None:
+    assert house.colabdev("init", "x", "--template", name).returncode == 0
+    made = {path.name for path in (house.project / "x").iterdir()}
+    assert made == {"colabdev.toml", "requirements.txt", "train.py"}
 
 
 def test_home_is_refused(house: House) -> None:

@@ -15,10 +15,10 @@ TORCH_VENV = Path(__file__).parents[2] / "scripts" / "torch-venv"
 
 @pytest.fixture(scope="session")
 def torch_python() -> Path:
-    """A Python with torch and scikit-learn: the one that is named, ours, or one made for it."""
+    """A Python with what the templates need: the one that is named, ours, or one made for it."""
     if named := os.environ.get("COLABDEV_TORCH_PYTHON"):
         return Path(named)
-    if all(importlib.util.find_spec(name) for name in ("torch", "sklearn")):
+    if all(importlib.util.find_spec(name) for name in ("torch", "sklearn", "matplotlib")):
         return Path(sys.executable)
     # Of sessions that run beside this one, one makes it and the others wait: the script locks.
     made = subprocess.run(

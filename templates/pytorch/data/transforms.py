@@ -1,0 +1,41 @@
+"""What is done to a sample on its way to the network, with random numbers of its own."""
+
+import numpy as np
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.data import Dataset
+
+
+class Augmented(Dataset[tuple[Tensor, Tensor]]):
+    """A data set whose pictures are moved a little, another way in each epoch.
+
+    Its random numbers depend on the seed, the epoch and the sample alone, so that it does not matter
+    which worker prepares it, and when.
+    """
+
+    def __init__(self, samples: Dataset[tuple[Tensor, Tensor]], seed: int) -> None:
+        self.samples = samples
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        picture, label = self.samples[index]
+        return shifted(picture, np.random.default_rng([self.seed, epoch, index])), label
+
+
+class Plain(Dataset[tuple[Tensor, Tensor]]):
+    """A data set as it is, for the same keys."""
+
+    def __init__(self, samples: Dataset[tuple[Tensor, Tensor]], _seed: int) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        _epoch, index = key
+        return self.samples[index]
+
+
+def shifted(picture: Tensor, random: np.random.Generator, most: int = 1) -> Tensor:
+    """The picture, moved by up to `most` pixels in each direction; what comes in is black."""
+    down, right = random.integers(0, 2 * most + 1, size=2).tolist()
+    height, width = picture.shape[1:]
+    return pad(picture, [most] * 4)[:, down : down + height, right : right + width]

@@ -1,0 +1,65 @@
+"""Measure a checkpoint on the test data, after its hashes were verified."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import checkpoint
+from config import Config, ConfigError, from_plain
+from data import datasets
+from data.loaders import make_loaders
+from data.order import Order
+from trainer import hardware
+from trainer.evaluate import evaluate
+from trainer.parts import build_parts
+from trainer.processes import Processes
+
+
+def find(out: Path, which: str) -> Path:
+    """The checkpoint that is meant by `best`, `latest`, or a path."""
+    if which not in ("best", "latest"):
+        return Path(which)
+    newest = checkpoint.latest(out / "checkpoints")
+    if newest is None:
+        raise ConfigError(
+            f"there is no checkpoint in {out}: run train.py first, or name another --out"
+        )
+    best = checkpoint.load(newest)["best"] if which == "best" else None
+    return newest.with_name(f"step-{best['step']:06d}") if best else newest
+
+
+def test(path: Path, device_name: str) -> dict[str, float]:
+    """The means over the test data, by the configuration that is stored with the checkpoint."""
+    state = checkpoint.load(path)
+    config = from_plain(Config, json.loads((path / "config.json").read_text(encoding="utf-8")))
+    device, _ = hardware.choose_device(device_name)
+    splits = datasets.load(config.data.name, Path(config.data.root), config.data.valid)
+    parts = build_parts(config, splits, device)
+    try:
+        parts.model.load_state_dict(state["model"])
+    except (KeyError, RuntimeError) as exc:
+        raise ConfigError(f"cannot use {path}: it is of another model") from exc
+    order = Order(len(splits.train), config.data.batch_size, config.seed)
+    loader = make_loaders(config, splits, order, 0, 0, pin=False).test
+    return evaluate(parts, loader, device, state["precision"], Processes())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-r", "--resume", default="best", metavar="best|latest|PATH", dest="which")
+    parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="of the run")
+    parser.add_argument("-d", "--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
+    args = parser.parse_args()
+    try:
+        path = find(args.out, args.which)
+        means = test(path, args.device)
+    except (ConfigError, checkpoint.CheckpointError) as exc:
+        print(f"test.py: {exc}", file=sys.stderr)
+        return 2
+    print(f"{path}: " + "  ".join(f"{name} {means[name]:.4f}" for name in means))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

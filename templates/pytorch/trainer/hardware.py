@@ -1,0 +1,69 @@
+"""What to compute on, and how precisely: by what there is, and with the reason said."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from config import ConfigError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(wanted: str) -> tuple[torch.device, str]:
+    """The device, and why that one."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    usable["cpu"] = True
+    kind = next(kind for kind in usable if usable[kind]) if wanted == "auto" else wanted
+    if not usable[kind]:
+        raise ConfigError(
+            f"device {kind} was asked for, but PyTorch finds no such GPU here;"
+            " device=auto takes what there is"
+        )
+    if kind == "cuda":
+        # Of several processes on one machine each takes the GPU of its number.
+        index = int(os.environ.get("LOCAL_RANK", "0"))
+        if index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {index} has no GPU: there are {torch.cuda.device_count()} here"
+            )
+        torch.cuda.set_device(index)
+    device = torch.device(kind, torch.cuda.current_device() if kind == "cuda" else None)
+    found = {
+        "cuda": "a CUDA GPU was found",
+        "mps": "an Apple GPU was found",
+        "cpu": "no GPU was found",
+    }
+    return device, found[kind] if wanted == "auto" else "as asked for"
+
+
+def name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
+    """fp32, bf16 or fp16, and why."""
+    if device.type == "mps" and wanted in ("bf16", "fp16"):
+        raise ConfigError(f"trainer.precision {wanted} is for CUDA GPUs and CPUs; use fp32")
+    if wanted != "auto":
+        return wanted, "as asked for"
+    if device.type != "cuda":
+        return "fp32", "only CUDA GPUs gain from less"
+    # Without this argument a T4 says yes, because it can emulate bf16, slowly.
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16", "this GPU computes with it natively"
+    return "fp16", "this GPU has no native bf16; with a gradient scaler"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Where operations that can do with less precision do, when it was chosen."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, DTYPES[precision])
+
+
+def make_deterministic(wanted: bool) -> None:
+    """The same numbers again on the same kind of machine; some operations take longer so."""
+    # Read by CUDA when it starts, so this comes before the first use of a GPU.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = not wanted
