@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from colabdev.cli import (
+    auth,
     boundary,
     data,
     doctor,
@@ -63,6 +64,10 @@ def build_app() -> typer.Typer:
     sets.command()(data.pull)
     sets.command()(data.ls)
     app.add_typer(sets, name="data")
+    logins = typer.Typer(help="The Google login.", no_args_is_help=True)
+    for command in (auth.login, auth.status, auth.logout, auth.terms):
+        logins.command()(command)
+    app.add_typer(logins, name="auth")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
     config.command()(settings.schema)
     config.callback()(lambda: None)

@@ -6,7 +6,7 @@ Imports stand inside functions here so that `--help` and `status` load nothing t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
     from colabdev.ports import HostEntries, Progress, Provider, WindowsSide
+    from colabdev.providers.colab.login import GoogleLogin, LoginStatus
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
@@ -116,6 +117,45 @@ class Wiring:
         from colabdev.providers.local import LocalProvider, find_login
 
         return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
+
+    def google_login(self) -> GoogleLogin:
+        from colabdev.providers.colab.login import GoogleLogin
+        from colabdev.providers.colab.wire import Hosts
+
+        hosts = Hosts.from_environment(os.environ)
+        return GoogleLogin(self.places().config_dir, hosts, os.environ)
+
+    def log_in(self, client_file: Path | None, ask: Callable[[str], str] | None) -> LoginStatus:
+        """Ask the user's Google account for a login. `ask` shows a page's address and returns where
+        that ended; without it the page opens in a browser here."""
+        from colabdev.cli import output
+        from colabdev.providers.colab.consent import load_client
+        from colabdev.providers.colab.login_page import LoginPage
+        from colabdev.providers.colab.wire import Hosts
+
+        login = self.google_login()
+        client = login.known_client() if client_file is None else load_client(client_file)
+        if client is None:
+            raise login.no_client()
+        page = LoginPage(Hosts.from_environment(os.environ), client, output.progress)
+        return login.keep(client, page.pasted(ask) if ask else page.in_browser())
+
+    def accepts_free_tier_terms(self) -> bool:
+        from colabdev.config.user_settings import load_user_settings
+
+        return load_user_settings(self.places().config_dir).accept_free_tier_terms
+
+    def set_free_tier_terms(self, *, accept: bool) -> None:
+        from colabdev.adapters.settings_file import write_user_settings
+        from colabdev.config.user_settings import UserSettings
+
+        settings = UserSettings(accept_free_tier_terms=accept)
+        write_user_settings(self.places().config_dir, settings)
+
+    def terms_text(self) -> str:
+        from colabdev.providers.colab.wire import FREE_TIER_TERMS
+
+        return FREE_TIER_TERMS
 
     def checked_python(self, typed: str) -> str:
         """The version of Python for a local runtime; `UsageError` when it cannot have that."""

@@ -118,8 +118,8 @@ def check_secrets(config_dir: Path) -> Iterator[Check]:
     """Where secrets are kept."""
     yield well(
         "secrets",
-        "this version keeps no login and no token; where one comes, the system's keyring if it "
-        f"answers, else a private file in {config_dir}",
+        "a Google login is kept in the system's keyring if that answers, else in a private file in "
+        f"{config_dir}; colabdev auth status says where",
     )
 
 

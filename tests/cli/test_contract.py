@@ -67,6 +67,10 @@ ERROR_EXIT_CODES = {
 
 COMMANDS = [
     "attach",
+    "auth login",
+    "auth logout",
+    "auth status",
+    "auth terms",
     "config schema",
     "connect",
     "data ls",
