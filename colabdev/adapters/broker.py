@@ -74,6 +74,10 @@ class KeeperSocket:
         """Exactly `count` bytes, less only at the end."""
         return self._reader.read(count)
 
+    def read_some(self, count: int) -> bytes:
+        """What there is, at most `count`; b"" at the end."""
+        return self._reader.read1(count)
+
     def receive(self) -> wire.Frame | None:
         """The next frame, None at the end; a connection that breaks inside one has ended, too."""
         try:
@@ -91,10 +95,14 @@ class KeeperSocket:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
-    def close(self) -> None:
-        # makefile holds the descriptor too: only a shutdown surely reaches the keeper.
+    def hang_up(self) -> None:
+        """End both directions; who reads or writes meanwhile sees the end. Safe in a signal handler."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        # makefile holds the descriptor too: only a shutdown surely reaches the keeper.
+        self.hang_up()
         with contextlib.suppress(OSError):
             self._reader.close()
         self._socket.close()
@@ -117,8 +125,9 @@ class KeeperClient:
         connection.close()
         return parse_hello(reply["agent"])
 
-    def agent(self, timeout_s: float = 30.0) -> KeeperAgent:
-        connection, reply = self._ask("agent", timeout_s=timeout_s)
+    def agent(self, timeout_s: float = 30.0, *, own: bool = False) -> KeeperAgent:
+        """An agent stream; `own` when the keeper itself asks, which is no use of the runtime."""
+        connection, reply = self._ask("agent", timeout_s=timeout_s, own=own)
         return KeeperAgent(self._name, connection, parse_hello(reply["agent"]))
 
     def open(self, argv: Sequence[str], timeout_s: float = 30.0) -> KeeperProcess:

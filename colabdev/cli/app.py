@@ -19,6 +19,7 @@ from colabdev.cli import (
     local,
     output,
     projects,
+    proxy,
     restore,
     runtimes,
     settings,
@@ -54,6 +55,7 @@ def build_app() -> typer.Typer:
     app.command()(jobs.stop)
     app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
     app.command()(runtimes.down)
+    app.command(hidden=True)(proxy.proxy)
     app.command()(doctor.doctor)
     rehearsals = typer.Typer(help="Runtimes on this computer.", no_args_is_help=True)
     rehearsals.command()(local.kill)

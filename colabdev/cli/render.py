@@ -339,4 +339,6 @@ def _to_type(*argv: str) -> str:
 def _tunnel_line(record: RuntimeRecord) -> str:
     if record.host is not None:
         return f"direct: {record.host} is your own host, reached as your ssh reaches it"
+    if record.machine is not None and record.machine.ssh.tunnel is not None:
+        return "colab: Colab's own SSH; Google's terms allow it with a positive balance"
     return f"direct: a {record.provider} runtime needs none, and Google's terms do not apply to it"

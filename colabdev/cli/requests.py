@@ -12,6 +12,7 @@ from colabdev.cli import standing
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
+    from colabdev.models import HardwareWish
     from colabdev.services.jobs import RunRequest
     from colabdev.services.plan import ConnectRequest
 
@@ -19,7 +20,12 @@ PROVIDERS = ("colab", "notebook", "local", "ssh")
 
 
 def connect_request(
-    wiring: Wiring, name: str | None, provider: str | None, python: str | None, host: str | None
+    wiring: Wiring,
+    name: str | None,
+    provider: str | None,
+    python: str | None,
+    host: str | None,
+    hardware: HardwareWish,
 ) -> ConnectRequest:
     """What `connect` is to bring up."""
     from colabdev.core.names import check_runtime_name
@@ -35,6 +41,8 @@ def connect_request(
             provider=settings.runtime.provider if settings else None,
             tunnel=settings.runtime.tunnel if settings else "auto",
             host=settings.runtime.host if settings else None,
+            gpu=settings.runtime.gpu if settings else (),
+            ttl_s=settings.runtime.ttl_s if settings else None,
         )
     if python is not None:
         python = wiring.checked_python(python)
@@ -46,11 +54,23 @@ def connect_request(
     elif provider in PROVIDERS:
         up = wiring.store().load(provider)
     request = plan_connect(
-        Typed(name, provider, python, host), wishes, known_providers=PROVIDERS, up=up
+        Typed(name, provider, python, host, hardware), wishes, known_providers=PROVIDERS, up=up
     )
     if request.provider == "local":
         wiring.check_local_system()
+    if request.provider == "colab":
+        wiring.check_colab_login()
     return request
+
+
+def hardware_wish(
+    gpu: str | None, *, high_memory: bool, wait: bool, adopt: str | None
+) -> HardwareWish:
+    """What was typed of the machine."""
+    from colabdev.models import HardwareWish
+
+    names = tuple(word for word in (gpu or "").replace(",", " ").split())
+    return HardwareWish(names, high_memory, wait, adopt)
 
 
 def run_request(

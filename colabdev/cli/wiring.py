@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from colabdev.models import RuntimeRecord, SshAddress
     from colabdev.ports import HostEntries, Progress, Provider, WindowsSide
     from colabdev.providers.colab.login import GoogleLogin, LoginStatus
+    from colabdev.providers.colab.provider import ColabProvider
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
@@ -44,8 +45,11 @@ if TYPE_CHECKING:
 _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
   local      colabdev connect --provider local   a sandbox on this computer, no account
   own host   colabdev connect NAME --provider ssh --host HOST   a machine you reach by SSH
-  Google     a login of your own                 not in this version yet
+  Google     colabdev auth login                 a GPU of Colab's, with an account of yours
   notebook   one cell that you run in a browser  not in this version yet"""
+
+
+PROXY_TIMEOUT_S = 40.0
 
 
 class Wiring:
@@ -66,7 +70,7 @@ class Wiring:
         return Runtimes(
             store=self.store(),
             provider=self.provider,
-            provider_names=("local", "ssh"),
+            provider_names=("local", "ssh", "colab"),
             keepers=self.keepers(),
             host_entries=self.host_entries(),
         )
@@ -107,11 +111,36 @@ class Wiring:
             own_hosts = OwnHosts(self.ssh_files().user_config)
             return SshProvider(self.places().hosts_dir, own_hosts, self._connect_ssh)
         if name == "colab":
-            raise AuthNeeded(_WAYS_IN, hint="colabdev connect --provider local")
+            return self.colab_provider()
         raise ColabdevError(
             f"the provider {name!r} is not in this version yet",
             hint="colabdev connect --provider local",
         )
+
+    def colab_provider(self) -> ColabProvider:
+        from colabdev.providers.colab.client import ColabClient
+        from colabdev.providers.colab.notes import Notes
+        from colabdev.providers.colab.provider import ColabProvider
+        from colabdev.providers.colab.wire import Hosts
+
+        client = ColabClient(Hosts.from_environment(os.environ), self.google_login())
+        notes = Notes(self.places().colab_dir)
+        return ColabProvider(client, notes, accepts_free_tier_terms=self.accepts_free_tier_terms)
+
+    def check_colab_login(self) -> None:
+        """Explain the ways in where there is no Google login at all."""
+        if not self.google_login().exists():
+            raise AuthNeeded(_WAYS_IN, hint="colabdev auth login")
+
+    def carry_ssh(self, name: str) -> None:
+        """Be one SSH connection's way to a runtime behind a tunnel."""
+        from colabdev.adapters.stdio import carry_stdio
+        from colabdev.core.workdirs import usable_machine
+
+        address = usable_machine(self.runtimes().choose(name, None)).ssh
+        keeper = self.keepers().ensure(name)
+        keeper.wait_ready(PROXY_TIMEOUT_S)
+        carry_stdio(keeper.open_tcp(address.host, address.port))
 
     def local_provider(self) -> LocalProvider:
         from colabdev.providers.local import LocalProvider, find_login
@@ -268,6 +297,7 @@ class Wiring:
     def bring_home(self, *, force: bool) -> BringHome:
         """What must happen before a runtime is released; with `force` edits may be lost."""
         safekeeping, logs = self.safekeeping(), self.job_logs()
+        colab = self.colab_provider
 
         def bring(runtime: RuntimeRecord, progress: Progress) -> Sequence[str]:
             # First of all, for it may refuse, and must not have stopped any job then; and again for
@@ -275,6 +305,8 @@ class Wiring:
             safekeeping.hand_over(runtime, progress, force=force)
             if logs.bring_home(runtime, progress):
                 safekeeping.hand_over(runtime, progress, force=force)
+            if runtime.provider == "colab":
+                colab().flush(runtime.name, progress, force=force)
             return logs.unended(runtime)
 
         return bring

@@ -100,7 +100,15 @@ class Runtimes:
             # Before anything is begun, because it may fail.
             public_key = self._host_entries.public_key()
             record = self._begin(known, request, provider, progress)
-            record = self._start(record, provider, public_key, progress)
+            start = StartRequest(
+                record.name,
+                record.request_id,
+                public_key,
+                record.python,
+                record.host,
+                request.hardware,
+            )
+            record = self._start(record, provider, start, progress)
             self._host_entries.write(record)
             by_hand = self._host_entries.include()
             if by_hand:
@@ -290,9 +298,8 @@ class Runtimes:
         return self._changed(record.name, lambda known: replace(known, python=python, host=host))
 
     def _start(
-        self, record: RuntimeRecord, provider: Provider, public_key: str, progress: Progress
+        self, record: RuntimeRecord, provider: Provider, start: StartRequest, progress: Progress
     ) -> RuntimeRecord:
-        start = StartRequest(record.name, record.request_id, public_key, record.python, record.host)
         try:
             machine = provider.start(start, progress)
         except ColabdevError:
@@ -371,7 +378,7 @@ class Runtimes:
         reason = link.get("reason")
         detail = str(reason["message"]) if isinstance(reason, Mapping) else ""
         if link["state"] == "ready":
-            return RuntimeStatus(record, RuntimeState.READY)
+            return RuntimeStatus(record, RuntimeState.READY, str(link.get("notice") or ""))
         try:
             lost = link["state"] == "lost" or self._is_lost(record)
         except ColabdevError as exc:
@@ -412,8 +419,9 @@ class Runtimes:
                     provider=provider_name,
                     request_id=machine.request_id,
                     created=machine.since,
-                    phase=Phase.UP,
-                    machine=machine,
+                    # Without a key it was never set up, and `connect` goes on with that.
+                    phase=Phase.UP if machine.ssh.host_key else Phase.STARTING,
+                    machine=machine if machine.ssh.host_key else None,
                     host=machine.ssh.login.host if machine.ssh.login else None,
                 )
         return None

@@ -272,8 +272,8 @@ STATE = [
     row(
         "doctor --repair local",
         1,
-        "cannot ask its provider, 'colab'",
-        state('{"provider": "colab"}'),
+        "cannot ask its provider, 'notebook'",
+        state('{"provider": "notebook"}'),
     ),
     row("status", 15, "cannot list", write(in_state("runtimes"), "a file")),
     row("ps", 15, "cannot list", write(in_state("jobs"), "a file")),

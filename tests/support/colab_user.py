@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from colabdev.models import RuntimeRecord
 from tests.support.colab import Colab
 from tests.support.house import House
 
@@ -65,6 +66,19 @@ class ColabHouse(House):
         done = self.colabdev(*arguments, "--json")
         assert done.returncode == code, done.stderr + done.stdout
         return json.loads(done.stdout)
+
+    def connect_colab(self, *options: str) -> RuntimeRecord:
+        """A runtime of Colab's, ready; the house must be logged in."""
+        done = self.colabdev("connect", "--provider", "colab", *options, timeout_s=120)
+        assert done.returncode == 0, done.stderr
+        return self.record("colab")
+
+    def assert_nothing_is_billed(self) -> None:
+        """Colab has no runtime of ours, and nothing here speaks of one."""
+        assert self.colab.describe()["runtimes"] == []
+        assert self.store.names() == []
+        assert list(self.places.colab_dir.glob("*")) == []
+        assert "HostName" not in self.ssh_files.config_file.read_text()
 
     def type(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """One command line, with these variables, too."""
