@@ -36,7 +36,7 @@ def login(
             "cannot log in without a browser: the answer is pasted here, and stdin is no terminal",
             hint="type it in a terminal, or leave --no-browser out",
         )
-    status = wiring.log_in(client, ask=_ask if no_browser else None)
+    status = wiring.colab().log_in(client, ask=_ask if no_browser else None)
     render_auth.logged_in(status)
     return ExitCode.OK
 
@@ -53,7 +53,7 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     Example: colabdev auth status
     """
     wiring: Wiring = ctx.obj
-    found = wiring.google_login().status()
+    found = wiring.colab().login().status()
     render_auth.login_status(found, as_json=as_json)
     return found.problem.exit_code if found.problem else ExitCode.OK
 
@@ -64,7 +64,7 @@ def logout(ctx: typer.Context) -> int:
     Example: colabdev auth logout
     """
     wiring: Wiring = ctx.obj
-    render_auth.logged_out(wiring.google_login().logout())
+    render_auth.logged_out(wiring.colab().login().logout())
     return ExitCode.OK
 
 
@@ -85,6 +85,8 @@ def terms(
     """
     wiring: Wiring = ctx.obj
     if accept is not None:
-        wiring.set_free_tier_terms(accept=accept)
-    render_auth.terms(wiring.terms_text(), accepted=wiring.accepts_free_tier_terms())
+        wiring.colab().set_free_tier_terms(accept=accept)
+    render_auth.terms(
+        wiring.colab().terms_text(), accepted=wiring.colab().accepts_free_tier_terms()
+    )
     return ExitCode.OK

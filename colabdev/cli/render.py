@@ -6,8 +6,9 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
@@ -57,10 +58,16 @@ def initialized(project: NewProject, *, as_json: bool) -> None:
     line(f"  next: {_to_type('cd', str(project.path))} && colabdev connect --provider local")
 
 
-def listing(runtimes: Listing, *, as_json: bool) -> None:
-    """All runtimes; state files that cannot be read follow on stderr, or in the document."""
+def listing(
+    runtimes: Listing, *, as_json: bool, more: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """All runtimes; state files that cannot be read follow on stderr, or in the document, where `more`
+    stands as well."""
     if as_json:
-        content: dict[str, Any] = {"runtimes": [runtime_json(item) for item in runtimes.runtimes]}
+        content: dict[str, Any] = {
+            "runtimes": [runtime_json(item) for item in runtimes.runtimes],
+            **more,
+        }
         if runtimes.unreadable:
             content["error"] = runtimes.unreadable[0].to_json()
         document(content)

@@ -59,7 +59,7 @@ def connect_request(
     if request.provider == "local":
         wiring.check_local_system()
     if request.provider == "colab":
-        wiring.check_colab_login()
+        wiring.colab().check_login()
     return request
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from colabdev.cli import output, render
+from colabdev.cli import output, render, render_colab
 from colabdev.cli.requests import connect_request, hardware_wish
-from colabdev.errors import ExitCode
+from colabdev.errors import ColabdevError, ExitCode
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -91,7 +91,16 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     """
     wiring: Wiring = ctx.obj
     listing = wiring.runtimes().survey()
-    render.listing(listing, as_json=as_json)
+    account: dict[str, Any] = {}
+    try:
+        overview = wiring.colab().overview()
+        if overview is not None:
+            account = render_colab.overview_json(overview)
+    except ColabdevError as exc:
+        account = {"account": {"problem": exc.to_json()}}
+    render.listing(listing, as_json=as_json, more=account)
+    if not as_json:
+        render_colab.overview(account)
     return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
 
 

@@ -6,13 +6,13 @@ Imports stand inside functions here so that `--help` and `status` load nothing t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli import standing
-from colabdev.errors import AuthNeeded, ColabdevError, UsageError
+from colabdev.errors import ColabdevError, UsageError
 
 if TYPE_CHECKING:
     from colabdev.adapters.broker import LocalKeepers
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.agent.rules import Rule
+    from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
     from colabdev.ports import HostEntries, Progress, Provider, WindowsSide
-    from colabdev.providers.colab.login import GoogleLogin, LoginStatus
-    from colabdev.providers.colab.provider import ColabProvider
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
@@ -41,13 +40,6 @@ if TYPE_CHECKING:
     from colabdev.services.runtimes import BringHome, Runtimes
     from colabdev.services.safekeeping import Safekeeping
     from colabdev.services.sync import ProjectCode, SyncedProject, Syncer
-
-_WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
-  local      colabdev connect --provider local   a sandbox on this computer, no account
-  own host   colabdev connect NAME --provider ssh --host HOST   a machine you reach by SSH
-  Google     colabdev auth login                 a GPU of Colab's, with an account of yours
-  notebook   one cell that you run in a browser  not in this version yet"""
-
 
 PROXY_TIMEOUT_S = 40.0
 
@@ -111,26 +103,11 @@ class Wiring:
             own_hosts = OwnHosts(self.ssh_files().user_config)
             return SshProvider(self.places().hosts_dir, own_hosts, self._connect_ssh)
         if name == "colab":
-            return self.colab_provider()
+            return self.colab().provider()
         raise ColabdevError(
             f"the provider {name!r} is not in this version yet",
             hint="colabdev connect --provider local",
         )
-
-    def colab_provider(self) -> ColabProvider:
-        from colabdev.providers.colab.client import ColabClient
-        from colabdev.providers.colab.notes import Notes
-        from colabdev.providers.colab.provider import ColabProvider
-        from colabdev.providers.colab.wire import Hosts
-
-        client = ColabClient(Hosts.from_environment(os.environ), self.google_login())
-        notes = Notes(self.places().colab_dir)
-        return ColabProvider(client, notes, accepts_free_tier_terms=self.accepts_free_tier_terms)
-
-    def check_colab_login(self) -> None:
-        """Explain the ways in where there is no Google login at all."""
-        if not self.google_login().exists():
-            raise AuthNeeded(_WAYS_IN, hint="colabdev auth login")
 
     def carry_ssh(self, name: str) -> None:
         """Be one SSH connection's way to a runtime behind a tunnel."""
@@ -142,49 +119,16 @@ class Wiring:
         keeper.wait_ready(PROXY_TIMEOUT_S)
         carry_stdio(keeper.open_tcp(address.host, address.port))
 
+    def colab(self) -> ColabWiring:
+        """What has to do with Colab and its account."""
+        from colabdev.cli.wiring_colab import ColabWiring
+
+        return ColabWiring(self.places())
+
     def local_provider(self) -> LocalProvider:
         from colabdev.providers.local import LocalProvider, find_login
 
         return LocalProvider(self.places().local_dir, lambda: find_login(os.environ))
-
-    def google_login(self) -> GoogleLogin:
-        from colabdev.providers.colab.login import GoogleLogin
-        from colabdev.providers.colab.wire import Hosts
-
-        hosts = Hosts.from_environment(os.environ)
-        return GoogleLogin(self.places().config_dir, hosts, os.environ)
-
-    def log_in(self, client_file: Path | None, ask: Callable[[str], str] | None) -> LoginStatus:
-        """Ask the user's Google account for a login. `ask` shows a page's address and returns where
-        that ended; without it the page opens in a browser here."""
-        from colabdev.cli import output
-        from colabdev.providers.colab.consent import load_client
-        from colabdev.providers.colab.login_page import LoginPage
-        from colabdev.providers.colab.wire import Hosts
-
-        login = self.google_login()
-        client = login.known_client() if client_file is None else load_client(client_file)
-        if client is None:
-            raise login.no_client()
-        page = LoginPage(Hosts.from_environment(os.environ), client, output.progress)
-        return login.keep(client, page.pasted(ask) if ask else page.in_browser())
-
-    def accepts_free_tier_terms(self) -> bool:
-        from colabdev.config.user_settings import load_user_settings
-
-        return load_user_settings(self.places().config_dir).accept_free_tier_terms
-
-    def set_free_tier_terms(self, *, accept: bool) -> None:
-        from colabdev.adapters.settings_file import write_user_settings
-        from colabdev.config.user_settings import UserSettings
-
-        settings = UserSettings(accept_free_tier_terms=accept)
-        write_user_settings(self.places().config_dir, settings)
-
-    def terms_text(self) -> str:
-        from colabdev.providers.colab.wire import FREE_TIER_TERMS
-
-        return FREE_TIER_TERMS
 
     def checked_python(self, typed: str) -> str:
         """The version of Python for a local runtime; `UsageError` when it cannot have that."""
@@ -297,7 +241,7 @@ class Wiring:
     def bring_home(self, *, force: bool) -> BringHome:
         """What must happen before a runtime is released; with `force` edits may be lost."""
         safekeeping, logs = self.safekeeping(), self.job_logs()
-        colab = self.colab_provider
+        colab = self.colab().provider
 
         def bring(runtime: RuntimeRecord, progress: Progress) -> Sequence[str]:
             # First of all, for it may refuse, and must not have stopped any job then; and again for
@@ -409,6 +353,8 @@ def log_to_stderr() -> None:
     import logging
 
     logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)6.0f %(name)s %(message)s")
+    for library in ("google", "urllib3"):  # They tell addresses, and some have a token in them.
+        logging.getLogger(library).setLevel(logging.INFO)
 
 
 def log_to_nobody() -> None:

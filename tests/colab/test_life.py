@@ -172,7 +172,7 @@ def check_no_secret_got_out(house: ColabHouse, arguments: Arguments, said: str) 
 
 
 def test_lost_runtime_is_said_to_be_lost(house: ColabHouse, colab: Colab) -> None:
-    house.log_in()
+    house.log_in_by_gcloud()
     record = house.connect_colab()
     first = runtime(colab)["endpoint"]
     colab.fault("backend_status", 500)
@@ -191,7 +191,7 @@ def test_lost_runtime_is_said_to_be_lost(house: ColabHouse, colab: Colab) -> Non
 
 
 def test_runtime_is_let_go_at_the_end_of_its_ttl(house: ColabHouse, colab: Colab) -> None:
-    house.log_in()
+    house.log_in_by_gcloud()
     (house.project / "colabdev.toml").write_text('[runtime]\nprovider = "colab"\nttl = "1s"\n')
     house.connect_colab()
     wait_until(
@@ -206,7 +206,7 @@ def test_runtime_is_let_go_at_the_end_of_its_ttl(house: ColabHouse, colab: Colab
 
 
 def test_runtime_made_elsewhere_is_adopted_and_given_back(house: ColabHouse, colab: Colab) -> None:
-    house.log_in()
+    house.log_in_by_gcloud()
     elsewhere = colab.assign("T4")["endpoint"]
     unknown = house.colabdev("connect", "--adopt", "gpu-t4-s-nobody")
     assert unknown.returncode == 2
@@ -227,7 +227,7 @@ def test_runtime_made_elsewhere_is_adopted_and_given_back(house: ColabHouse, col
 def test_down_is_refused_while_drive_has_not_taken_all(
     house: ColabHouse, colab: Colab, force: bool
 ) -> None:
-    house.log_in()
+    house.log_in_by_gcloud()
     house.connect_colab()
     colab.fault("drive_stalled", True)
     done = house.colabdev("ssh", "colab", "--", "echo much > /content/drive/MyDrive/much")

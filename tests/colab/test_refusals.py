@@ -30,16 +30,22 @@ FAULTS = [
 def test_refusal_is_told_apart_and_leaves_nothing(
     house: ColabHouse, colab: Colab, fault: str, value: Any, code: int, said: str
 ) -> None:
-    house.log_in()
+    house.log_in_by_gcloud()
     colab.fault(fault, value)
     done = house.colabdev("connect", "--gpu", "T4")
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert said in done.stderr
     assert "\n  next: " in done.stderr
-    colab.fault(fault, None)
-    assert house.colabdev("down", "--all").returncode == 0
     assert colab.describe()["runtimes"] == []
+
+
+def test_what_was_refused_is_forgotten_by_down(house: ColabHouse, colab: Colab) -> None:
+    house.log_in_by_gcloud()
+    colab.fault("assign_status", 503)
+    assert house.colabdev("connect").returncode == 11
+    assert house.colabdev("down").returncode == 0
     assert house.store.names() == []
+    assert list(house.places.colab_dir.glob("*")) == []
 
 
 @pytest.mark.parametrize(
@@ -52,7 +58,7 @@ def test_refusal_is_told_apart_and_leaves_nothing(
 def test_accelerator_that_cannot_be_had_is_never_guessed(
     house: ColabHouse, colab: Colab, typed: str, code: int, said: str
 ) -> None:
-    house.log_in()
+    house.log_in_by_gcloud()
     done = house.colabdev("connect", "--gpu", typed)
     assert done.returncode == code
     assert said in done.stderr
@@ -62,7 +68,7 @@ def test_accelerator_that_cannot_be_had_is_never_guessed(
 def test_without_a_balance_ssh_is_refused_until_the_terms_were_read(
     house: ColabHouse, colab: Colab
 ) -> None:
-    house.log_in()
+    house.log_in_by_gcloud()
     colab.account(balance=0)
     refused = house.colabdev("connect")
     assert refused.returncode == 11
@@ -87,3 +93,26 @@ def test_hardware_is_colabs_alone(house: ColabHouse) -> None:
     done = house.colabdev("connect", "--provider", "local", "--gpu", "T4")
     assert done.returncode == 2
     assert "for provider 'colab', not 'local'" in done.stderr
+
+
+def test_status_shows_the_account_and_what_was_made_elsewhere(
+    house: ColabHouse, colab: Colab
+) -> None:
+    house.log_in()
+    endpoint = colab.assign("T4")["endpoint"]
+    assert house.colabdev_json("status") == {
+        "schema": 1,
+        "runtimes": [],
+        "account": {"balance": 97.4, "hourly_rate": 1.07, "hours_left": 91.0},
+        "elsewhere": [{"endpoint": endpoint, "accelerator": "T4"}],
+    }
+    shown = house.colabdev("status").stdout
+    assert "Colab: 97.4 compute units, 1.07 an hour, enough for 91 h" in shown
+    assert f"made elsewhere: {endpoint} (T4)" in shown
+
+
+def test_status_says_that_colab_could_not_be_asked(house: ColabHouse) -> None:
+    house.log_in()
+    done = house.type("status", COLABDEV_COLAB_URL="http://127.0.0.1:9")
+    assert done.returncode == 0
+    assert "Colab could not be asked: cannot reach Colab" in done.stderr

@@ -67,6 +67,11 @@ class Account:
     """Accelerators that it may have, with their variant: GPU or TPU."""
     ineligible: Mapping[str, str]
 
+    @property
+    def hours_left(self) -> float | None:
+        """How long the balance lasts for all that runs now; None when nothing costs anything."""
+        return max(self.balance, 0) / self.hourly_rate if self.hourly_rate > 0 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
@@ -79,9 +84,10 @@ class Accelerator:
 class ColabClient:
     """Every call may raise `AuthNeeded` and `RuntimeUnreachable`."""
 
-    def __init__(self, hosts: Hosts, login: GoogleLogin) -> None:
+    def __init__(self, hosts: Hosts, login: GoogleLogin, *, timeout_s: float = TIMEOUT_S) -> None:
         self._hosts = hosts
         self._login = login
+        self._timeout_s = timeout_s
         self._session = requests.Session()
         self._lock = threading.Lock()
 
@@ -181,7 +187,7 @@ class ColabClient:
         return page
 
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return self._ask("GET", path, query or {}, {}, TIMEOUT_S)
+        return self._ask("GET", path, query or {}, {}, self._timeout_s)
 
     def _post(
         self,
@@ -189,11 +195,11 @@ class ColabClient:
         answer: Mapping[str, Any],
         query: Mapping[str, str] | None = None,
         *,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """POST where `answer` came from by GET: its token shows that we are not a page's script."""
         headers = {XSRF_HEADER: str(answer.get("token", ""))}
-        return self._ask("POST", path, query or {}, headers, timeout_s)
+        return self._ask("POST", path, query or {}, headers, timeout_s or self._timeout_s)
 
     def _ask(
         self,

@@ -51,10 +51,3 @@ def price_line(accelerators: Sequence[Accelerator], account: Account) -> str:
         cost = "price not known here" if rate is None else f"about {rate:g} compute units an hour"
         prices.append(f"{one.name} ({cost})")
     return f"asking Colab for {', else '.join(prices)}; the balance is {account.balance:g}"
-
-
-def hours_left(account: Account) -> float | None:
-    """How long the balance lasts for all that runs now; None when nothing costs anything."""
-    if account.hourly_rate <= 0:
-        return None
-    return max(account.balance, 0) / account.hourly_rate

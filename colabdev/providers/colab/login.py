@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,10 +24,10 @@ from colabdev.providers.colab.consent import (
     DesktopClient,
     Grant,
 )
+from colabdev.providers.colab.login_files import LOGIN_NAME, gcloud_login
 from colabdev.providers.colab.wire import GCLOUD_COMMAND, NEEDED_SCOPES, Hosts
 
 LOGIN_COMMAND = "colabdev auth login"
-_NAME = "google"
 _OFFLINE_HINT = "is this computer online? then type the command again"
 
 
@@ -50,10 +48,18 @@ class LoginStatus:
 class GoogleLogin:
     """Gives access tokens. Reads and asks nothing before the first is wanted."""
 
-    def __init__(self, config_dir: Path, hosts: Hosts, environment: Mapping[str, str]) -> None:
-        self._file = SecretFile(config_dir, _NAME)
+    def __init__(
+        self,
+        config_dir: Path,
+        hosts: Hosts,
+        environment: Mapping[str, str],
+        *,
+        timeout_s: float = HTTP_TIMEOUT_S,
+    ) -> None:
+        self._file = SecretFile(config_dir, LOGIN_NAME)
         self._hosts = hosts
-        self._adc = _adc_path(environment)
+        self._adc = gcloud_login(environment)
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._credentials: Credentials | None = None
         self._relogin = LOGIN_COMMAND
@@ -135,7 +141,7 @@ class GoogleLogin:
         if kept is not None:
             try:
                 token = {"token": kept[1]["refresh_token"]}
-                requests.post(self._hosts.revoke_url, data=token, timeout=HTTP_TIMEOUT_S)
+                requests.post(self._hosts.revoke_url, data=token, timeout=self._timeout_s)
             except requests.RequestException as exc:
                 raise RuntimeUnreachable(
                     f"cannot take the login back at Google: {type(exc).__name__}",
@@ -195,7 +201,7 @@ class GoogleLogin:
     def _refresh(self, credentials: Credentials) -> None:
         # Also where this computer's proxy settings are heeded.
         with requests.Session() as session:
-            ask = functools.partial(Request(session), timeout=HTTP_TIMEOUT_S)
+            ask = functools.partial(Request(session), timeout=self._timeout_s)
             try:
                 credentials.refresh(ask)  # type: ignore[no-untyped-call]
             except google.auth.exceptions.TransportError as exc:
@@ -221,7 +227,7 @@ class GoogleLogin:
     def _tokeninfo(self, token: str) -> dict[str, Any]:
         try:
             answer = requests.get(
-                self._hosts.tokeninfo_url, params={"access_token": token}, timeout=HTTP_TIMEOUT_S
+                self._hosts.tokeninfo_url, params={"access_token": token}, timeout=self._timeout_s
             )
             document = answer.json()
         except (requests.RequestException, ValueError) as exc:
@@ -242,16 +248,3 @@ class GoogleLogin:
 
 def _listed(scopes: frozenset[str]) -> str:
     return ", ".join(sorted(scope.rpartition("/")[2] for scope in scopes))
-
-
-def _adc_path(environment: Mapping[str, str]) -> Path:
-    """Where application default credentials of a user are, as every client of Google's looks."""
-    named = environment.get("GOOGLE_APPLICATION_CREDENTIALS")
-    if named:
-        return Path(named)
-    name = "application_default_credentials.json"
-    if environment.get("CLOUDSDK_CONFIG"):
-        return Path(environment["CLOUDSDK_CONFIG"]) / name
-    if sys.platform == "win32":
-        return Path(environment.get("APPDATA", ""), "gcloud", name)
-    return Path(os.path.expanduser("~/.config/gcloud")) / name

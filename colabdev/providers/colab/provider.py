@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 
@@ -35,7 +35,7 @@ from colabdev.providers.colab.drive import (
     flush_drive,
     mount_drive,
 )
-from colabdev.providers.colab.hardware import choose_accelerators, hours_left, price_line
+from colabdev.providers.colab.hardware import choose_accelerators, price_line
 from colabdev.providers.colab.kernel import Kernel
 from colabdev.providers.colab.notes import Note, Notes
 from colabdev.providers.colab.wire import FREE_TIER_TERMS, notebook_hash
@@ -51,6 +51,14 @@ _WAIT_CAP_S = 120.0
 _SHORT_BALANCE_H = 2.0
 DEFAULT_TTL_S = 12 * 3600
 """As long as Colab lets a runtime of a free account live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """An account, as `status` shows it."""
+
+    account: Account
+    elsewhere: tuple[Assignment, ...]
 
 
 class ColabProvider:
@@ -102,15 +110,15 @@ class ColabProvider:
             return ()  # Then nobody need be logged in.
         return tuple(name for name in known if self.find(name) is not None)
 
-    def elsewhere(self) -> Sequence[Assignment]:
-        """The account's runtimes that were not asked for from here."""
+    def overview(self) -> Overview:
+        """The account, and those of its runtimes that were not asked for from here."""
+        account = self._client.account()
+        if not account.runtimes:
+            return Overview(account, ())
         notes = [self._notes.load(name) for name in self._notes.names()]
         known = {note.endpoint for note in notes if note is not None}
-        return [one for one in self._client.assignments() if one.endpoint not in known]
-
-    def account(self) -> Account:
-        """The account's balance."""
-        return self._client.account()
+        listed = self._client.assignments()
+        return Overview(account, tuple(one for one in listed if one.endpoint not in known))
 
     def release(self, name: str) -> None:
         note = self._notes.load(name)
@@ -144,7 +152,7 @@ class ColabProvider:
     def _check_terms(self, account: Account, progress: Progress) -> None:
         """Without a positive balance Colab's terms forbid SSH; nothing is asked for then."""
         if account.balance > 0:
-            left_h = hours_left(account)
+            left_h = account.hours_left
             if left_h is not None and left_h < _SHORT_BALANCE_H:
                 progress(f"the balance lasts for {left_h:.1f} h of what runs now")
             return
