@@ -45,8 +45,9 @@ class ColabWiring:
         anything. It raises soon, for it is only told beside the rest."""
         from colabdev.providers.colab.login_files import own_login
 
-        is_used = own_login(self._places.config_dir).exists() or self._places.colab_dir.exists()
-        if not is_used:
+        # os.path, which takes what may not be looked at for absent.
+        signs = (own_login(self._places.config_dir), self._places.colab_dir)
+        if not any(map(os.path.exists, signs)):
             return None
         return self.provider(timeout_s=OVERVIEW_TIMEOUT_S).overview()
 
@@ -55,7 +56,7 @@ class ColabWiring:
         from colabdev.providers.colab.login_files import gcloud_login, own_login
 
         logins = (own_login(self._places.config_dir), gcloud_login(os.environ))
-        if not any(path.exists() for path in logins):
+        if not any(map(os.path.exists, logins)):
             raise AuthNeeded(_WAYS_IN, hint="colabdev auth login")
 
     def login(self, *, timeout_s: float = 30.0) -> GoogleLogin:

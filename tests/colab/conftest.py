@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.colab_server.conftest import namespaces
+from tests.colab_server.conftest import namespaces, server
 from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse
 
-__all__ = ["namespaces"]
+__all__ = ["namespaces", "server"]
 
 VISIT = Path(__file__).parents[1] / "support" / "visit.py"
-
-
-@pytest.fixture(scope="module")
-def server(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Colab]:
-    with Colab(tmp_path_factory.mktemp("colab") / "state") as started:
-        yield started
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class GoogleLogin:
 
     def exists(self) -> bool:
         """Whether there is a login that one could try. Asks nobody."""
-        return self._file.path.exists() or self._adc.exists()
+        return os.path.exists(self._file.path) or os.path.exists(self._adc)
 
     def access_token(self, *, fresh: bool = False) -> str:
         """An access token that is good now; with `fresh` a new one, after Google refused the last.
