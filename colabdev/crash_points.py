@@ -5,6 +5,11 @@ from __future__ import annotations
 from colabdev.agent import crash_points as agent
 
 CRASH_POINTS = agent.AGENT_CRASH_POINTS | {
+    "colab.assigned",
+    "colab.begun",
+    "colab.noted",
+    "colab.set_up",
+    "colab.unassigned",
     "connect.recorded",
     "connect.started",
     "connect.addressed",

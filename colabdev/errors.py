@@ -85,6 +85,12 @@ class AuthNeeded(ColabdevError):
     exit_code = ExitCode.AUTH
 
 
+class NoCapacity(ColabdevError):
+    """The provider gives this account no such runtime, or none now."""
+
+    exit_code = ExitCode.CAPACITY
+
+
 class RuntimeNotFound(ColabdevError):
     """No runtime of that name, or none at all, is known here."""
 

@@ -55,6 +55,19 @@ class UserLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class ColabTunnel:
+    """Colab's own SSH over a websocket, which admits one connection for each runtime. Everybody else
+    comes in through that one, to a server that listens only on the runtime itself."""
+
+    endpoint: str
+    """Colab's name of the runtime."""
+    host_keys: tuple[str, ...]
+    """The keys, one of which the SSH server behind the websocket must show; as `SshAddress.host_key`."""
+    keep_until: datetime
+    """When it is not kept alive any more, whatever happens."""
+
+
+@dataclass(frozen=True, slots=True)
 class SshAddress:
     """Where a runtime's SSH server answers, as whom to log in, and the key it must show."""
 
@@ -65,6 +78,8 @@ class SshAddress:
     """The pinned public key, one OpenSSH line without comment: `ssh-ed25519 AAAA…`."""
     login: UserLogin | None = None
     """None: it is dialled, and colabdev's own key opens it."""
+    tunnel: ColabTunnel | None = None
+    """What the keeper's connection goes through; then host and port are as seen from the runtime."""
 
     @property
     def proxy_command(self) -> str | None:
@@ -86,6 +101,25 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class HardwareWish:
+    """What a runtime that is rented is to be."""
+
+    accelerators: tuple[str, ...] = ()
+    """In this order; what comes must be one of them. `none` is a machine without. Empty: the provider's
+    usual one."""
+    high_memory: bool = False
+    wait: bool = False
+    """When there is none now, ask again until there is."""
+    adopt: str | None = None
+    """The provider's own name of a runtime that exists already, to be used instead of a new one."""
+    ttl_s: int | None = None
+    """How long to keep it alive at most."""
+
+
+NO_WISH = HardwareWish()
+
+
+@dataclass(frozen=True, slots=True)
 class StartRequest:
     """What a provider needs to start a runtime.
 
@@ -101,6 +135,7 @@ class StartRequest:
     """The python3 of a runtime that is made of this computer; None: the provider finds one."""
     host: str | None = None
     """The host of the user's own that is to be the runtime, as they name it."""
+    hardware: HardwareWish = NO_WISH
 
 
 @dataclass(frozen=True, slots=True)

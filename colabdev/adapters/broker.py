@@ -95,10 +95,14 @@ class KeeperSocket:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
-    def close(self) -> None:
-        # makefile holds the descriptor too: only a shutdown surely reaches the keeper.
+    def hang_up(self) -> None:
+        """End both directions; who reads or writes meanwhile sees the end. Safe in a signal handler."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        # makefile holds the descriptor too: only a shutdown surely reaches the keeper.
+        self.hang_up()
         with contextlib.suppress(OSError):
             self._reader.close()
         self._socket.close()
@@ -107,9 +111,11 @@ class KeeperSocket:
 class KeeperClient:
     """`ports.Keeper`, and a `ports.Transport` to its runtime."""
 
-    def __init__(self, name: str, address: KeeperAddress) -> None:
+    def __init__(self, name: str, address: KeeperAddress, *, own: bool = False) -> None:
+        """`own`: the keeper itself asks, which is no use of the runtime."""
         self._name = name
         self._address = address
+        self._own = own
 
     def link(self) -> Mapping[str, object]:
         connection, reply = self._ask("link", timeout_s=CONNECT_TIMEOUT_S)
@@ -122,7 +128,7 @@ class KeeperClient:
         return parse_hello(reply["agent"])
 
     def agent(self, timeout_s: float = 30.0) -> KeeperAgent:
-        connection, reply = self._ask("agent", timeout_s=timeout_s)
+        connection, reply = self._ask("agent", timeout_s=timeout_s, own=self._own)
         return KeeperAgent(self._name, connection, parse_hello(reply["agent"]))
 
     def open(self, argv: Sequence[str], timeout_s: float = 30.0) -> KeeperProcess:
@@ -275,17 +281,21 @@ class KeeperProcess:
 
 
 class LocalKeepers:
-    """`ports.Keepers`: the keepers of this computer, found through the state files."""
+    """`ports.Keepers`: the keepers of this computer, found through the state files; `own` as for
+    `KeeperClient`."""
 
-    def __init__(self, store: FileStore, spawn: Callable[[str], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, store: FileStore, spawn: Callable[[str], Mapping[str, Any]], *, own: bool = False
+    ) -> None:
         self._store = store
         self._spawn = spawn
+        self._own = own
 
     def find(self, record: RuntimeRecord) -> KeeperClient | None:
         address = record.keeper
         if address is None or address.version != KEEPER_VERSION:
             return None
-        client = KeeperClient(record.name, address)
+        client = KeeperClient(record.name, address, own=self._own)
         try:
             client.link()
         except KeeperUnavailable as exc:

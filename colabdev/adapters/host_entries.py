@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +73,11 @@ class SshFiles:
         assert record.machine is not None, "written when the runtime has an address"
         address = record.machine.ssh
         stanza = ssh_config.render_stanza(
-            record.name, address, key_file=self.private_key_file, known_hosts=self._known_hosts
+            record.name,
+            address,
+            key_file=self.private_key_file,
+            known_hosts=self._known_hosts,
+            own_proxy=_proxy_command(record.name),
         )
         # The pinned key first: a stanza without one would refuse every connection.
         edits: list[tuple[Path, Callable[[str], str]]] = [
@@ -219,6 +226,16 @@ class SshFiles:
             yield
         finally:
             lock.release()
+
+
+def _proxy_command(name: str) -> str:
+    """The command by which ssh reaches a runtime behind a tunnel, for the shell that ssh gives it to.
+    -P, because ssh may be started in any directory, one with a `colabdev` in it, too."""
+    words = [sys.executable, "-P", "-m", "colabdev", "proxy", name]
+    if sys.platform == "win32":
+        words[0] = words[0].replace("\\", "/")
+        return subprocess.list2cmdline(words)
+    return shlex.join(words)
 
 
 def _public_line(key: Ed25519PrivateKey) -> str:

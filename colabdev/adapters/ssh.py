@@ -11,7 +11,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,22 @@ DEAD_AFTER_S = 11.0
 class SshConnection:
     """`ports.Transport` over one authenticated SSH connection with a pinned host key."""
 
-    def __init__(self, address: SshAddress, key_file: Path, *, trusted: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        address: SshAddress,
+        key_file: Path,
+        *,
+        trusted: Sequence[str] = (),
+        open_socket: Callable[[], socket.socket] | None = None,
+    ) -> None:
         """Connect and log in. Raises `RuntimeUnreachable`, `HostKeyMismatch` or `AuthNeeded`.
 
-        `trusted` are the keys any of which the server may show, when none is pinned yet.
+        `trusted` are the keys any of which the server may show, when not the pinned one alone.
+        `open_socket` leads there where neither dialling nor a command does.
         """
         self.address = address
         self._trusted = tuple(trusted) or (address.host_key,)
+        self._open_socket = open_socket
         self._where = f"{address.host}:{address.port}"
         self._proxy: ProxySocket | None = None
         self._socket = HeardSocket(self._dial())
@@ -101,6 +110,8 @@ class SshConnection:
         return self._lost(None)
 
     def _dial(self) -> socket.socket | ProxySocket:
+        if self._open_socket is not None:
+            return self._open_socket()
         command = self.address.proxy_command
         try:
             if command is not None:

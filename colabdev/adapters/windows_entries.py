@@ -42,9 +42,9 @@ class WindowsEntries:
     def write(self, record: RuntimeRecord) -> None:
         """Make Windows' ssh reach the runtime, which must have a machine."""
         assert record.machine is not None, "written when the runtime has an address"
-        if _is_own_host(record):
+        if _is_linux_alone(record):
             raise ColabdevError(
-                f"{record.name} is reached with this Linux's own keys and ssh",
+                f"{record.name} is reached with this Linux's own keys and programs",
                 hint="give Windows' ssh a Host of its own for it",
             )
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,8 @@ class WindowsEntries:
     def complaints(self, records: Sequence[RuntimeRecord]) -> Sequence[str]:
         """`ports.WindowsSide`."""
         found = []
-        # Of the user's own hosts Windows has no keys; `write` says so.
-        records = [record for record in records if not _is_own_host(record)]
+        # `write` says of the others that Windows cannot reach them.
+        records = [record for record in records if not _is_linux_alone(record)]
         if records and not ssh_config.has_include(_text(self.main_file), self._inclusion):
             found.append(f"its first line is not {self._inclusion.line!r}")
         ours = _text(self._config)
@@ -199,8 +199,11 @@ def open_host_entries(linux: SshFiles, environment: Mapping[str, str]) -> HostEn
     return WslHostEntries(linux, cache(lambda: find_windows_home(environment)))
 
 
-def _is_own_host(record: RuntimeRecord) -> bool:
-    return record.machine is not None and record.machine.ssh.login is not None
+def _is_linux_alone(record: RuntimeRecord) -> bool:
+    """It is reached by what only this Linux has: the user's keys, or a program of ours."""
+    if record.machine is None:
+        return False
+    return record.machine.ssh.login is not None or record.machine.ssh.tunnel is not None
 
 
 def _text(path: Path) -> str:

@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import checkup, jobs, mirrors, probe, sync, wire, workdir
+from . import checkup, jobs, machine, mirrors, probe, sync, wire, workdir
 from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -168,6 +168,7 @@ def _send(outlet: BinaryIO, header: Dict[str, Any], body: bytes) -> None:
 
 def main() -> int:
     """The zipapp's entry point."""
+    machine.take_environment()
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except (wire.WireError, BrokenPipeError, ConnectionError) as exc:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from colabdev.cli import (
+    auth,
     boundary,
     data,
     doctor,
@@ -20,6 +21,7 @@ from colabdev.cli import (
     local,
     output,
     projects,
+    proxy,
     restore,
     run,
     runtimes,
@@ -62,6 +64,7 @@ def build_app() -> typer.Typer:
     app.command()(forwards.tensorboard)
     app.command()(forwards.jupyter)
     app.command()(runtimes.down)
+    app.command(hidden=True)(proxy.proxy)
     app.command()(doctor.doctor)
     rehearsals = typer.Typer(help="Runtimes on this computer.", no_args_is_help=True)
     rehearsals.command()(local.kill)
@@ -77,6 +80,10 @@ def build_app() -> typer.Typer:
     host_entries.command()(ssh_config.repair)
     host_entries.command()(ssh_config.remove)
     app.add_typer(host_entries, name="ssh-config")
+    logins = typer.Typer(help="The Google login.", no_args_is_help=True)
+    for command in (auth.login, auth.status, auth.logout, auth.terms):
+        logins.command()(command)
+    app.add_typer(logins, name="auth")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
     config.command()(settings.schema)
     config.callback()(lambda: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
@@ -54,12 +55,18 @@ def initialized(project: NewProject, *, as_json: bool) -> None:
     line(f"  next: {_to_type('cd', str(project.path))} && colabdev connect --provider local")
 
 
-def listing(runtimes: Listing, seen: Mapping[str, Glance], *, as_json: bool) -> None:
+def listing(
+    runtimes: Listing,
+    seen: Mapping[str, Glance],
+    *,
+    as_json: bool,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """All runtimes, and what was seen in them; state files that cannot be read follow on stderr, or in
-    the document."""
+    the document, where `more` stands as well."""
     if as_json:
         rows = [runtime_json(item, seen.get(item.record.name)) for item in runtimes.runtimes]
-        content: dict[str, Any] = {"runtimes": rows}
+        content: dict[str, Any] = {"runtimes": rows, **more}
         if runtimes.unreadable:
             content["error"] = runtimes.unreadable[0].to_json()
         document(content)
@@ -250,4 +257,6 @@ def _to_type(*argv: str) -> str:
 def _tunnel_line(record: RuntimeRecord) -> str:
     if record.host is not None:
         return f"direct: {record.host} is your own host, reached as your ssh reaches it"
+    if record.machine is not None and record.machine.ssh.tunnel is not None:
+        return "colab: Colab's own SSH; Google's terms allow it with a positive balance"
     return f"direct: a {record.provider} runtime needs none, and Google's terms do not apply to it"

@@ -15,7 +15,7 @@ from colabdev.errors import UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
-    from colabdev.models import Begin
+    from colabdev.models import Begin, HardwareWish
     from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.starts import RunRequest
@@ -24,10 +24,16 @@ PROVIDERS = ("colab", "notebook", "local", "ssh")
 
 
 def connect_request(
-    wiring: Wiring, name: str | None, provider: str | None, python: str | None, host: str | None
+    wiring: Wiring,
+    name: str | None,
+    provider: str | None,
+    python: str | None,
+    host: str | None,
+    hardware: HardwareWish | None = None,
 ) -> ConnectRequest:
     """What `connect` is to bring up."""
     from colabdev.core.names import check_runtime_name
+    from colabdev.models import NO_WISH
     from colabdev.services.plan import ProjectWishes, Typed, plan_connect
 
     project = standing.find_own_project()
@@ -40,6 +46,8 @@ def connect_request(
             provider=settings.runtime.provider if settings else None,
             tunnel=settings.runtime.tunnel if settings else "auto",
             host=settings.runtime.host if settings else None,
+            gpu=settings.runtime.gpu if settings else (),
+            ttl_s=settings.runtime.ttl_s if settings else None,
         )
     if python is not None:
         python = wiring.checked_python(python)
@@ -51,11 +59,26 @@ def connect_request(
     elif provider in PROVIDERS:
         up = wiring.store().load(provider)
     request = plan_connect(
-        Typed(name, provider, python, host), wishes, known_providers=PROVIDERS, up=up
+        Typed(name, provider, python, host, hardware or NO_WISH),
+        wishes,
+        known_providers=PROVIDERS,
+        up=up,
     )
     if request.provider == "local":
         wiring.check_local_system()
+    if request.provider == "colab":
+        wiring.colab().check_login()
     return request
+
+
+def hardware_wish(
+    gpu: str | None, *, high_memory: bool, wait: bool, adopt: str | None
+) -> HardwareWish:
+    """What was typed of the machine."""
+    from colabdev.models import HardwareWish
+
+    names = tuple(word for word in (gpu or "").replace(",", " ").split())
+    return HardwareWish(names, high_memory, wait, adopt)
 
 
 def run_request(

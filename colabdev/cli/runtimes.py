@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from colabdev.cli import output, render
-from colabdev.cli.requests import connect_request
-from colabdev.errors import ExitCode
+from colabdev.cli import output, render, render_colab
+from colabdev.cli.requests import connect_request, hardware_wish
+from colabdev.errors import ColabdevError, ExitCode
 from colabdev.models import RuntimeState
 
 if TYPE_CHECKING:
@@ -54,15 +54,32 @@ def connect(
             help="A host of your own, for provider ssh: what you type after ssh (USER@HOST[:PORT])."
         ),
     ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="Colab: T4, L4, A100, … or none, in this order. Default: colabdev.toml's, else T4.",
+        ),
+    ] = None,
+    high_mem: Annotated[bool, typer.Option("--high-mem", help="Colab: more memory.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Colab: ask again until there is one.")
+    ] = False,
+    adopt: Annotated[
+        str | None,
+        typer.Option(metavar="ENDPOINT", help="Colab: use this runtime, which was made elsewhere."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Start a runtime, or reconnect to it.
 
     Example: colabdev connect --provider local
+    Example: colabdev connect --gpu T4,L4
     Example: colabdev connect gpu --provider ssh --host me@gpu.example.com
     """
     wiring: Wiring = ctx.obj
-    request = connect_request(wiring, name, provider, python, host)
+    hardware = hardware_wish(gpu, high_memory=high_mem, wait=wait, adopt=adopt)
+    request = connect_request(wiring, name, provider, python, host, hardware)
     status = wiring.runtimes().connect(request, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)
     render.connected(status, ssh_command, as_json=as_json)
@@ -78,7 +95,16 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     listing = wiring.runtimes().survey()
     ready = [item.record for item in listing.runtimes if item.state is RuntimeState.READY]
     seen = wiring.glances().look(ready) if ready else {}
-    render.listing(listing, seen, as_json=as_json)
+    account: dict[str, Any] = {}
+    try:
+        overview = wiring.colab().overview()
+        if overview is not None:
+            account = render_colab.overview_json(overview)
+    except ColabdevError as exc:
+        account = {"account": {"problem": exc.to_json()}}
+    render.listing(listing, seen, as_json=as_json, more=account)
+    if not as_json:
+        render_colab.overview(account)
     return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
 
 

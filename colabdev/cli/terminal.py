@@ -37,6 +37,11 @@ def has_keyboard() -> bool:
         return False
 
 
+def typed_line() -> str:
+    """The next line that is typed; "" at the end of stdin."""
+    return sys.stdin.readline().strip()
+
+
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
     """What a program must know of the terminal that it writes to."""
     passed_on = {name: environment[name] for name in _PASSED_ON if name in environment}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli import standing
-from colabdev.errors import AuthNeeded, ColabdevError, UsageError
+from colabdev.errors import ColabdevError, UsageError
 
 if TYPE_CHECKING:
     from colabdev.adapters.broker import LocalKeepers
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.agent.rules import Rule
+    from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
-    from colabdev.ports import HostEntries, Meter, Provider, SyncedProject, WindowsSide
+    from colabdev.ports import HostEntries, Meter, Progress, Provider, SyncedProject, WindowsSide
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
@@ -52,11 +53,7 @@ if TYPE_CHECKING:
     from colabdev.services.watch import Watch
     from colabdev.services.web_tools import WebTools
 
-_WAYS_IN = """cannot start a Colab runtime: there is no Google login on this computer. The ways in:
-  local      colabdev connect --provider local   a sandbox on this computer, no account
-  own host   colabdev connect NAME --provider ssh --host HOST   a machine you reach by SSH
-  Google     a login of your own                 not in this version yet
-  notebook   one cell that you run in a browser  not in this version yet"""
+PROXY_TIMEOUT_S = 40.0
 
 
 class Wiring:
@@ -102,7 +99,7 @@ class Wiring:
         return Repairs(
             store=self.store(),
             provider=self.provider,
-            provider_names=("local", "ssh"),
+            provider_names=("local", "ssh", "colab"),
             host_entries=self.host_entries(),
         )
 
@@ -161,11 +158,27 @@ class Wiring:
             own_hosts = OwnHosts(self.ssh_files().user_config)
             return SshProvider(self.places().hosts_dir, own_hosts, self._connect_ssh)
         if name == "colab":
-            raise AuthNeeded(_WAYS_IN, hint="colabdev connect --provider local")
+            return self.colab().provider()
         raise ColabdevError(
             f"the provider {name!r} is not in this version yet",
             hint="colabdev connect --provider local",
         )
+
+    def carry_ssh(self, name: str) -> None:
+        """Be one SSH connection's way to a runtime behind a tunnel."""
+        from colabdev.adapters.stdio import carry_stdio
+        from colabdev.core.workdirs import usable_machine
+
+        address = usable_machine(self.runtimes().choose(name, None)).ssh
+        keeper = self.keepers().ensure(name)
+        keeper.wait_ready(PROXY_TIMEOUT_S)
+        carry_stdio(keeper.open_tcp(address.host, address.port))
+
+    def colab(self) -> ColabWiring:
+        """What has to do with Colab and its account."""
+        from colabdev.cli.wiring_colab import ColabWiring
+
+        return ColabWiring(self.places())
 
     def local_provider(self) -> LocalProvider:
         from colabdev.providers.local import LocalProvider, find_login
@@ -334,7 +347,12 @@ class Wiring:
             open_project=lambda path: opener.open(Path(path)),
             safekeeping=self.safekeeping(),
             logs=self.job_logs(),
+            flush=self._flush_mount,
         )
+
+    def _flush_mount(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:
+        if runtime.provider == "colab":
+            self.colab().provider().flush(runtime.name, progress, force=force)
 
     def safekeeping(self) -> Safekeeping:
         from colabdev.services.safekeeping import Safekeeping
@@ -463,6 +481,8 @@ def log_to_stderr() -> None:
     import logging
 
     logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)6.0f %(name)s %(message)s")
+    for library in ("google", "urllib3"):  # They tell addresses, and some have a token in them.
+        logging.getLogger(library).setLevel(logging.INFO)
 
 
 def log_to_nobody() -> None:

@@ -61,6 +61,11 @@ class Places:
         """The hosts of the user's own that are runtimes now."""
         return self.state_dir / "hosts"
 
+    @property
+    def colab_dir(self) -> Path:
+        """The runtimes of Colab's that were asked for from here."""
+        return self.state_dir / "colab"
+
     def variables(self) -> dict[str, str]:
         """The environment that leads a child process to the same places from any directory."""
         return {

@@ -45,7 +45,9 @@ class RuntimeSettings(_Section):
     )
     gpu: tuple[str, ...] = Field((), description="In this order; what comes must be one of them.")
     tunnel: TunnelName = "auto"
-    ttl: Duration | None = Field(None, description="At its end: what `down` does. 30m, 8h, 1d.")
+    ttl: Duration | None = Field(
+        None, description="How long a rented runtime is kept alive: 30m, 8h, 1d."
+    )
     max_units: float | None = Field(
         None,
         gt=0,
@@ -53,6 +55,13 @@ class RuntimeSettings(_Section):
         strict=True,
         description="Compute units that unattended work may cost.",
     )
+
+    @property
+    def ttl_s(self) -> int | None:
+        """`ttl` in seconds."""
+        if self.ttl is None:
+            return None
+        return int(self.ttl[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[self.ttl[-1]]
 
 
 class SyncSettings(_Section):

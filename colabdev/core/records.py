@@ -9,6 +9,7 @@ from typing import Any
 
 from colabdev.core.times import format_exact_time, parse_time
 from colabdev.models import (
+    ColabTunnel,
     KeeperAddress,
     Machine,
     Phase,
@@ -113,6 +114,7 @@ def format_machine(machine: Machine) -> dict[str, Any]:
         "user": machine.ssh.user,
         "host_key": machine.ssh.host_key,
         "login": _format_login(machine.ssh.login),
+        "tunnel": _format_tunnel(machine.ssh.tunnel),
         "content_dir": machine.content_dir,
         "drive_dir": machine.drive_dir,
         "since": format_exact_time(machine.since),
@@ -128,7 +130,8 @@ def parse_machine(document: Mapping[str, Any]) -> Machine:
         port=_port(document["port"]),
         user=_text(document["user"]),
         host_key=_text(document["host_key"]),
-        login=_parse_login(document.get("login")),  # Older records have none.
+        login=_parse_login(document.get("login")),  # Older records have none, nor the next.
+        tunnel=_parse_tunnel(document.get("tunnel")),
     )
     return Machine(
         ssh=ssh,
@@ -163,6 +166,30 @@ def _parse_login(document: Mapping[str, Any] | None) -> UserLogin | None:
         identity_agent=_text(document["identity_agent"]),
         proxy_command=_optional_text(document["proxy_command"]),
         unused=tuple(_text(option) for option in _list(document["unused"])),
+    )
+
+
+def _format_tunnel(tunnel: ColabTunnel | None) -> dict[str, Any] | None:
+    if tunnel is None:
+        return None
+    return {
+        "kind": "colab",
+        "endpoint": tunnel.endpoint,
+        "host_keys": list(tunnel.host_keys),
+        "keep_until": format_exact_time(tunnel.keep_until),
+    }
+
+
+def _parse_tunnel(document: Mapping[str, Any] | None) -> ColabTunnel | None:
+    if document is None:
+        return None
+    if document["kind"] != "colab":
+        raise ValueError(f"no tunnel of kind {document['kind']!r} is known")
+    keys = tuple(_text(key) for key in _list(document["host_keys"]))
+    return ColabTunnel(
+        endpoint=_text(document["endpoint"]),
+        host_keys=keys,
+        keep_until=parse_time(document["keep_until"]),
     )
 
 

@@ -50,9 +50,15 @@ def host_key_alias(name: str) -> str:
 
 
 def render_stanza(
-    name: str, address: SshAddress, *, key_file: PurePath, known_hosts: PurePath
+    name: str,
+    address: SshAddress,
+    *,
+    key_file: PurePath,
+    known_hosts: PurePath,
+    own_proxy: str | None = None,
 ) -> str:
-    """The `Host` stanza of one runtime; overrides what a hostile `Host *` could set.
+    """The `Host` stanza of one runtime; overrides what a hostile `Host *` could set. `own_proxy` is the
+    shell command that leads to a runtime behind a tunnel.
 
     Only options that OpenSSH 7.6 knew: ssh refuses a file with an unknown one, whatever the host.
     """
@@ -82,7 +88,7 @@ def render_stanza(
         "ClearAllForwardings no",
         "ExitOnForwardFailure no",
         "Tunnel no",
-        f"ProxyCommand {_proxy_of(address)}",
+        f"ProxyCommand {_proxy_of(address, own_proxy)}",
         "ProxyJump none",
         "RemoteCommand none",
         "RequestTTY auto",
@@ -111,8 +117,9 @@ def _identity_lines(login: UserLogin | None, key_file: PurePath) -> list[str]:
     ]
 
 
-def _proxy_of(address: SshAddress) -> str:
-    return "none" if address.proxy_command is None else address.proxy_command.replace("%", "%%")
+def _proxy_of(address: SshAddress, own_proxy: str | None) -> str:
+    command = own_proxy if address.tunnel is not None else address.proxy_command
+    return "none" if command is None else command.replace("%", "%%")
 
 
 def put_stanza(text: str, name: str, stanza: str) -> str:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from filelock import Timeout
 
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
-from colabdev.adapters.broker import LocalKeepers
+from colabdev.adapters.broker import KeeperClient, LocalKeepers
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.job_store import FileJobStore
@@ -37,16 +37,26 @@ from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.adapters.windows_entries import open_host_entries
 from colabdev.config.places import Places
+from colabdev.config.user_settings import load_user_settings
 from colabdev.core.backoff import delays
+from colabdev.core.job_records import parse_job_list
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.keeper.demand import Demand, Signs
 from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
-from colabdev.models import KeeperAddress, Phase, RuntimeRecord, SshAddress
+from colabdev.models import (
+    ColabTunnel,
+    JobState,
+    KeeperAddress,
+    Phase,
+    RuntimeRecord,
+    SshAddress,
+)
 from colabdev.ports import Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
@@ -57,6 +67,8 @@ from colabdev.services.watch import Watch, Watched
 
 if TYPE_CHECKING:
     from colabdev.adapters.opening import Opener
+    from colabdev.providers.colab.client import ColabClient
+    from colabdev.providers.colab.keepalive import KeepAlive
 
 log = logging.getLogger("colabdev.keeper")
 
@@ -136,6 +148,8 @@ class _Keeper:
         self._record_checked = time.monotonic()
         self._stopping = threading.Event()
         self._is_proxied = False
+        self._colab: ColabClient | None = None
+        self._kept: KeepAlive | None = None
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -170,7 +184,7 @@ class _Keeper:
     def _watch_for_editors(self) -> None:
         try:
             # As everybody else, by our own socket.
-            keepers = LocalKeepers(self._store, _start_no_other)
+            keepers = LocalKeepers(self._store, _start_no_other, own=True)
             EditorWatch(self._name, keepers, lambda: self._watches(keepers)).run(self._stopping)
         except Exception:  # A task's boundary: the runtime is to be kept all the same.
             log.exception("bug in the watch for editors")
@@ -208,7 +222,7 @@ class _Keeper:
 
     def _bring_jobs_home(self) -> None:
         """Ask this very keeper as any client does: so it waits for a connection as they do."""
-        keepers = LocalKeepers(self._store, _start_no_other)
+        keepers = LocalKeepers(self._store, _start_no_other, own=True)
         jobs = FileJobStore(self._places.state_dir)
         logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
         copies = JobCopies(self._name, runtimes=self._store, jobs=jobs, logs=logs)
@@ -225,10 +239,76 @@ class _Keeper:
                 f"{self._name!r} has no address yet", hint=f"colabdev connect {self._name}"
             )
         address = record.machine.ssh
-        self._is_proxied = address.proxy_command is not None
-        connection = SshConnection(address, self._ssh_files.private_key_file)
+        self._is_proxied = address.proxy_command is not None or address.tunnel is not None
+        if address.tunnel is None:
+            connection = SshConnection(address, self._ssh_files.private_key_file)
+        else:
+            connection = self._connect_by_tunnel(address.tunnel)
         crash_point("keeper.linked")
         return connection
+
+    def _connect_by_tunnel(self, tunnel: ColabTunnel) -> SshConnection:
+        """A connection to Colab's own SSH server, which lets everybody else in."""
+        if not tunnel.host_keys:
+            raise RuntimeUnreachable(
+                f"{self._name!r} is not set up yet", hint=f"colabdev connect {self._name}"
+            )
+        from colabdev.providers.colab.tunnel import open_tunnel
+
+        client, public_key = self._colab_client(), self._ssh_files.public_key()
+        connection = SshConnection(
+            SshAddress(tunnel.endpoint, 22, "root", tunnel.host_keys[0]),
+            self._ssh_files.private_key_file,
+            trusted=tunnel.host_keys,
+            open_socket=lambda: open_tunnel(client, tunnel, public_key),
+        )
+        self._keep_alive(client, tunnel)
+        return connection
+
+    def _keep_alive(self, client: ColabClient, tunnel: ColabTunnel) -> None:
+        """Hold the kernel's websocket of the runtime that we are connected to, while it is used."""
+        from colabdev.providers.colab.keepalive import KeepAlive
+
+        endpoint = tunnel.endpoint
+        if self._kept is not None and self._kept.endpoint == endpoint and self._kept.is_running:
+            return
+        if self._kept is not None:
+            self._kept.stop()
+        signs = Signs(
+            idle_s=lambda: self._server.idle_s,
+            keep_until=tunnel.keep_until,
+            has_job=self._has_job,
+            may_go_on=self._may_go_on,
+        )
+        demand = Demand(signs)
+        self._server.notice = lambda: demand.notice
+        self._kept = KeepAlive(client, endpoint, is_wanted=demand.is_wanted)
+        self._kept.start()
+
+    def _has_job(self) -> bool:
+        """Whether a job runs there."""
+        keeper = KeeperClient(self._name, self._address(), own=True)
+        with closing(keeper.agent()) as agent:
+            answer, _ = agent.request("job.list")
+        rows = parse_job_list(answer).rows.values()
+        return any(not JobState(str(row["state"])).is_end for row in rows)
+
+    def _may_go_on(self) -> bool:
+        """Whether the balance is positive, or the user goes on without."""
+        if load_user_settings(self._places.config_dir).accept_free_tier_terms:
+            return True
+        return self._colab_client().account().balance > 0
+
+    def _colab_client(self) -> ColabClient:
+        from colabdev.providers.colab.client import ColabClient
+        from colabdev.providers.colab.login import GoogleLogin
+        from colabdev.providers.colab.wire import Hosts
+
+        if self._colab is None:
+            hosts = Hosts.from_environment(os.environ)
+            login = GoogleLogin(self._places.config_dir, hosts, os.environ)
+            self._colab = ColabClient(hosts, login)
+        return self._colab
 
     def _retry_delays(self) -> Iterator[float]:
         direct = delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())
@@ -251,12 +331,25 @@ class _Keeper:
         if name == "ssh":
             own_hosts = OwnHosts(self._ssh_files.user_config)
             return SshProvider(self._places.hosts_dir, own_hosts, self._connect_trusting)
+        if name == "colab":
+            from colabdev.providers.colab.notes import Notes
+            from colabdev.providers.colab.provider import ColabProvider
+
+            # A keeper starts none, so that nobody need have accepted anything.
+            return ColabProvider(
+                self._colab_client(),
+                Notes(self._places.colab_dir),
+                accepts_free_tier_terms=lambda: False,
+            )
         raise ColabdevError(f"this keeper knows no provider {name!r}", hint="update colabdev")
 
-    def _announce(self) -> bool:
-        address = KeeperAddress(
+    def _address(self) -> KeeperAddress:
+        return KeeperAddress(
             pid=os.getpid(), port=self._server.port, key=self._key.hex(), version=KEEPER_VERSION
         )
+
+    def _announce(self) -> bool:
+        address = self._address()
         record = self._store.update(self._name, lambda record: replace(record, keeper=address))
         if record is None:
             return False

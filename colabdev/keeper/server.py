@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
 from colabdev.adapters.handshake import HandshakeFailed, prove_as_keeper
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 5.0
 _ACCEPT_TIMEOUT_S = 1.0
+_USES = ("agent", "exec", "tcp")
 
 Request = Mapping[str, Any]
 Got = TypeVar("Got")
@@ -41,6 +42,11 @@ class KeeperServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._listener.settimeout(_ACCEPT_TIMEOUT_S)
         self._quitting: list[socket.socket] = []
+        self._uses = 0
+        self._last_use = time.monotonic()
+        self._counting = threading.Lock()
+        self.notice: Callable[[], str] = lambda: ""
+        """What the user should hear of a runtime that is ready."""
         self.port: int = self._listener.getsockname()[1]
 
     def run(self, every_second: Callable[[], bool]) -> None:
@@ -66,6 +72,25 @@ class KeeperServer:
         """Tell those who asked for the end that it is done, by hanging up."""
         for client in self._quitting:
             client.close()
+
+    @property
+    def idle_s(self) -> float:
+        """How long nobody has used the runtime through us."""
+        with self._counting:
+            return 0.0 if self._uses else time.monotonic() - self._last_use
+
+    @contextlib.contextmanager
+    def _used(self, request: Request) -> Iterator[None]:
+        """What the keeper asks of itself is no use, nor is asking how things stand."""
+        counts = request.get("op") in _USES and not request.get("own")
+        with self._counting:
+            self._uses += counts
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._uses -= counts
+                self._last_use = time.monotonic() if counts else self._last_use
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -99,7 +124,8 @@ class KeeperServer:
         try:
             if handler is None:
                 raise ProtocolError(f"the keeper knows no request {request.get('op')!r}")
-            handler(client, reader, request)
+            with self._used(request):
+                handler(client, reader, request)
         except ColabdevError as exc:
             client.sendall(wire.encode({"error": exc.to_json()}))
 
@@ -112,6 +138,7 @@ class KeeperServer:
             "state": state.value,
             "since": format_time(self._link.since),
             "reason": error.to_json() if error else None,
+            "notice": self.notice(),
         }
         client.sendall(wire.encode(answer))
 

@@ -111,8 +111,9 @@ def check_secrets(config_dir: Path) -> Iterator[Check]:
     """Where secrets are kept."""
     yield well(
         "secrets",
-        "this version keeps no login and no token; run --secret asks the system's keyring, the "
-        f"environment, then you, and keeps nothing in {config_dir}",
+        "a Google login is kept in the system's keyring if that answers, else in a private file in "
+        f"{config_dir}; colabdev auth status says where. run --secret asks the keyring, the "
+        "environment, then you, and keeps nothing",
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from colabdev.errors import ColabdevError, GuardHalted, NotSafeToRelease
 from colabdev.models import Phase, ProjectLink, RuntimeRecord
@@ -14,23 +16,23 @@ from colabdev.services.safekeeping import READY_TIMEOUT_S, Safekeeping
 from colabdev.services.sync import Syncer
 
 
+class Flush(Protocol):
+    """Has the runtime's mount of Drive take what waits there. Raises `NotSafeToRelease` when it does not
+    take it, unless `force`."""
+
+    def __call__(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Homecoming:
     """Brings home edits, jobs and their logs, and has Drive handed the rest."""
 
-    def __init__(
-        self,
-        *,
-        keepers: Keepers,
-        syncer: Syncer,
-        open_project: Callable[[str], SyncedProject],
-        safekeeping: Safekeeping,
-        logs: JobLogs,
-    ) -> None:
-        self._keepers = keepers
-        self._syncer = syncer
-        self._open_project = open_project
-        self._safekeeping = safekeeping
-        self._logs = logs
+    keepers: Keepers
+    syncer: Syncer
+    open_project: Callable[[str], SyncedProject]
+    safekeeping: Safekeeping
+    logs: JobLogs
+    flush: Flush
 
     def bring(
         self, runtime: RuntimeRecord, progress: Progress, *, force: bool = False
@@ -43,20 +45,21 @@ class Homecoming:
         # First of all, for it may refuse, and must not have stopped any job then; and again for what
         # the jobs wrote until their end.
         self._secure(runtime, progress, force=force)
-        if self._logs.bring_home(runtime, progress):
+        if self.logs.bring_home(runtime, progress):
             self._secure(runtime, progress, force=force)
-        return self._logs.unended(runtime)
+        self.flush(runtime, progress, force=force)
+        return self.logs.unended(runtime)
 
     def _secure(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:
         if _has_edits_to_lose(runtime):
             try:
-                self._keepers.ensure(runtime.name).wait_ready(READY_TIMEOUT_S)
+                self.keepers.ensure(runtime.name).wait_ready(READY_TIMEOUT_S)
             except ColabdevError as exc:
                 progress(f"cannot ask {runtime.name} for what was edited there: {exc.message}")
                 return
             for link in runtime.projects:
                 self._bring_edits(runtime, link, progress, force=force)
-        self._safekeeping.hand_over(runtime, progress, force=force)
+        self.safekeeping.hand_over(runtime, progress, force=force)
 
     def _bring_edits(
         self, runtime: RuntimeRecord, link: ProjectLink, progress: Progress, *, force: bool
@@ -65,8 +68,8 @@ class Homecoming:
             progress(f"{link.path} is not here; edits in {link.workdir} do not come home")
             return
         try:
-            project = self._open_project(link.path)
-            report = self._syncer.sync_project(runtime, project, SyncOptions(send=False), progress)
+            project = self.open_project(link.path)
+            report = self.syncer.sync_project(runtime, project, SyncOptions(send=False), progress)
         except GuardHalted as exc:
             _refuse(runtime, f"{exc.message}, in {link.path}", link, progress, force=force)
         except ColabdevError as exc:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from colabdev.errors import ColabdevError, RuntimeNotFound, UsageError
 from colabdev.models import Phase, RuntimeRecord
@@ -29,8 +29,13 @@ class Missing:
         what = {
             "local": "a sandbox on this computer, which costs nothing",
             "ssh": f"your own host {self.request.host}, which costs nothing",
+            "colab": f"a Colab runtime ({self._hardware}), paid in compute units by the hour",
         }
         return f"{self.request.name!r}: {what[self.request.provider]}"
+
+    @property
+    def _hardware(self) -> str:
+        return " or ".join(self.request.hardware.accelerators) or "the usual GPU"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,10 @@ class OnDemand:
             return known
         request = self.plan(named, provider)
         self.provider(request.provider)  # Says so when this version, or this user, has it not.
-        if gpu is not None:
+        if gpu is not None and request.provider == "colab":
+            hardware = replace(request.hardware, accelerators=_names(gpu))
+            request = replace(request, hardware=hardware)
+        elif gpu is not None:
             raise UsageError(
                 f"cannot promise a GPU {gpu!r}: a runtime of provider {request.provider!r} has what its "
                 "computer has",
@@ -99,9 +107,14 @@ class OnDemand:
         return release.error.message if release.error else ""
 
 
+def _names(gpu: str) -> tuple[str, ...]:
+    """What was typed as `--gpu`, in this order."""
+    return tuple(gpu.replace(",", " ").split())
+
+
 def _check_gpu(runtime: RuntimeRecord, gpu: str | None) -> None:
     has = (runtime.machine.accelerator if runtime.machine else None) or "no GPU"
-    if gpu is not None and gpu.casefold() not in has.casefold():
+    if gpu is not None and not any(name.casefold() in has.casefold() for name in _names(gpu)):
         raise UsageError(
             f"the runtime {runtime.name!r} has {has}, not {gpu!r}",
             hint="leave --gpu out, or name another runtime: -r NAME",

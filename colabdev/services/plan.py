@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from colabdev.core.names import check_project_name, check_runtime_name
 from colabdev.core.ssh_hosts import parse_destination
 from colabdev.errors import UsageError, unknown_word
-from colabdev.models import RuntimeRecord
+from colabdev.models import NO_WISH, HardwareWish, RuntimeRecord
 
 DEFAULT_PROVIDER = "colab"
 
@@ -26,6 +26,7 @@ class ConnectRequest:
     """The python3 that a local runtime is to have; None: the one a new shell finds."""
     host: str | None = None
     """The user's own host that is to be the runtime."""
+    hardware: HardwareWish = NO_WISH
 
     @property
     def under_another_name(self) -> str:
@@ -44,6 +45,8 @@ class ProjectWishes:
     provider: str | None = None
     tunnel: str = "auto"
     host: str | None = None
+    gpu: tuple[str, ...] = ()
+    ttl_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Typed:
     provider: str | None = None
     python: str | None = None
     host: str | None = None
+    hardware: HardwareWish = NO_WISH
 
 
 def plan_connect(
@@ -105,7 +109,31 @@ def plan_connect(
         project_name=check_project_name(project.name) if project else None,
         python=typed.python,
         host=_host(typed, project, chosen=chosen, name=name, up=up),
+        hardware=_hardware(typed, project, chosen=chosen, is_up=up is not None),
     )
+
+
+def _hardware(
+    typed: Typed, project: ProjectWishes | None, *, chosen: str, is_up: bool
+) -> HardwareWish:
+    """What is to be rented; what was not typed stands in the project's settings."""
+    if chosen != "colab":
+        if typed.hardware != NO_WISH:
+            raise UsageError(
+                f"--gpu, --high-mem, --wait and --adopt are for provider 'colab', not {chosen!r}",
+                hint="leave them out, or say --provider colab",
+            )
+        return typed.hardware
+    if project is not None and project.tunnel not in ("auto", "colab"):
+        raise UsageError(
+            f"this version reaches Colab's runtimes by tunnel 'colab', not {project.tunnel!r}",
+            hint='set tunnel = "auto" in colabdev.toml',
+        )
+    if project is None:
+        return typed.hardware
+    # A runtime that is up stays what it is, whatever the settings say by now.
+    named = typed.hardware.accelerators or (() if is_up else project.gpu)
+    return replace(typed.hardware, accelerators=named, ttl_s=project.ttl_s)
 
 
 def _host(

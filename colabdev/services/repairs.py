@@ -81,8 +81,9 @@ class Repairs:
                     provider=provider_name,
                     request_id=machine.request_id,
                     created=machine.since,
-                    phase=Phase.UP,
-                    machine=machine,
+                    # Without a key it was never set up, and `connect` goes on with that.
+                    phase=Phase.UP if machine.ssh.host_key else Phase.STARTING,
+                    machine=machine if machine.ssh.host_key else None,
                     host=machine.ssh.login.host if machine.ssh.login else None,
                 )
         return None

@@ -67,7 +67,15 @@ class Runtimes:
             # Before anything is begun, because it may fail.
             public_key = self._host_entries.public_key()
             record = self._begin(known, request, provider, progress)
-            record = self._start(record, provider, public_key, progress)
+            start = StartRequest(
+                record.name,
+                record.request_id,
+                public_key,
+                record.python,
+                record.host,
+                request.hardware,
+            )
+            record = self._start(record, provider, start, progress)
             self._host_entries.write(record)
             by_hand = self._host_entries.include()
             if by_hand:
@@ -159,9 +167,8 @@ class Runtimes:
         return self._changed(record.name, lambda known: replace(known, python=python, host=host))
 
     def _start(
-        self, record: RuntimeRecord, provider: Provider, public_key: str, progress: Progress
+        self, record: RuntimeRecord, provider: Provider, start: StartRequest, progress: Progress
     ) -> RuntimeRecord:
-        start = StartRequest(record.name, record.request_id, public_key, record.python, record.host)
         try:
             machine = provider.start(start, progress)
         except ColabdevError:
@@ -240,7 +247,7 @@ class Runtimes:
         reason = link.get("reason")
         detail = str(reason["message"]) if isinstance(reason, Mapping) else ""
         if link["state"] == "ready":
-            return RuntimeStatus(record, RuntimeState.READY)
+            return RuntimeStatus(record, RuntimeState.READY, str(link.get("notice") or ""))
         try:
             lost = link["state"] == "lost" or self._is_lost(record)
         except ColabdevError as exc:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from colabdev.core.records import RecordUnreadable, format_record, parse_record, salvage
 from colabdev.models import (
+    ColabTunnel,
     KeeperAddress,
     Machine,
     Phase,
@@ -50,6 +51,7 @@ GOLDEN = """{
     "CertificateFile"
    ]
   },
+  "tunnel": null,
   "content_dir": "/content",
   "drive_dir": "/content/drive/MyDrive",
   "since": "2026-11-20T22:34:05.123456+00:00",
@@ -88,6 +90,13 @@ MACHINES = st.builds(
         port=PORTS,
         user=TEXTS,
         host_key=TEXTS,
+        tunnel=st.none()
+        | st.builds(
+            ColabTunnel,
+            endpoint=TEXTS,
+            host_keys=st.lists(TEXTS, max_size=3).map(tuple),
+            keep_until=MOMENTS,
+        ),
         login=st.none()
         | st.builds(
             UserLogin,
@@ -201,6 +210,7 @@ NULLABLE = {
     ("python",),
     ("host",),
     ("machine", "login"),
+    ("machine", "tunnel"),
     ("machine", "login", "proxy_command"),
     ("machine",),
     ("keeper",),
@@ -212,14 +222,16 @@ TEXTUAL = {
 } | {("name",), ("provider",), ("request_id",), ("created",), ("python",), ("host",), ("phase",)}
 TEXTUAL |= {path for path in PATHS if path[-2:-1] in (("identity_files",), ("unused",))}
 TEXTUAL -= {
-    path for path in PATHS if path[-1] in ("identity_files", "identities_only", "unused", "login")
+    path
+    for path in PATHS
+    if path[-1] in ("identity_files", "identities_only", "unused", "login", "tunnel")
 }
-OPTIONAL = {("host",), ("machine", "login")}
+OPTIONAL = {("host",), ("machine", "login"), ("machine", "tunnel")}
 """Records of older versions have none."""
 
 
 def test_paths_cover_the_whole_document() -> None:
-    assert len(PATHS) == 37
+    assert len(PATHS) == 38
     assert set(PATHS) >= NULLABLE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from colabdev.core.ssh_config import (
     put_stanza,
     render_stanza,
 )
-from colabdev.models import SshAddress, UserLogin
+from colabdev.models import ColabTunnel, SshAddress, UserLogin
 from tests.support.records import HOST_KEY
 
 ADDRESS = SshAddress("0.tcp.ngrok.io", 17322, "root", HOST_KEY)
@@ -234,6 +235,19 @@ def test_stanza_of_an_own_host_says_what_the_user_configured(tmp_path: Path) -> 
     assert options["proxycommand"] == [command.replace("%", "%%")]
     assert options["userknownhostsfile"] == ["/h"]
     assert "rsa-sha2-512" in options["pubkeyacceptedalgorithms"][0]
+
+
+def test_stanza_behind_a_tunnel_has_our_own_proxy(tmp_path: Path) -> None:
+    tunnel = ColabTunnel("gpu-t4-s-1", (HOST_KEY,), datetime(2026, 11, 21, tzinfo=UTC))
+    address = SshAddress("127.0.0.1", 40022, "root", HOST_KEY, tunnel=tunnel)
+    proxy = "'/my python' -P -m colabdev proxy box 100%"
+    stanza = render_stanza(
+        "box", address, key_file=Path("/k"), known_hosts=Path("/h"), own_proxy=proxy
+    )
+    (tmp_path / "config").write_text(stanza)
+    options = understood(tmp_path / "config")
+    assert options["proxycommand"] == [proxy.replace("%", "%%")]
+    assert (options["hostname"], options["port"]) == (["127.0.0.1"], ["40022"])
 
 
 @pytest.mark.parametrize("agent", ["SSH_AUTH_SOCK", "none", "$MY_AGENT"])

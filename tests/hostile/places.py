@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "data ls": ("data", "ls"),
     "doctor": ("doctor",),
     "config schema": ("config", "schema"),
+    "auth terms": ("auth", "terms"),
     "down": ("down", "local"),
 }
 """What is typed for each command, in this order; all of them work in a healthy place."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from colabdev.adapters.broker import KeeperClient, LocalKeepers, spawn_keeper
 from colabdev.adapters.host_entries import SshFiles
@@ -44,7 +44,7 @@ class House:
         self.keepers = LocalKeepers(self.store, lambda name: spawn_keeper(name, self.environment))
         self.provider = LocalProvider(self.places.local_dir, lambda: find_login(os.environ))
 
-    def __enter__(self) -> House:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,0 +1,1 @@
+"""The `colab` provider: Google Colab's runtimes, over the protocol that Google's own clients speak."""

@@ -1,0 +1,44 @@
+"""Promise 1: kill -9 anywhere, and one command leaves nothing that is billed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.colab.crashes import CONNECT, DOWN
+from tests.support.colab_user import ColabHouse
+from tests.test_crash_points import crash
+
+
+@pytest.mark.parametrize("point", CONNECT)
+def test_connect_killed_leaves_no_orphan(house: ColabHouse, point: str) -> None:
+    house.log_in_by_gcloud()
+    crash(house, point, "connect", "--provider", "colab")
+    assert house.colabdev("down", "--all").returncode == 0
+    assert house.colab.describe()["runtimes"] == []
+    assert house.store.names() == []
+    assert list(house.places.colab_dir.glob("*")) == []
+
+
+@pytest.mark.parametrize("point", ["colab.assigned", "colab.set_up"])
+def test_connect_killed_goes_on_with_the_same_runtime(house: ColabHouse, point: str) -> None:
+    house.log_in_by_gcloud()
+    crash(house, point, "connect", "--provider", "colab")
+    house.connect_colab()
+    assert house.colab.counters()["runtime made"] == 1
+
+
+@pytest.mark.parametrize("point", DOWN)
+def test_down_killed_goes_on_when_typed_again(house: ColabHouse, point: str) -> None:
+    house.log_in_by_gcloud()
+    house.connect_colab()
+    crash(house, point, "down", "colab")
+    assert house.colabdev("down", "--all").returncode == 0
+    house.assert_nothing_is_billed()
+
+
+def test_runtime_whose_state_was_removed_is_given_back(house: ColabHouse) -> None:
+    house.log_in_by_gcloud()
+    crash(house, "colab.noted", "connect", "--provider", "colab")
+    house.store.delete("colab")
+    assert house.colabdev("down", "--all").returncode == 0
+    assert house.colab.describe()["runtimes"] == []

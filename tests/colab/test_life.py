@@ -1,0 +1,243 @@
+"""The whole life of a runtime of Colab's, as a user types it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.colab import Colab
+from tests.support.colab_user import ColabHouse, files_with
+from tests.support.waiting import wait_until
+
+IDLE_S = 30 * 60
+PROXY_TOKEN = "eyJhbGciOiJFUzI1NiJ9."
+
+
+class Arguments:
+    """The command lines of all processes, looked at again and again while something runs."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Arguments:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def with_(self, text: str) -> list[bytes]:
+        return [line for line in self._seen if text.encode() in line]
+
+    def _look(self) -> None:
+        while not self._stopping.wait(0.2):
+            for pid in filter(str.isdecimal, os.listdir("/proc")):
+                try:
+                    self._seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+                except OSError:
+                    continue
+
+
+def runtime(colab: Colab) -> dict[str, Any]:
+    (found,) = colab.describe()["runtimes"]
+    assert isinstance(found, dict)
+    return found
+
+
+def ssh(house: ColabHouse, *words: str, program: str = "ssh") -> subprocess.Popen[str]:
+    """The system's own program, by our host entry."""
+    return subprocess.Popen(
+        [program, "-F", str(house.ssh_files.config_file), *words],
+        env=house.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_runtime_from_nothing_to_its_release(house: ColabHouse, colab: Colab) -> None:
+    house.log_in()
+    colab.account(consented=False)
+    colab.fault("assign_status", 503, times=1)  # No L4 is free.
+    colab.fault("ambiguous_assign", True, times=1)  # And of the T4 nobody hears.
+    (house.project / "train.py").write_text(
+        "import os\nopen('made.txt', 'w').write('made there')\nprint(os.environ['LD_LIBRARY_PATH'])\n"
+    )
+    with Arguments() as arguments:
+        connected = house.colabdev("connect", "--gpu", "l4,T4", timeout_s=120)
+        assert connected.returncode == 0, connected.stderr
+        assert "asking Colab for L4 (about 1.54 compute units an hour), else T4" in connected.stderr
+        assert "Colab has no L4 free now" in connected.stderr
+        assert "say yes in the browser" in connected.stderr
+        assert colab.counters()["runtime made"] == 1
+
+        record = house.record("colab")
+        assert record.machine is not None
+        assert record.machine.drive_dir == "/content/drive/MyDrive"
+        assert record.machine.accelerator == "Tesla T4"
+
+        check_ssh_sessions_side_by_side(house, colab)
+        check_job_and_edits(house)
+        check_kept_alive(house, colab)
+
+        released = house.colabdev("down", timeout_s=120)
+        assert released.returncode == 0, released.stderr
+    house.assert_nothing_is_billed()
+    assert colab.describe()["ended"] == {record.machine.ssh.tunnel.endpoint: "unassigned"}  # type: ignore[union-attr]
+    assert colab.counters()["drive flushed"] == 1
+    assert any(file["name"].endswith(".zip") for file in colab.drive())
+    check_no_secret_got_out(house, arguments, connected.stderr + released.stderr)
+
+
+def check_ssh_sessions_side_by_side(house: ColabHouse, colab: Colab) -> None:
+    """Colab admits one connection; ours lets everybody else in."""
+    show = "sleep 1; cat /var/colab/hostname; nvidia-smi -L; echo $LD_LIBRARY_PATH"
+    sessions = [ssh(house, "colab", show) for _ in range(3)]
+    copying = ssh(house, str(house.project / "train.py"), "colab:/tmp/copied", program="scp")
+    for session in sessions:
+        said, complained = session.communicate(timeout=60)
+        assert (session.returncode, complained) == (0, "")
+        assert said.splitlines() == [
+            runtime(colab)["endpoint"],
+            "GPU 0: Tesla T4 (UUID: GPU-00000000-0000-0000-0000-000000000000)",
+            "/usr/lib64-nvidia",
+        ]
+    assert copying.wait(60) == 0
+    copying.communicate()
+    assert colab.counters()["ssh opened"] == 1
+    cut = ssh(house, "colab", "sleep 100")
+    wait_until(lambda: b"proxy" in children_arguments(cut.pid), message="no ProxyCommand")
+    cut.send_signal(signal.SIGTERM)
+    _, complained = cut.communicate(timeout=30)
+    assert "bug" not in complained
+
+
+def children_arguments(pid: int) -> bytes:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return b" ".join(Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+
+
+def check_job_and_edits(house: ColabHouse) -> None:
+    ran = house.colabdev("run", "train.py")
+    assert (ran.returncode, ran.stdout) == (0, "/usr/lib64-nvidia\n"), ran.stderr
+    assert house.colabdev("sync").returncode == 0
+    assert (house.project / "made.txt").read_text() == "made there"
+
+
+def check_kept_alive(house: ColabHouse, colab: Colab) -> None:
+    """By a websocket, which is opened again when it breaks, with new tokens."""
+    endpoint = runtime(colab)["endpoint"]
+
+    def is_held() -> bool:
+        return bool(runtime(colab)["kernel_websockets"])
+
+    def opened() -> int:
+        return colab.counters()["kernel websocket opened"]
+
+    wait_until(is_held, message="nobody holds the kernel")
+    colab.advance(IDLE_S)
+    before = opened()
+    colab.do("expire_tokens", endpoint)
+    assert colab.do("drop_websockets", endpoint)["dropped"] == 1
+    wait_until(lambda: opened() > before, message="it was not opened again")
+    wait_until(is_held, message="nobody holds the kernel any more")
+    colab.advance(IDLE_S)
+    os.kill(house.keeper_pid("colab"), signal.SIGKILL)
+    colab.do("expire_tokens", endpoint)
+    (again,) = house.status()
+    assert again["state"] == "ready"
+    assert runtime(colab)["endpoint"] == endpoint
+
+
+def check_no_secret_got_out(house: ColabHouse, arguments: Arguments, said: str) -> None:
+    """By how they begin: refresh tokens, the client's secret, access tokens, proxy tokens."""
+    private_key = house.ssh_files.private_key_file.read_text().splitlines()[2]
+    login = str(house.login_file.relative_to(house.root))
+    kept = {"1//": [login], "GOCSPX-": ["client.json", login], "ya29.": [], PROXY_TOKEN: []}
+    for secret, places in kept.items():
+        assert files_with(secret, house.root) == places, secret
+        assert arguments.with_(secret) == []
+        assert secret not in said
+    assert arguments.with_(private_key) == []
+
+
+def test_lost_runtime_is_said_to_be_lost(house: ColabHouse, colab: Colab) -> None:
+    house.log_in_by_gcloud()
+    record = house.connect_colab()
+    first = runtime(colab)["endpoint"]
+    colab.fault("backend_status", 500)
+    colab.do("drop_websockets", first)
+    assert [one["state"] for one in house.status()] == ["ready"]
+    colab.fault("backend_status", None)
+    colab.do("reclaim", first)
+    wait_until(
+        lambda: [one["state"] for one in house.status()] == ["lost"],
+        timeout_s=30,
+        message="it is not taken for lost",
+    )
+    assert house.colabdev("down").returncode == 0
+    house.assert_nothing_is_billed()
+    assert record.machine is not None
+
+
+def test_runtime_is_let_go_at_the_end_of_its_ttl(house: ColabHouse, colab: Colab) -> None:
+    house.log_in_by_gcloud()
+    (house.project / "colabdev.toml").write_text('[runtime]\nprovider = "colab"\nttl = "1s"\n')
+    house.connect_colab()
+    wait_until(
+        lambda: not runtime(colab)["kernel_websockets"], message="somebody holds its kernel still"
+    )
+    said = house.colabdev("status").stderr
+    assert "colab: its ttl is over: it is not kept alive any more" in said
+    colab.advance(IDLE_S)
+    wait_until(lambda: colab.describe()["runtimes"] == [], message="Colab did not take it")
+    assert house.colabdev("down").returncode == 0
+    house.assert_nothing_is_billed()
+
+
+def test_runtime_made_elsewhere_is_adopted_and_given_back(house: ColabHouse, colab: Colab) -> None:
+    house.log_in_by_gcloud()
+    elsewhere = colab.assign("T4")["endpoint"]
+    unknown = house.colabdev("connect", "--adopt", "gpu-t4-s-nobody")
+    assert unknown.returncode == 2
+    assert "this account has no runtime gpu-t4-s-nobody" in unknown.stderr
+    assert house.colabdev("down", "--all").returncode == 0
+    record = house.connect_colab("--adopt", elsewhere)
+    assert record.machine is not None
+    assert record.machine.ssh.tunnel is not None
+    assert record.machine.ssh.tunnel.endpoint == elsewhere
+    other = house.colabdev("connect", "--gpu", "L4")
+    assert other.returncode == 2
+    assert "is a runtime with T4 already" in other.stderr
+    assert house.colabdev("down").returncode == 0
+    house.assert_nothing_is_billed()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_down_is_refused_while_drive_has_not_taken_all(
+    house: ColabHouse, colab: Colab, force: bool
+) -> None:
+    house.log_in_by_gcloud()
+    house.connect_colab()
+    colab.fault("drive_stalled", True)
+    done = house.colabdev("ssh", "colab", "--", "echo much > /content/drive/MyDrive/much")
+    assert done.returncode == 0, done.stderr
+    refused = house.colabdev("down", *(["--force"] if force else []), timeout_s=120)
+    colab.fault("drive_stalled", None)
+    if force:
+        assert "giving it up" in refused.stderr
+    else:
+        assert refused.returncode == 16
+        assert "Drive has not taken all" in refused.stderr
+        assert house.colabdev("down").returncode == 0
+    house.assert_nothing_is_billed()

@@ -1,0 +1,95 @@
+"""When a rented runtime is kept alive, and when not any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from colabdev.errors import RuntimeUnreachable
+from colabdev.keeper.demand import BALANCE_INTERVAL_S, IDLE_S, JOBS_INTERVAL_S, Demand, Signs
+
+START = datetime(2026, 11, 20, 12, tzinfo=UTC)
+TTL_S = 8 * 3600
+
+
+@dataclass
+class World:
+    """What the demand looks at, with a clock of its own."""
+
+    passed_s: float = 0.0
+    idle_s: float = 0.0
+    has_job: bool = False
+    balance: bool = True
+    offline: bool = False
+    asked: int = 0
+
+    def demand(self) -> Demand:
+        signs = Signs(
+            idle_s=lambda: self.idle_s,
+            keep_until=START + timedelta(seconds=TTL_S),
+            has_job=lambda: self._ask(self.has_job),
+            may_go_on=lambda: self._ask(self.balance),
+        )
+        return Demand(
+            signs,
+            clock=lambda: self.passed_s,
+            now=lambda: START + timedelta(seconds=self.passed_s),
+        )
+
+    def _ask(self, answer: bool) -> bool:
+        self.asked += 1
+        if self.offline:
+            raise RuntimeUnreachable("cannot reach it")
+        return answer
+
+
+def test_used_runtime_is_kept_until_its_ttl() -> None:
+    world = World()
+    demand = world.demand()
+    assert demand.is_wanted()
+    world.passed_s = TTL_S - 1
+    assert demand.is_wanted()
+    world.passed_s = TTL_S
+    assert not demand.is_wanted()
+    assert demand.notice.startswith("its ttl is over")
+
+
+def test_idle_runtime_is_kept_only_for_a_job_and_again_when_it_is_used() -> None:
+    world = World(idle_s=IDLE_S + 1, has_job=True)
+    demand = world.demand()
+    assert demand.is_wanted()
+    world.has_job = False
+    world.passed_s += JOBS_INTERVAL_S
+    assert not demand.is_wanted()
+    assert demand.notice.startswith("unused for 1 h and without a job")
+    world.idle_s = 0
+    assert demand.is_wanted()
+    assert demand.notice == ""
+
+
+def test_runtime_is_not_kept_once_the_balance_is_used_up() -> None:
+    world = World()
+    demand = world.demand()
+    assert demand.is_wanted()
+    world.balance = False
+    world.passed_s += BALANCE_INTERVAL_S - 1
+    assert demand.is_wanted()
+    world.passed_s += 1
+    assert not demand.is_wanted()
+
+
+def test_what_cannot_be_asked_changes_nothing() -> None:
+    world = World(idle_s=IDLE_S + 1, offline=True)
+    demand = world.demand()
+    assert demand.is_wanted()
+    asked = world.asked
+    assert demand.is_wanted()
+    assert world.asked == asked
+
+
+def test_nothing_is_asked_of_the_runtime_while_it_is_used() -> None:
+    world = World()
+    demand = world.demand()
+    for _ in range(10):
+        demand.is_wanted()
+    assert world.asked == 1
