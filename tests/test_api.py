@@ -180,6 +180,7 @@ def test_runtime_that_would_lose_edits_stays(
     assert drive.drive_dir is not None
     block_drive(Path(drive.drive_dir))
     (workdir(own_house) / "code.py").write_text("2")
+    (own_house.project / "code.py").write_text("3")
     with pytest.raises(NotSafeToRelease):
         runtime.down()
     runtime.down(force=True)

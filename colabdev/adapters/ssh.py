@@ -36,6 +36,10 @@ DEAD_AFTER_S = 11.0
 """With a ping every 4 s a live path is never silent for that long; a dead one is known within 15 s."""
 
 
+class SessionRefused(ColabdevError):
+    """The host has as many sessions as it allows on one connection."""
+
+
 class SshConnection:
     """`ports.Transport` over one authenticated SSH connection with a pinned host key."""
 
@@ -203,7 +207,7 @@ class SshConnection:
         except paramiko.ChannelException as exc:
             if destination:
                 raise
-            raise ColabdevError(
+            raise SessionRefused(
                 f"{self._where} refuses another SSH session: {exc}",
                 hint="it allows only so many at once (MaxSessions); end some, then try again",
             ) from exc

@@ -11,19 +11,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
 from colabdev.adapters.handshake import HandshakeFailed, prove_as_keeper
-from colabdev.adapters.ssh import SshConnection
+from colabdev.adapters.ssh import SessionRefused, SshConnection
 from colabdev.agent import wire
 from colabdev.core.times import format_time
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, ProtocolError, RuntimeUnreachable
 from colabdev.keeper.link import Link, LinkState
-from colabdev.keeper.spares import AgentSpares
+from colabdev.keeper.spares import Agent, AgentSpares
 from colabdev.keeper.streams import carry_process, hang_up, splice
 from colabdev.models import AgentHello
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S = 5.0
+GIVE_WAY_S = 3.0
+_GIVE_WAY_POLL_S = 0.05
 _ACCEPT_TIMEOUT_S = 1.0
 _USES = ("agent", "exec", "tcp")
 
@@ -42,6 +44,8 @@ class KeeperServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._listener.settimeout(_ACCEPT_TIMEOUT_S)
         self._quitting: list[socket.socket] = []
+        self._own: set[socket.socket] = set()
+        """The streams that the keeper has of itself."""
         self._uses = 0
         self._last_use = time.monotonic()
         self._counting = threading.Lock()
@@ -148,7 +152,21 @@ class KeeperServer:
         client.sendall(wire.encode(_greeting(hello)))
 
     def _hand_out_agent(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
-        agent = self._connected(request, lambda _, left_s: self._spares.take(left_s))
+        is_own = bool(request.get("own"))
+        agent = self._with_room(lambda: self._take_agent(request), is_own=is_own)
+        if is_own:
+            with self._counting:
+                self._own.add(client)
+        try:
+            self._lend(client, reader, agent)
+        finally:
+            with self._counting:
+                self._own.discard(client)
+
+    def _take_agent(self, request: Request) -> Agent:
+        return self._connected(request, lambda _, left_s: self._spares.take(left_s))
+
+    def _lend(self, client: socket.socket, reader: BinaryIO, agent: Agent) -> None:
         try:
             client.sendall(wire.encode(_greeting(agent.hello)))
         except OSError:
@@ -156,6 +174,24 @@ class KeeperServer:
             raise
         crash_point("keeper.asked")
         splice(client, reader, agent.process)
+
+    def _with_room(self, get: Callable[[], Got], *, is_own: bool = False) -> Got:
+        """What `get()` gives. Where the host allows few sessions, what the keeper asks for itself gives
+        way to everybody else, and tries again later."""
+        give_up = time.monotonic() + GIVE_WAY_S
+        made_room = False
+        while True:
+            try:
+                return get()
+            except SessionRefused:
+                with self._counting:
+                    own = list(self._own)
+                made_room = made_room or bool(own)
+                if is_own or not made_room or time.monotonic() > give_up:
+                    raise
+                for client in own:
+                    hang_up(client)
+                time.sleep(_GIVE_WAY_POLL_S)
 
     def _connected(self, request: Request, get: Callable[[SshConnection, float], Got]) -> Got:
         """What `get(connection, seconds left)` gives; asked again over the next connection when this
@@ -173,7 +209,8 @@ class KeeperServer:
     def _open_process(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
         # Never tried twice: it may have started before the connection broke.
         connection = self._link.connection(_timeout(request))
-        process = connection.open([str(argument) for argument in request["argv"]])
+        argv = [str(argument) for argument in request["argv"]]
+        process = self._with_room(lambda: connection.open(argv))
         client.sendall(wire.encode({"ok": True}))
         carry_process(client, reader, process)
 

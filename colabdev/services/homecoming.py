@@ -44,22 +44,24 @@ class Homecoming:
         """
         # First of all, for it may refuse, and must not have stopped any job then; and again for what
         # the jobs wrote until their end.
-        self._secure(runtime, progress, force=force)
-        if self.logs.bring_home(runtime, progress):
+        could_ask = self._secure(runtime, progress, force=force)
+        if self.logs.bring_home(runtime, progress) and could_ask:
             self._secure(runtime, progress, force=force)
         self.flush(runtime, progress, force=force)
         return self.logs.unended(runtime)
 
-    def _secure(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:
+    def _secure(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> bool:
+        """Whether the runtime could be asked."""
         if _has_edits_to_lose(runtime):
             try:
                 self.keepers.ensure(runtime.name).wait_ready(READY_TIMEOUT_S)
             except ColabdevError as exc:
                 progress(f"cannot ask {runtime.name} for what was edited there: {exc.message}")
-                return
+                return False
             for link in runtime.projects:
                 self._bring_edits(runtime, link, progress, force=force)
         self.safekeeping.hand_over(runtime, progress, force=force)
+        return True
 
     def _bring_edits(
         self, runtime: RuntimeRecord, link: ProjectLink, progress: Progress, *, force: bool

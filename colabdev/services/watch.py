@@ -25,8 +25,7 @@ RETRY_CAP_S = 60.0
 UNASKED_S = 300.0
 """A sync for which nobody saw a reason: nothing tells of a file that is written and never closed."""
 _WAKE_S = 1.0
-_WHOLE = ("", "colabdev.toml")
-"""What may change everything: who knows what, and the project's settings."""
+_SETTINGS = "colabdev.toml"
 
 Complaint = tuple[tuple[Conflict, ...], tuple[Problem, ...]]
 
@@ -124,6 +123,8 @@ class Watch:
         self._stopping = threading.Event()
         self._desk = NewsDesk()
         self._held = ""
+        self._settings = ""
+        """The fingerprint of the settings that the project was opened with."""
         self._written: dict[str, str] = {}
         """What syncs wrote here: the fingerprint at each path."""
         self._complaint: Complaint = ((), ())
@@ -152,6 +153,7 @@ class Watch:
     def _session(self) -> None:
         """Sync, and at each change again, until the rules may be others or something is in the way."""
         project = self._watched.project()
+        self._settings = project.tree.look(_SETTINGS)
         self._attempt(project)
         record = self._record()
         place = {"workdir": workdir_of(record, project.path, project.name)}
@@ -171,8 +173,13 @@ class Watch:
         """Sync if there is a reason; whether what is listened to is still the right thing."""
         if news.ended is not None:
             raise news.ended
-        if any(rules.is_rule_file(path) or path in _WHOLE for path in news.here):
+        # "" is who knows what.
+        if any(rules.is_rule_file(path) or path in ("", _SETTINGS) for path in news.here):
             return False
+        if project.tree.look(_SETTINGS) != self._settings:
+            return (
+                False  # It is told in a moment; what is told already must not go by the old ones.
+            )
         here = [path for path in news.here if not self._is_own(project, path)]
         if here or news.there or news == News():
             try:

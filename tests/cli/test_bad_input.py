@@ -300,8 +300,9 @@ def test_names_that_are_no_text_are_shown_escaped(house: House, encoding: str) -
     for command in (["connect", "--provider", "local"], ["status"], ["status", "--json"]):
         done = house.colabdev(*command, cwd=project, env={"PYTHONIOENCODING": encoding})
         assert done.returncode == 0, done.stderr
-    rows = house.colabdev("status").stdout.splitlines()
-    assert len(rows) == 2
+    head, row, drive = house.colabdev("status").stdout.splitlines()
+    assert (head[:4], row[:5]) == ("NAME", "local")
+    assert drive.endswith("\\udcff\\udce9\\nü: nothing of it was handed to Drive yet")
 
 
 def test_full_disk_under_the_state_is_said_and_forgets_nothing(house: House) -> None:

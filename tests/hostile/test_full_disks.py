@@ -35,8 +35,11 @@ def test_full_disk_here_does_not_cost_the_jobs_log_or_status(house: House) -> No
         assert (status, len(out)) == (7, 3_000_000), err
         assert "No space left on device; the log goes on without a copy here" in err
         assert "Traceback" not in err
-        [job] = listed(house)
-        assert (job["state"], job["exit_code"]) == ("failed", 7)
+        ended = ("failed", 7)
+        wait_until(
+            lambda: [(job["state"], job["exit_code"]) for job in listed(house)] == [ended],
+            message="the runtime is asked how it ended",
+        )
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_runtime_stays_when_not_all_is_safe(house: House) -> None:
         allow(house, "on")
         status, _, err = running.finish()
     assert status == 0
-    assert "local stays up: not all could be brought in step" in err
+    assert "changed on both sides (x.py)\n  next: colabdev down local\n" in err
     line = "echo begun; sleep 60"
     with Running(house, "run", "--no-sync", "--down", "sh", "-c", line) as running:
         assert running.read(6) == b"begun\n"
