@@ -1,4 +1,5 @@
-"""`colabdev sync` beside `rsync -az` over a multiplexed connection, and beside `tar | zstd | ssh`.
+"""`colabdev sync` beside `rsync -az` and `unison` over a multiplexed connection, and beside
+`tar | zstd | ssh`.
 
 Whole programs on both sides. A change is made once a round and then taken to two places by both.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Row, alternate
-from benchmarks.way import Way, direct, thin
+from benchmarks.way import Way, direct, has_unison, thin, unison_command
 from tests.support.house import House
 
 ROUNDS = 5
@@ -95,12 +96,26 @@ class Sides:
         command = ["rsync", "-az", "--delete", "-e", shlex.join(ssh), source, f"{host}:rsynced/"]
         subprocess.run(command, env=dict(os.environ), check=True, capture_output=True)
 
-    def both(self) -> None:
-        self.ours()
-        self.rsync()
+    def unison(self) -> None:
+        machine = self.house.record().machine
+        assert machine is not None
+        copy = Path(machine.content_dir) / "unison"
+        command, environment = unison_command(self.house, self.way, self.house.project, copy)
+        subprocess.run(command, env=environment, check=True, capture_output=True)
 
-    def row(self, title: str, change: Callable[[], None], rounds: int, target: float) -> Row:
-        """Both after the same change, in turn."""
+    @property
+    def beside(self) -> dict[str, Callable[[], None]]:
+        """What we are compared with, by what a row calls it."""
+        programs = {"rsync -az, multiplexed": self.rsync}
+        return {**programs, "unison, multiplexed": self.unison} if has_unison() else programs
+
+    def all(self) -> None:
+        self.ours()
+        for program in self.beside.values():
+            program()
+
+    def rows(self, title: str, change: Callable[[], None], rounds: int, target: float) -> list[Row]:
+        """All after the same change, in turn."""
 
         def changed() -> float:
             change()
@@ -108,18 +123,24 @@ class Sides:
             self.ours()
             return time.perf_counter() - begun
 
-        taken = alternate({"colabdev": changed, "rsync": self.rsync}, rounds)
+        beside = self.beside
+        taken = alternate({"colabdev": changed, **beside}, rounds)
         change()
-        return Row(
-            f"sync, {title}, {self.way.label}",
-            "colabdev sync",
-            "rsync -az, multiplexed",
-            taken["colabdev"],
-            taken["rsync"],
-            target if self.way.relay else None,  # The budget is for a runtime that is far away.
-            wire_bytes=self.way.wire_bytes(self.ours),
-            beside_wire_bytes=self.way.wire_bytes(self.rsync),
-        )
+        wire_bytes = self.way.wire_bytes(self.ours)
+        return [
+            Row(
+                f"sync, {title}, {self.way.label}",
+                "colabdev sync",
+                name,
+                taken["colabdev"],
+                taken[name],
+                # The budget is beside rsync, for a runtime that is far away.
+                target if self.way.relay and program == self.rsync else None,
+                wire_bytes=wire_bytes,
+                beside_wire_bytes=self.way.wire_bytes(program),
+            )
+            for name, program in beside.items()
+        ]
 
 
 def _small_changes(house: House, files: int, rounds: int) -> list[Row]:
@@ -133,10 +154,10 @@ def _small_changes(house: House, files: int, rounds: int) -> list[Row]:
     for place in (direct, thin):
         with place(house) as way:
             sides = Sides(house, way)
-            sides.both()
-            sides.both()  # The hashes of the first are kept only once its files are old enough.
-            rows.append(sides.row(f"nothing changed, {files:,} files", _nothing, rounds, TARGET))
-            rows.append(sides.row(f"one file changed, {files:,} files", edit, rounds, TARGET))
+            sides.all()
+            sides.all()  # The hashes of the first are kept only once its files are old enough.
+            rows += sides.rows(f"nothing changed, {files:,} files", _nothing, rounds, TARGET)
+            rows += sides.rows(f"one file changed, {files:,} files", edit, rounds, TARGET)
     return rows
 
 
@@ -162,7 +183,7 @@ def _many_changes(house: House, rounds: int) -> list[Row]:
         at.append(at.pop().rename(next(names)))
 
     with direct(house) as way:
-        Sides(house, way).both()
+        Sides(house, way).all()
     with thin(house) as way:
         sides = Sides(house, way)
 
@@ -172,15 +193,15 @@ def _many_changes(house: House, rounds: int) -> list[Row]:
                 for file in files[-500:]:
                     file.parent.mkdir(exist_ok=True)
                     shutil.copy2(aside / file.name, file)
-                sides.both()
+                sides.all()
             aside.mkdir(exist_ok=True)
             for file in files[-500:]:
                 file.replace(aside / file.name)
 
         return [
-            sides.row("a branch switch of 500 files", switch, rounds, TARGET_LARGE),
-            sides.row("a renamed folder of 20 MB", rename, rounds, TARGET),
-            sides.row("500 files deleted", delete, rounds, TARGET),
+            *sides.rows("a branch switch of 500 files", switch, rounds, TARGET_LARGE),
+            *sides.rows("a renamed folder of 20 MB", rename, rounds, TARGET),
+            *sides.rows("500 files deleted", delete, rounds, TARGET),
         ]
 
 
@@ -211,12 +232,13 @@ def _large_file(house: House, rounds: int) -> list[Row]:
     }
     file.write_bytes(content[0])
     with direct(house) as way:
-        Sides(house, way).both()
+        Sides(house, way).all()
     with thin(house) as way:
         sides = Sides(house, way)
         return [
-            sides.row(f"64 MB file, {name}", put(change), rounds, TARGET_LARGE)
+            row
             for name, change in changes.items()
+            for row in sides.rows(f"64 MB file, {name}", put(change), rounds, TARGET_LARGE)
         ]
 
 

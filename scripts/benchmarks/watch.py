@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.measure import Row, against_limit, alternate
 from benchmarks.sync import FILES, MANY_FILES, make_tree
-from benchmarks.way import RTT_S, Way, thin
+from benchmarks.way import RTT_S, Way, has_unison, thin, unison_command
 from tests.support.house import House
 from tests.support.waiting import wait_until
 
@@ -55,8 +54,7 @@ def _saves(house: House, way: Way, files: int, rounds: int) -> list[Row]:
     twin = house.home / "twin"
     with _colabdev(house):
         ours = _saver(house.project, there)
-        if shutil.which("unison") is None:
-            print("no row beside unison: apt-get install unison", file=sys.stderr)
+        if not has_unison():
             taken = alternate({"colabdev": ours}, rounds)
         else:
             shutil.copytree(house.project, twin)
@@ -140,10 +138,8 @@ def _unison(house: House, way: Way, here: Path) -> Iterator[Path]:
     machine = house.record().machine
     assert machine is not None
     copy = Path(machine.content_dir) / "unison"
-    ssh, *options, host = way.master
-    command = ["unison", str(here), f"ssh://{host}/{copy}", "-repeat", _repeat(), "-batch", "-auto"]
-    command += ["-sshcmd", ssh, "-sshargs", shlex.join(options)]
-    environment = {**os.environ, "UNISON": str(house.home / "unison-archives")}
+    command, environment = unison_command(house, way, here, copy)
+    command += ["-repeat", _repeat()]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:

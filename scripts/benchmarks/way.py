@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 from colabdev.adapters.broker import KeeperClient
 from colabdev.models import RuntimeRecord
@@ -14,6 +20,8 @@ from tests.support.relay import RelayProcess
 
 RTT_S = 0.1
 LINK_BITS_PER_S = 20e6
+
+Environment = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,23 @@ class Way:
         work()
         after = self.relay.do("counters")
         return sum(after[key] - before[key] for key in ("bytes_up", "bytes_down"))
+
+
+def unison_command(house: House, way: Way, here: Path, copy: Path) -> tuple[list[str], Environment]:
+    """unison between `here` and a folder of the sandbox, over the master; and its environment."""
+    ssh, *options, host = way.master
+    command = ["unison", str(here), f"ssh://{host}/{copy}", "-batch", "-auto"]
+    command += ["-sshcmd", ssh, "-sshargs", shlex.join(options)]
+    return command, {**os.environ, "UNISON": str(house.home / "unison-archives")}
+
+
+@cache
+def has_unison() -> bool:
+    """Says so when there is none to be beside."""
+    found = shutil.which("unison") is not None
+    if not found:
+        print("no rows beside unison: apt-get install unison", file=sys.stderr)
+    return found
 
 
 @contextmanager

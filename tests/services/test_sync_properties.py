@@ -104,6 +104,12 @@ def empty_folders(root: Path) -> set[str]:
     }
 
 
+def edited(root: Path, ancestor: Look) -> Look:
+    """What is other than both sides had at first: going back to that exactly is no edit for whoever was
+    not told of what came between, and no content tells of a mode."""
+    return {path: what for path, what in owned(root).items() if what != ancestor.get(path)}
+
+
 def strangers(root: Path) -> Look:
     return {path: what for path, what in look(root).items() if path not in owned(root)}
 
@@ -174,7 +180,11 @@ def check_after_a_cut(initial: list[Edit], rounds: list[tuple[list[Edit], list[E
         both = set(owned(project.local).items()) & set(owned(project.remote).items())
         edit(project.local, here_later)
         edit(project.remote, there_later)
-        before = (ancestor | dict(both), owned(project.local), owned(project.remote))
+        before = (
+            ancestor | dict(both),
+            edited(project.local, ancestor),
+            edited(project.remote, ancestor),
+        )
         report = project.sync()
         assert_no_edit_is_lost(before, (owned(project.local), owned(project.remote)))
         for _ in range(2):

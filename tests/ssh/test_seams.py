@@ -109,7 +109,7 @@ def test_wsl_says_once_what_windows_lacks(
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[1:-1] == [
         "  Windows' editors will not know this runtime: box is reached with this Linux's own keys and "
-        "ssh; give Windows' ssh a Host of its own for it"
+        "programs; give Windows' ssh a Host of its own for it"
     ]
     code, checks = examined(house)
     assert (code, checks["windows"]["level"]) == (0, "ok")
