@@ -169,15 +169,21 @@ class Jobs:
             try:
                 runtime = self.runtimes.load(name)
                 if runtime is not None and runtime.phase is Phase.UP:
-                    answers[name] = self._ask(runtime)
+                    answers[name] = self._list(runtime)
+                    self._write_down(runtime, answers[name])
             except StateUnreadable:
                 continue  # Named by `_known`.
             except ColabdevError as exc:
-                unasked.append(f"cannot ask {name!r} for its jobs: {exc.message}")
+                doing = "write down" if name in answers else "ask"
+                unasked.append(f"cannot {doing} how the jobs of {name!r} stand: {exc.message}")
         for name, answer in answers.items():
             for job_id, reason in answer.problems.items():
                 unasked.append(f"{name!r} cannot say how {job_id} stands: {reason}")
-        return replace(self._known(), unasked=tuple(unasked), answers=answers)
+        known = self._known()
+        # As they were told, also when that could not be written down.
+        told = {job_id: row for answer in answers.values() for job_id, row in answer.rows.items()}
+        jobs = tuple(_as_told(job, told.get(job.id)) for job in known.jobs)
+        return replace(known, jobs=jobs, unasked=tuple(unasked), answers=answers)
 
     def look(self, job: JobRecord) -> JobRecord:
         """The job as its runtime has it now; one that has ended as it is known here."""
@@ -204,13 +210,15 @@ class Jobs:
         self.jobs.save(job)
         return job
 
-    def _ask(self, runtime: RuntimeRecord) -> JobsOnRuntime:
-        """Write down what the runtime says of its jobs."""
+    def _list(self, runtime: RuntimeRecord) -> JobsOnRuntime:
+        """What the runtime says of its jobs."""
         keeper = self.keepers.ensure(runtime.name)
         keeper.wait_ready(LIST_TIMEOUT_S)
         with closing(keeper.agent()) as agent:
             listed, _ = agent.request("job.list")
-        there = parse_job_list(listed)
+        return parse_job_list(listed)
+
+    def _write_down(self, runtime: RuntimeRecord, there: JobsOnRuntime) -> None:
         ids = set(self.jobs.ids())
         for job in self._known().jobs:
             if (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
@@ -220,7 +228,6 @@ class Jobs:
         for job_id in there.rows.keys() - ids:
             with suppress(ProtocolError):
                 self.jobs.create(found_on_runtime(there.rows[job_id], runtime))
-        return there
 
     def _known(self) -> JobListing:
         jobs: list[JobRecord] = []
@@ -266,6 +273,13 @@ def _standing(job: JobRecord, status: object) -> Standing:
         pty=bool(status.get("pty")) and not told.state.is_end,
         stdin=str(status.get("stdin", jobdir.NO_INPUT)),
     )
+
+
+def _as_told(job: JobRecord, row: Mapping[str, object] | None) -> JobRecord:
+    try:
+        return told_by_runtime(job, row) if row is not None else job
+    except ProtocolError:
+        return job  # That it makes no sense was said when it was to be written down.
 
 
 def _now(job: JobRecord, there: JobsOnRuntime) -> JobRecord:
