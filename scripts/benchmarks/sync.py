@@ -54,6 +54,8 @@ def run(rounds: int) -> list[Row]:
 def _house(files: int) -> Iterator[House]:
     with tempfile.TemporaryDirectory() as directory, House(Path(directory)) as house:
         make_tree(house.project, files)
+        # The others' sessions are no editor's: the keeper would sync beside us.
+        (house.project / "colabdev.toml").write_text("[sync]\nwatch = false\n")
         house.connect()
         yield house
 
