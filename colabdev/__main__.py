@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 
@@ -19,6 +20,9 @@ def main() -> int:
         return run()
     except KeyboardInterrupt:
         return 130
+    finally:
+        # All is said: one more Ctrl-C must not make another status of it while Python ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _begin_again_in_utf8() -> None:

@@ -76,9 +76,9 @@ def hardware_wish(
 ) -> HardwareWish:
     """What was typed of the machine."""
     from colabdev.models import HardwareWish
+    from colabdev.services.plan import accelerator_names
 
-    names = tuple(word for word in (gpu or "").replace(",", " ").split())
-    return HardwareWish(names, high_memory, wait, adopt)
+    return HardwareWish(accelerator_names(gpu), high_memory, wait, adopt)
 
 
 def run_request(

@@ -9,7 +9,7 @@ from colabdev.errors import ColabdevError, RuntimeNotFound, UsageError
 from colabdev.models import Phase, RuntimeRecord
 from colabdev.ports import Progress, Provider, RuntimeStore
 from colabdev.services.jobs import Jobs
-from colabdev.services.plan import ConnectRequest, check_same_provider
+from colabdev.services.plan import ConnectRequest, accelerator_names, check_same_provider
 from colabdev.services.releases import BringHome, Releases
 from colabdev.services.runtimes import Runtimes
 
@@ -70,7 +70,7 @@ class OnDemand:
         request = self.plan(named, provider)
         self.provider(request.provider)  # Says so when this version, or this user, has it not.
         if gpu is not None and request.provider == "colab":
-            hardware = replace(request.hardware, accelerators=_names(gpu))
+            hardware = replace(request.hardware, accelerators=accelerator_names(gpu))
             request = replace(request, hardware=hardware)
         elif gpu is not None:
             raise UsageError(
@@ -107,14 +107,11 @@ class OnDemand:
         return release.error.message if release.error else ""
 
 
-def _names(gpu: str) -> tuple[str, ...]:
-    """What was typed as `--gpu`, in this order."""
-    return tuple(gpu.replace(",", " ").split())
-
-
 def _check_gpu(runtime: RuntimeRecord, gpu: str | None) -> None:
     has = (runtime.machine.accelerator if runtime.machine else None) or "no GPU"
-    if gpu is not None and not any(name.casefold() in has.casefold() for name in _names(gpu)):
+    if gpu is not None and not any(
+        name.casefold() in has.casefold() for name in accelerator_names(gpu)
+    ):
         raise UsageError(
             f"the runtime {runtime.name!r} has {has}, not {gpu!r}",
             hint="leave --gpu out, or name another runtime: -r NAME",

@@ -113,6 +113,11 @@ def plan_connect(
     )
 
 
+def accelerator_names(typed: str | None) -> tuple[str, ...]:
+    """What was typed as `--gpu`: names, in the order of preference."""
+    return tuple((typed or "").replace(",", " ").split())
+
+
 def _hardware(
     typed: Typed, project: ProjectWishes | None, *, chosen: str, is_up: bool
 ) -> HardwareWish:
