@@ -139,7 +139,7 @@ def run(
     down: Annotated[
         bool,
         typer.Option(
-            "--down", help="When it has ended while this command follows it: sync, then down."
+            "--down", help="When it has ended while this command follows it: what `down` does."
         ),
     ] = False,
 ) -> int:
