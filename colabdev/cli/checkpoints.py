@@ -144,7 +144,8 @@ def restore(
     to: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="Where on the runtime. Default: restored/JOB beside the work dirs."
+            metavar="DIR",
+            help="A folder of the runtime. Default: restored/JOB beside the work dirs.",
         ),
     ] = None,
     accept_older: Annotated[

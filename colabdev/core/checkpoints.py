@@ -70,6 +70,17 @@ class JobCheckpoints:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A job of which a store has something; its checkpoints only when it was asked about alone."""
+
+    job: str
+    created: float
+    """Seconds since the epoch; 0 when the store does not tell."""
+    checkpoints: Sequence[Checkpoint]
+    """Newest first; by their manifests, not verified."""
+
+
+@dataclass(frozen=True, slots=True)
 class Durable:
     """What of a job would survive its runtime now."""
 
@@ -122,15 +133,20 @@ def parse_jobs(answer: Mapping[str, object]) -> Sequence[JobCheckpoints]:
     return [_parse_job(row) for row in (rows if isinstance(rows, list) else [])]
 
 
-def parse_stored(answer: Mapping[str, object]) -> Sequence[Checkpoint]:
-    """The answer to `checkpoint.stored`: what a store has by its own word."""
-    found = []
+def parse_runs(answer: Mapping[str, object]) -> Sequence[StoredRun]:
+    """The end of the answer to `checkpoint.stored`, newest first; what is no job's is left out."""
     runs = answer.get("runs")
-    for run in runs if isinstance(runs, list) else []:
-        job = run.get("job")
-        if is_job_id(str(job)):
-            found += [parse_checkpoint(job, row) for row in run.get("checkpoints") or ()]
-    return found
+    found = []
+    for row in runs if isinstance(runs, list) else []:
+        job = row.get("job") if isinstance(row, Mapping) else None
+        if not isinstance(job, str) or not is_job_id(job):
+            continue
+        told = row.get("run")
+        created = told.get("created") if isinstance(told, Mapping) else 0.0
+        checkpoints = [parse_checkpoint(job, one) for one in row.get("checkpoints") or ()]
+        since = float(created) if isinstance(created, int | float) else 0.0
+        found.append(StoredRun(job, since, checkpoints))
+    return sorted(found, key=lambda run: run.created, reverse=True)
 
 
 def check_checkpoint_name(name: object) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from colabdev.agent import manifest
-from colabdev.core.checkpoints import Checkpoint, JobCheckpoints, parse_jobs, parse_stored
+from colabdev.core.checkpoints import (
+    Checkpoint,
+    JobCheckpoints,
+    StoredRun,
+    parse_jobs,
+    parse_runs,
+)
 from colabdev.core.workdirs import usable_machine
 from colabdev.errors import ColabdevError
 from colabdev.models import RuntimeRecord
@@ -18,9 +24,18 @@ def jobs_on(agent: AgentStream, runtime: RuntimeRecord) -> Sequence[JobCheckpoin
     return parse_jobs(agent.request("checkpoint.list", asked)[0])
 
 
-def stored_on_drive(agent: AgentStream, place: Mapping[str, object]) -> Sequence[Checkpoint]:
-    """What is in that place on Drive, whoever put it there; nothing of it is verified."""
-    return parse_stored(agent.request("checkpoint.stored", {**place, "job": None})[0])
+def runs_on_drive(
+    agent: AgentStream, place: Mapping[str, object], job: str | None = None
+) -> Sequence[StoredRun]:
+    """The jobs that Drive has something of, newest first; of `job` alone also which checkpoints."""
+    for header, _ in agent.stream("checkpoint.stored", {**place, "job": job}):
+        if header.get("end"):
+            if header.get("problem"):
+                raise ColabdevError(
+                    f"cannot look on Drive: {header['problem']}", hint="type it again in a while"
+                )
+            return parse_runs(header)
+    raise AssertionError("the agent's stream ends with `end`, or raises")
 
 
 def place_on_drive(

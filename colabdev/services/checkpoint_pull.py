@@ -46,7 +46,8 @@ def bring(
     here = copies.load(job, name)
     if here is None:
         raise BrokenCopy("it went in the meantime")
-    proved = {"job": job, "name": name, "sha256": here.sha256}
+    place = str(copies.path(job, name))
+    proved = {"job": job, "name": name, "sha256": here.sha256, "path": place}
     answer, _ = agent.request("checkpoint.confirm", proved)
     return parse_checkpoint(job, answer.get("row"))
 

@@ -39,17 +39,30 @@ class Pusher:
     def push(self, agent: AgentStream, job: JobCheckpoints, name: str | None = None) -> Pushed:
         """Have that one carried up the levels, by default the newest there is.
 
-        To this computer it is brought here and now; what else is found meanwhile the keeper brings.
+        Where it may come to this computer it does so here and now, and so does one that the runtime
+        found only because it was asked.
         """
         wanted = next((one for one in job.checkpoints if name in (None, one.name)), None)
-        if wanted is not None and manifest.PULL in job.stores and wanted.is_on_runtime:
-            try:
-                bring(agent, wanted, self.copies, self.meter)
-            except BrokenCopy as exc:
-                self.progress(f"{describe_checkpoint(wanted)} did not come here whole: {exc}")
-            except ColabdevError as exc:
-                self.progress(f"cannot bring {describe_checkpoint(wanted)} here: {exc.message}")
-        return self._carry(agent, job.job, name)
+        if wanted is not None:
+            self._bring(agent, job, wanted)
+        pushed = self._carry(agent, job.job, name)
+        if not pushed.is_safe and (brought := self._bring(agent, job, pushed.checkpoint)):
+            is_safe = manifest.is_enough(brought.level, job.accept)
+            return Pushed(brought, is_safe, "" if is_safe else pushed.problem)
+        return pushed
+
+    def _bring(
+        self, agent: AgentStream, job: JobCheckpoints, wanted: Checkpoint
+    ) -> Checkpoint | None:
+        if manifest.PULL not in job.stores or not wanted.is_on_runtime:
+            return None
+        try:
+            return bring(agent, wanted, self.copies, self.meter)
+        except BrokenCopy as exc:
+            self.progress(f"{describe_checkpoint(wanted)} did not come here whole: {exc}")
+        except ColabdevError as exc:
+            self.progress(f"cannot bring {describe_checkpoint(wanted)} here: {exc.message}")
+        return None
 
     def _carry(self, agent: AgentStream, job: str, name: str | None) -> Pushed:
         last = ""

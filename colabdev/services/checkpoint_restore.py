@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from colabdev.agent import manifest
-from colabdev.core.checkpoints import Checkpoint, choose_checkpoint, parse_checkpoint
+from colabdev.core.checkpoints import (
+    Checkpoint,
+    StoredRun,
+    choose_checkpoint,
+    parse_checkpoint,
+)
 from colabdev.core.workdirs import usable_machine
 from colabdev.errors import CheckpointNotFound, UsageError
 from colabdev.models import RuntimeRecord
 from colabdev.ports import CheckpointCopies, Keepers, Meter
-from colabdev.services.checkpoint_lists import copies_here, place_on_drive, stored_on_drive
+from colabdev.services.checkpoint_lists import copies_here, place_on_drive, runs_on_drive
 
 _NAMED = 5
 
@@ -54,15 +60,15 @@ class CheckpointRestorer:
         content_dir = usable_machine(runtime).content_dir
         place = place_on_drive(runtime, project, self.api_url)
         with closing(self.keepers.ensure(runtime.name).agent()) as agent:
-            stored = stored_on_drive(agent, place)
-            job = _choose_stored(wish.job, stored)
-            known = [one for one in stored if one.job == job]
+            job = _choose_run(wish.job, runs_on_drive(agent, place))
+            stored = runs_on_drive(agent, place, job)
+            known = [one for run in stored for one in run.checkpoints]
             name = None if wish.name is None else choose_checkpoint(wish.name, job, known).name
             asked = {
                 **place,
                 "job": job,
                 "name": name,
-                "to": wish.to or f"{content_dir}/restored/{job}",
+                "to": posixpath.join(content_dir, wish.to or f"restored/{job}"),
                 "minimum": None if wish.accept_older or name else self._proved(job, known),
             }
             for header, _ in agent.stream("checkpoint.restore", asked):
@@ -83,19 +89,19 @@ class CheckpointRestorer:
         return max(marks, default=None)
 
 
-def _choose_stored(word: str | None, stored: Sequence[Checkpoint]) -> str:
-    """The job that is meant among those of which something is stored; by default the newest's."""
-    ids = sorted({one.job for one in stored if word is None or one.job.startswith(word)})
+def _choose_run(word: str | None, runs: Sequence[StoredRun]) -> str:
+    """The job that is meant among those of which something is stored; by default the newest."""
+    ids = [run.job for run in runs if word is None or run.job.startswith(word)]
     if not ids:
         raise CheckpointNotFound(
-            f"no job {word!r} has a checkpoint on Drive" if word else "no checkpoint is on Drive",
+            f"Drive has nothing of a job {word!r}" if word else "Drive has no checkpoint",
             hint="colabdev checkpoints ls lists what there is",
         )
     if word is not None and len(ids) > 1:
         raise UsageError(
             f"{word!r} may be {', '.join(ids[:_NAMED])}", hint="type more of the job's id"
         )
-    return max(stored, key=lambda one: (one.job in ids, one.saved)).job
+    return ids[0]
 
 
 def _restored(job: str, end: Mapping[str, object]) -> RestoredCheckpoint:
@@ -109,9 +115,9 @@ def _restored(job: str, end: Mapping[str, object]) -> RestoredCheckpoint:
         )
     if problem or not end.get("row"):
         named = "; ".join(f"{name}: {why}" for name, why in rejected[:3])
+        reason = "none on Drive is whole" if problem in (None, "nothing") else problem
         raise CheckpointNotFound(
-            f"cannot restore {job}: {problem or 'none on Drive is whole'}"
-            + (f" ({named})" if named else ""),
+            f"cannot restore {job}: {reason}" + (f" ({named})" if named else ""),
             hint=f"colabdev checkpoints ls {job}",
         )
     return RestoredCheckpoint(parse_checkpoint(job, end["row"]), str(end["path"]), rejected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from colabdev.core.checkpoints import (
     choose_job,
     describe_checkpoint,
 )
+from colabdev.core.workdirs import usable_machine
 from colabdev.errors import CheckpointNotFound, ColabdevError
 from colabdev.models import RuntimeRecord
 from colabdev.ports import AgentStream, BrokenCopy, CheckpointCopies, Keepers, Meter, Progress
@@ -21,7 +22,7 @@ from colabdev.services.checkpoint_lists import (
     copies_here,
     jobs_on,
     place_on_drive,
-    stored_on_drive,
+    runs_on_drive,
 )
 from colabdev.services.checkpoint_pull import bring
 from colabdev.services.checkpoint_push import Pushed, Pusher
@@ -87,11 +88,13 @@ class Checkpoints:
         if runtime is not None:
             try:
                 with closing(self._agent(runtime)) as agent:
-                    for job in jobs_on(agent, runtime):
-                        found += job.checkpoints
-                    found += _others(found, self._on_drive(agent, runtime, project, unasked))
+                    jobs = jobs_on(agent, runtime)
+                    found += [one for job in jobs for one in job.checkpoints]
+                    if project is not None and usable_machine(runtime).drive_dir is not None:
+                        place = place_on_drive(runtime, project, self.api_url)
+                        found += _stored(agent, place, {job.job for job in jobs}, word)
             except ColabdevError as exc:
-                unasked.append(f"cannot ask {runtime.name} for its checkpoints: {exc.message}")
+                unasked.append(f"{runtime.name} does not tell of all: {exc.message}")
         found += _others(found, copies_here(self.copies))
         if word is not None:
             found = [one for one in found if one.job.startswith(word)]
@@ -175,21 +178,23 @@ class Checkpoints:
     def _agent(self, runtime: RuntimeRecord) -> AgentStream:
         return self.keepers.ensure(runtime.name).agent()
 
-    def _on_drive(
-        self, agent: AgentStream, runtime: RuntimeRecord, project: str | None, unasked: list[str]
-    ) -> Sequence[Checkpoint]:
-        if runtime.machine is None or runtime.machine.drive_dir is None or project is None:
-            return ()
-        try:
-            return stored_on_drive(agent, place_on_drive(runtime, project, self.api_url))
-        except ColabdevError as exc:
-            unasked.append(f"cannot look on Drive: {exc.message}")
-            return ()
-
 
 def _others(known: Sequence[Checkpoint], more: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
     names = {(one.job, one.name) for one in known}
     return [one for one in more if (one.job, one.name) not in names]
+
+
+def _stored(
+    agent: AgentStream, place: Mapping[str, object], known: Collection[str], word: str | None
+) -> Sequence[Checkpoint]:
+    """What Drive has of jobs that are not known."""
+    runs = [
+        run.job
+        for run in runs_on_drive(agent, place)
+        if run.job not in known and run.job.startswith(word or "")
+    ]
+    stored = [runs_on_drive(agent, place, job) for job in runs]
+    return [one for found in stored for run in found for one in run.checkpoints]
 
 
 def _verdict(job: str, header: Mapping[str, object]) -> Verdict:

@@ -15,7 +15,7 @@ from colabdev.core.checkpoints import (
     durable_of,
     parse_checkpoint,
     parse_jobs,
-    parse_stored,
+    parse_runs,
 )
 from colabdev.errors import CheckpointNotFound, ProtocolError, UsageError
 
@@ -133,7 +133,13 @@ def test_rows_without_sense_are_refused(row: object) -> None:
         parse_jobs({"jobs": [job_row(checkpoints=[row])]})
 
 
-def test_stored_checkpoints_of_odd_jobs_are_left_out() -> None:
-    runs = [{"job": "../..", "checkpoints": [ROW]}, {"job": JOB, "checkpoints": [ROW]}]
-    assert [one.job for one in parse_stored({"runs": runs})] == [JOB]
-    assert parse_stored({}) == []
+def test_stored_runs_come_newest_first_and_odd_ones_not() -> None:
+    other = "older-261120-abcd"
+    runs = [
+        *({"job": "../..", "checkpoints": [ROW]}, {"job": None}, 3),
+        {"job": other, "run": {"created": 1.0}},
+        {"job": JOB, "run": {"created": 2.0}, "checkpoints": [ROW]},
+    ]
+    assert [run.job for run in parse_runs({"runs": runs})] == [JOB, other]
+    assert parse_runs({"runs": runs})[0].checkpoints[0].step == 1180
+    assert parse_runs({}) == []
