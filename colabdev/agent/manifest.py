@@ -36,10 +36,21 @@ DRIVEAPI = "driveapi"
 DISK = "local"
 PULL = "pull"
 STORES = (DRIVEFS, DRIVEAPI, DISK, PULL)
+BEST = {DRIVEFS: PUBLISHED, DRIVEAPI: CONFIRMED, DISK: CONFIRMED, PULL: CONFIRMED}
+"""The highest level that each store can prove alone."""
+
+WITH_MANIFEST = "manifest"
+FILE = "file"
+FOLDER = "folder"
+KINDS = (WITH_MANIFEST, FILE, FOLDER)
+"""What a trainer wrote: a directory with a manifest of its own, a file, or a directory without."""
 
 MOST_ENTRIES = 90
 """So many entries a folder on Drive has at most."""
 
+_OURS = frozenset(
+    {"schema", *(["job", "name", "step", "attempt", "source", "kind", "saved", "files"])}
+)
 _PIECE_BYTES = 1024 * 1024
 _STEP = re.compile(r"[0-9]+")
 
@@ -65,6 +76,11 @@ class Manifest(NamedTuple):
     attempt: int = 1
     job: str = ""
     name: str = ""
+    source: str = ""
+    """What the trainer called it, one part of a path: so it is called again when it is restored."""
+    kind: str = WITH_MANIFEST
+    saved: float = 0.0
+    """When the trainer wrote it, in seconds since 1970."""
     about: Mapping[str, Any] = {}
 
     @property
@@ -98,6 +114,9 @@ def render(manifest: Manifest) -> bytes:
         "name": manifest.name,
         "step": manifest.step,
         "attempt": manifest.attempt,
+        "source": manifest.source,
+        "kind": manifest.kind,
+        "saved": manifest.saved,
         "files": [entry._asdict() for entry in manifest.files],
     }
     return json.dumps(document, indent=1, sort_keys=True).encode("ascii") + b"\n"
@@ -109,14 +128,17 @@ def parse(content: bytes) -> Manifest:
         document = json.loads(content.decode("utf-8"))
         entries = tuple(_entry(row) for row in document["files"])
         step = document.get("step")
-        known = ("schema", "job", "name", "step", "attempt", "files")
+        kind = document.get("kind")
         manifest = Manifest(
             entries,
             None if step is None else int(step),
             int(document.get("attempt") or 1),
             str(document.get("job") or ""),
             str(document.get("name") or ""),
-            {key: value for key, value in document.items() if key not in known},
+            str(document.get("source") or ""),
+            kind if kind in KINDS else WITH_MANIFEST,
+            float(document.get("saved") or 0.0),
+            {key: value for key, value in document.items() if key not in _OURS},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise BadManifest("its {} cannot be read: {}".format(MANIFEST, exc)) from exc

@@ -51,6 +51,8 @@ class Store:
     name: str = ""
     best: str = manifest.CONFIRMED
     """The highest level that it can prove alone."""
+    is_cached: bool = False
+    """What it is given takes as much of the runtime's disk until it has arrived."""
 
     def put(self, path: str, source: str, entry: FileEntry, told: Told) -> Receipt:
         """Store the local file `source` as `path`, below the store's root, where nothing is yet. What
@@ -66,13 +68,13 @@ class Store:
         """The names in that folder, sorted and each once; none when there is no such folder."""
         raise NotImplementedError
 
-    def fetch(self, path: str, told: Told) -> Iterator[bytes]:
-        """The content of the file; of several with one name the one that came last."""
+    def fetch(self, path: str, sha256: str = "") -> Iterator[bytes]:
+        """The content of the file; of several with one name that with this hash, if any."""
         raise NotImplementedError
 
-    def remove(self, folder: str) -> None:
-        """Delete the folder and what is in it, for good where that can be had: the manifest first, so
-        that nothing is found that is not whole. Harmless when there is none."""
+    def remove(self, path: str) -> None:
+        """Delete the file, or the folder and what is in it, for good where that can be had: its manifest
+        first, so that nothing is found that is not whole. Harmless when there is none."""
         raise NotImplementedError
 
     def free_bytes(self) -> Optional[int]:
