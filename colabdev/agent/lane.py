@@ -88,6 +88,7 @@ class Lane:
         self._transfer = Transfer(store, run, files, timing.patience)
         self._doing: Optional[Task] = None
         self._child: Optional[Child] = None
+        self._last: Message = {}
         self._has_begun = False
         self._checked: Dict[str, float] = {}
         self._failures = 0
@@ -219,19 +220,19 @@ class Lane:
     # --- the process ---
 
     def _begin(self, task: Task) -> None:
-        self._doing = task
+        self._doing, self._last = task, {}
         self._child = Child(partial(guarded, task.work))
 
     def _listen(self) -> None:
         child, task = self._child, self._doing
         if child is None or task is None:
             return
-        messages = child.messages()
-        for message in messages:
+        for message in child.messages():
             self._hear(task, message)
+            self._last = message
         if child.has_ended():
             self._child = self._doing = None
-            self._conclude(task, messages[-1] if messages else {})
+            self._conclude(task, self._last)
         elif time.monotonic() - child.heard > self._timing.stall_s:
             self.problem = "it does not answer"
             child.kill()
