@@ -21,7 +21,7 @@ from typing import Any, Dict, List, Optional
 
 from . import finding, jobdir, manifest, retention, taking
 from .carrier_files import CarrierFiles, Run, run_of
-from .child import Child, Message
+from .child import Child
 from .claims import FOUND, ON_DISK, REMOVED, Checkpoint, Journal
 from .finding import Candidate, Finder
 from .jobdir import JobFiles
@@ -86,7 +86,6 @@ class Carrier:
         self._rejected: Dict[str, str] = {}
         self._told: Dict[str, Any] = {}
         self._has_ended = False
-        self._last: Message = {}
         self._ask_at = 0.0
 
     def run(self) -> None:
@@ -143,11 +142,10 @@ class Carrier:
         """Hear what it says; whether it has ended. What failed is tried again a little later."""
         candidate = self._taking
         assert candidate is not None, "somebody takes it"
-        for message in taker.messages():
-            self._last = message
+        taker.messages()
         if not taker.has_ended():
             return False
-        last, self._last = self._last, {}
+        last = dict(taker.last)
         self._taker = self._taking = None
         self._look_at = 0.0
         if "found" in last:

@@ -16,7 +16,8 @@ from .jobdir import JobFiles
 
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "COLABDEV_MEMORY_DIR", "COLABDEV_CRASH_AT")
 """All that a carrier gets of a job's environment, which may hold secrets."""
-_PAUSE_S = 5.0
+_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
 
 
 class Carrying:
@@ -28,13 +29,17 @@ class Carrying:
         self._is_wanted = bool(spec.get("checkpoints"))
         self._pid = 0
         self._start_at = 0.0
+        self._pause_s = _PAUSE_S
 
     def start(self) -> None:
         """See that there is one."""
         now = time.monotonic()
         if not self._is_wanted or self._pid or now < self._start_at:
             return
-        self._start_at = now + _PAUSE_S
+        # One that lived long was killed; one that ends at once would do so again.
+        lived_long = now - self._start_at > _LONGEST_PAUSE_S
+        self._pause_s = _PAUSE_S if lived_long else min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        self._start_at = now + self._pause_s
         try:
             self._pid = os.posix_spawn(
                 sys.executable,

@@ -296,14 +296,12 @@ def _verified(one: Checkpoint, store: str, level: str, problem: str) -> Dict[str
 
 def _outcome(child: Child) -> Dict[str, Any]:
     """The last thing that it says; that it hangs, when it says nothing for long."""
-    last: Dict[str, Any] = {"problem": "it was interrupted"}
     while True:
         child.wait(_STALL_S)
-        messages = child.messages()
-        last = messages[-1] if messages else last
+        child.messages()
         if child.fd < 0:
             child.join()
-            return last
+            return child.last or {"problem": "it was interrupted"}
         if time.monotonic() - child.heard > _STALL_S:
             child.kill()
             return {"problem": "it does not answer"}

@@ -88,7 +88,6 @@ class Lane:
         self._transfer = Transfer(store, run, files, timing.patience)
         self._doing: Optional[Task] = None
         self._child: Optional[Child] = None
-        self._last: Message = {}
         self._has_begun = False
         self._checked: Dict[str, float] = {}
         self._failures = 0
@@ -220,7 +219,7 @@ class Lane:
     # --- the process ---
 
     def _begin(self, task: Task) -> None:
-        self._doing, self._last = task, {}
+        self._doing = task
         self._child = Child(partial(guarded, task.work))
 
     def _listen(self) -> None:
@@ -229,10 +228,9 @@ class Lane:
             return
         for message in child.messages():
             self._hear(task, message)
-            self._last = message
         if child.has_ended():
             self._child = self._doing = None
-            self._conclude(task, self._last)
+            self._conclude(task, child.last)
         elif time.monotonic() - child.heard > self._timing.stall_s:
             self.problem = "it does not answer"
             child.kill()

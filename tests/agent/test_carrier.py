@@ -50,6 +50,6 @@ def test_what_has_a_manifest_goes_up_all_levels(versioned: Carried) -> None:
     events = [row.get("level") or row["event"] for row in place.events()]
     levels = ["accepted", "committed", "published", "confirmed"]
     assert events[:6] == ["found", "sending", *levels]
-    wait_until(lambda: (place.stored / "confirmed" / "1-10.json").exists(), message="no record")
+    wait_until((place.stored / "confirmed" / "1-10.json").exists, message="no record")
     assert (place.stored / "run.json").exists()
     assert (place.stored / "attempts" / "1.json").exists()

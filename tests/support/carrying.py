@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from typing import Any
 from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.processes import LocalTransport
-from colabdev.agent import jobdir
+from colabdev.agent import jobdir, manifest
+from colabdev.agent.claims import Claims, read_claims
 from tests.support.agents import Talk
 from tests.support.house import is_running
 from tests.support.waiting import wait_until
@@ -89,11 +91,10 @@ class Carried:
         self.talks.append(Talk(running.process, running.hello.pid))
         return self.talks[-1]
 
-    def start(self, command: str = "sleep 1000", **more: object) -> None:
-        """Start a job that does nothing: the test is its trainer."""
-        if not self.job:
-            self.job = jobdir.job_id("train", "261120", os.urandom(4))
-        spec = {
+    def spec(self, command: str = "sleep 1000", **more: object) -> dict[str, object]:
+        """Of a job that does nothing by itself: the test is its trainer."""
+        self.job = self.job or jobdir.job_id("train", "261120", os.urandom(4))
+        return {
             "schema": 1,
             "id": self.job,
             "name": "train",
@@ -116,7 +117,45 @@ class Carried:
             },
             **more,
         }
-        self.talk().request("job.start", spec=spec)
+
+    def start(self, command: str = "sleep 1000", **more: object) -> None:
+        """Start the job."""
+        self.talk().request("job.start", spec=self.spec(command, **more))
+
+    def lay_out(self) -> None:
+        """The job as it is when it has ended; its carrier is `run` by hand."""
+        spec = self.spec()
+        self.directory.mkdir(parents=True)
+        (self.directory / "spec.json").write_text(json.dumps(spec))
+        status = {"schema": 1, "attempt": self.attempt, "state": "succeeded", "exit_code": 0}
+        (self.directory / "status.json").write_text(json.dumps(status))
+        (self.root / "agent.pyz").write_bytes(self.archive.content)
+
+    def run(self, **environment: str) -> int:
+        """Have a carrier do all that there is to do; how it ended."""
+        words = [self.python, "-I", "-S", self.root / "agent.pyz", "carry", self.directory]
+        done = subprocess.run(
+            list(map(str, words)),
+            env={"PATH": "/usr/bin:/bin", **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stderr == "", done.stderr
+        return done.returncode
+
+    def claims(self) -> Claims:
+        """What is claimed now."""
+        return read_claims(str(self.directory / "checkpoints" / "journal.jsonl"))
+
+    def is_in_store(self, place: str) -> bool:
+        """Whether a checkpoint there is whole, for whoever finds it in a store that is a directory."""
+        folder = self.stored / "checkpoints" / place
+        try:
+            return manifest.damage(str(folder), manifest.read(str(folder))) is None
+        except (OSError, manifest.BadManifest):
+            return False
 
     def save(self, step: int, size: int = 20_000, **about: object) -> dict[str, bytes]:
         """Write a checkpoint as the template does; its files."""
@@ -169,7 +208,8 @@ class Carried:
 
     def events(self) -> list[dict[str, Any]]:
         """The journal's lines."""
-        lines = (self.directory / "checkpoints" / "journal.jsonl").read_text().splitlines()
+        journal = self.directory / "checkpoints" / "journal.jsonl"
+        lines = journal.read_text().splitlines() if journal.exists() else []
         return [json.loads(line) for line in lines]
 
     def carrier(self) -> int:
