@@ -16,6 +16,7 @@ import pytest
 
 from colabdev.crash_points import CRASH_POINTS
 from tests.agent.test_carrier_crashes import CARRYING
+from tests.cli.test_checkpoints import PULL
 from tests.colab.crashes import COLAB
 from tests.hostile import test_crashes as crashes
 from tests.support.house import House
@@ -44,6 +45,7 @@ def test_every_crash_point_is_tried() -> None:
         *CONNECT,
         *DOWN,
         *KILL,
+        *PULL,
         *REPAIR,
         *RUN,
         *SYNC,

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 from . import carriers, claims, credentials, drive, jobdir, jobs, manifest, retention
 from .carrier_files import CarrierFiles, Run, run_of
 from .child import Child
-from .claims import LEVEL, ON_DISK, REFUTED, REMOVED, SENDING, Checkpoint, Journal
+from .claims import LEVEL, ON_DISK, REFUTED, REMOVED, SENDING, Checkpoint, Claims, Journal
 from .jobdir import JobFiles
 from .lane import guarded
 from .opening import open_store
@@ -52,17 +52,22 @@ def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     os.makedirs(files.directory, mode=0o700, exist_ok=True)
     jobdir.write_document(files.ask, {"number": number, "checkpoint": name})
     said: Optional[Dict[str, Any]] = None
+    target: Optional[Checkpoint] = None
     problem = "it is not done in time"
     while time.monotonic() < deadline:
         carriers.revive(files)
         found = claims.read_claims(files.journal)
-        one = found.newest() if name is None else found.checkpoints.get(str(name))
+        told = _read(files.told) or {}
+        is_taken = name is not None or told.get("answered", 0) >= number
+        if target is None:
+            one = found.newest() if name is None else found.checkpoints.get(str(name))
+            target = one if is_taken else None
+        else:
+            one = _furthest(found, target, run) if name is None else found.checkpoints[target.name]
         row = claims.row_of(one) if one else None
         if row != said:
             said = row
             yield {"row": row}, b""
-        told = _read(files.told) or {}
-        is_taken = name is not None or told.get("answered", 0) >= number
         if is_taken and (one is None or one.is_safe(run.accept) or _is_as_far(one, run)):
             problem = ""
             break
@@ -254,6 +259,17 @@ def _seconds_at_risk(
         return 0.0
     since = safe.saved if safe else float(state["started"])
     return max(float(state["ended"] or time.time()) - since, 0.0)
+
+
+def _furthest(found: Claims, target: Checkpoint, run: Run) -> Checkpoint:
+    """That one, or a newer one that got further: while the trainer goes on, the newest of all may never
+    be done."""
+    newer = [one for one in found.checkpoints.values() if one.level and one.order >= target.order]
+    for is_done in (lambda one: one.is_safe(run.accept), lambda one: _is_as_far(one, run)):
+        done = [one for one in newer if is_done(one)]
+        if done:
+            return max(done, key=lambda one: one.order)
+    return max(newer, key=lambda one: manifest.rank_of(one.level), default=target)
 
 
 def _is_as_far(one: Checkpoint, run: Run) -> bool:

@@ -90,10 +90,12 @@ class CheckpointPulls:
         """Until `stopping`. It holds an agent only while a job writes checkpoints, and asks for one
         only while a job goes on: sessions are few."""
         seen: object = None
-        again = 0.0
+        again = pause_s = 0.0
         while not stopping.wait(_LOOK_S):
             version = self.jobs.version()
-            if version == seen and time.monotonic() < again:
+            if version != seen:
+                pause_s = _LOOK_S
+            elif time.monotonic() < again:
                 continue
             try:
                 runtime = self.runtimes.load(self.name)
@@ -104,7 +106,9 @@ class CheckpointPulls:
                 seen = version
             except ColabdevError as exc:
                 log.info("cannot bring checkpoints here: %s", exc.message)
-            again = time.monotonic() + _LOOK_AGAIN_S
+            # A job that was just written down may still be on its way to the runtime.
+            again = time.monotonic() + pause_s
+            pause_s = min(2 * pause_s, _LOOK_AGAIN_S)
 
     def _may_have_some(self, seen: object) -> bool:
         """Whether one of its jobs goes on; at first nobody knows what was left to be brought."""
