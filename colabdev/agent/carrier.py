@@ -162,7 +162,8 @@ class Carrier:
     def _is_known(self, candidate: Candidate) -> bool:
         """It was taken by one of us before."""
         for one in self._journal.claims.checkpoints.values():
-            if one.source == candidate.path and one.saved == candidate.saved and one.is_local:
+            # One that went from the disk and is nowhere else is taken again.
+            if (one.source, one.saved) == (candidate.path, candidate.saved) and one.level:
                 self._finder.done(candidate)
                 return True
         return False

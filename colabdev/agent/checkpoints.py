@@ -158,16 +158,17 @@ def answer_prune(arguments: Dict[str, Any], body: bytes) -> Answer:
     keep = max(int(arguments.get("keep") or run.keep), 2)
     found = journal.claims
     removed = []
-    for store in sorted(set(run.stores) - {manifest.PULL}):
-        for one, standing in retention.removable(found, store, keep, run.accept):
-            removed.append([one.name, store, one.size_bytes])
-            if not arguments.get("check_only"):
-                journal.write(REMOVED, one.name, store=store, **{"try": standing.number})
+    # From the disk first: what is held here and not in a store would be brought there again.
     for one in retention.releasable(found, keep, run.accept):
         removed.append([one.name, ON_DISK, one.size_bytes])
         if not arguments.get("check_only"):
             journal.write(REMOVED, one.name, store=ON_DISK)
             shutil.rmtree(files.held_at(one.name), ignore_errors=True)
+    for store in sorted(set(run.stores) - {manifest.PULL}):
+        for one, standing in retention.removable(found, store, keep, run.accept):
+            removed.append([one.name, store, one.size_bytes])
+            if not arguments.get("check_only"):
+                journal.write(REMOVED, one.name, store=store, **{"try": standing.number})
     if removed and not arguments.get("check_only"):
         carriers.revive(files)
     kept = sorted(retention.kept(found, keep, run.accept).items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from colabdev.adapters.agent_archive import AgentArchive, build_agent
 from colabdev.agent import manifest
-from tests.support.carrying import Carried
+from tests.support.carrying import Carried, give_token
 from tests.support.colab import Colab
 from tests.support.drive.simulated import FORMS, SimulatedDrive
 from tests.support.waiting import wait_until
@@ -96,13 +95,6 @@ class ApiShelf(Shelf):
 
     def close(self) -> None:
         self.colab.stop()
-
-
-def give_token(colab: Colab, carried: Carried, *, seconds: float = 3600) -> None:
-    scopes = ["https://www.googleapis.com/auth/drive.file"]
-    tokens = colab.tokens(scopes=scopes)
-    told = {"access_token": tokens["access_token"], "expires": time.time() + seconds}
-    carried.talk_once("checkpoint.token", scopes=scopes, **told)
 
 
 def flip(path: Path) -> None:

@@ -20,6 +20,7 @@ from colabdev.adapters.processes import LocalTransport
 from colabdev.agent import jobdir, manifest
 from colabdev.agent.claims import Claims, read_claims
 from tests.support.agents import Talk
+from tests.support.colab import Colab
 from tests.support.house import is_running
 from tests.support.waiting import wait_until
 
@@ -50,6 +51,8 @@ class Carried:
     job: str = ""
     attempt: int = 1
     talks: list[Talk] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+    """What must be in no file of the runtime's."""
 
     def __post_init__(self) -> None:
         for folder in (self.drive, self.checkpoints, self.root / "bin", self.root / "home"):
@@ -200,6 +203,18 @@ class Carried:
             message=f"{name} is not {level}: {self.describe()}",
         )
 
+    def in_stores(self, name: str) -> dict[str, str]:
+        """The level of that checkpoint in each store where it has arrived."""
+        for row in self.standing()["checkpoints"]:
+            if row["name"] == name:
+                levels: dict[str, str] = row["levels"]
+                return {
+                    store: level
+                    for store, level in levels.items()
+                    if level in ("published", "confirmed")
+                }
+        return {}
+
     def describe(self) -> str:
         journal = self.directory / "checkpoints" / "journal.jsonl"
         text = journal.read_text() if journal.exists() else "no journal"
@@ -232,6 +247,33 @@ class Carried:
             os.kill(pid, signal.SIGKILL)
         for talk in self.talks:
             talk.process.close()
+
+
+def give_token(
+    colab: Colab,
+    carried: Carried,
+    scope: str = "drive.file",
+    *,
+    seconds: float = 3600,
+    refreshed: bool = False,
+) -> None:
+    """Send the runtime a token, and what to get others with if it may be left alone."""
+    scopes = ["https://www.googleapis.com/auth/" + scope]
+    tokens = colab.tokens(scopes=scopes)
+    refresh = {
+        "token": tokens["refresh_token"],
+        "client_id": tokens["client_id"],
+        "client_secret": "not so secret",
+        "url": f"{colab.base_url}/token",
+    }
+    carried.secrets += [tokens["access_token"], tokens["refresh_token"]]
+    carried.talk_once(
+        "checkpoint.token",
+        access_token=tokens["access_token"],
+        expires=time.time() + seconds,
+        scopes=scopes,
+        refresh=refresh if refreshed else None,
+    )
 
 
 def entry(path: str, content: bytes) -> dict[str, object]:
