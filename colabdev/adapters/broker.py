@@ -25,6 +25,7 @@ from typing import Any
 
 from colabdev.adapters.agent_client import encode_request, exchange, parse_hello, read_answer
 from colabdev.adapters.handshake import KEEPER_VERSION, HandshakeFailed, prove_as_client
+from colabdev.adapters.processes import detached_flags
 from colabdev.adapters.store import FileStore
 from colabdev.agent import wire
 from colabdev.errors import ColabdevError, RuntimeUnreachable, error_from_json
@@ -367,7 +368,7 @@ def spawn_keeper(name: str, environment: Mapping[str, str]) -> Mapping[str, Any]
         cwd=os.path.abspath(os.sep),
         env=environment,
         start_new_session=True,
-        creationflags=_detached_flags(),
+        creationflags=detached_flags(),
     )
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_attend, args=(keeper, lines), daemon=True).start()
@@ -416,9 +417,3 @@ def cut_off(name: str) -> RuntimeUnreachable:
 
 
 _STDIN_CHUNK_BYTES = 256 * 1024
-
-
-def _detached_flags() -> int:
-    if sys.platform != "win32":
-        return 0
-    return subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
