@@ -21,6 +21,11 @@ if sys.argv[1:2] == ["sample"]:
 if sys.argv[1:2] == ["mirror"]:
     from {_PACKAGE_IN_ARCHIVE}.mirror import main
     sys.exit(main(sys.argv[2:]))
+if sys.argv[1:2] == ["lease"]:
+    from {_PACKAGE_IN_ARCHIVE}.machine import take_environment
+    from {_PACKAGE_IN_ARCHIVE}.lease_end import main
+    take_environment()
+    sys.exit(main(sys.argv[2:]))
 from {_PACKAGE_IN_ARCHIVE}.__main__ import main
 sys.exit(main())
 """

@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import checkup, jobs, machine, mirrors, probe, sync, wire, workdir
+from . import checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
 from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -66,6 +66,8 @@ HANDLERS: Dict[str, Handler] = {
     "job.signal": jobs.answer_signal,
     "job.status": jobs.answer_status,
     "job.stop": jobs.answer_stop,
+    "lease.keep": lease.answer_keep,
+    "lease.status": lease.answer_status,
     "mirror.status": mirrors.answer_status,
     "ping": answer_ping,
     "prepare": answer_prepare,
@@ -169,6 +171,7 @@ def _send(outlet: BinaryIO, header: Dict[str, Any], body: bytes) -> None:
 def main() -> int:
     """The zipapp's entry point."""
     machine.take_environment()
+    lease.show_presence()
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except (wire.WireError, BrokenPipeError, ConnectionError) as exc:

@@ -48,6 +48,7 @@ def connect_request(
             host=settings.runtime.host if settings else None,
             gpu=settings.runtime.gpu if settings else (),
             ttl_s=settings.runtime.ttl_s if settings else None,
+            max_units=settings.runtime.max_units if settings else None,
         )
     if python is not None:
         python = wiring.checked_python(python)
@@ -72,13 +73,13 @@ def connect_request(
 
 
 def hardware_wish(
-    gpu: str | None, *, high_memory: bool, wait: bool, adopt: str | None
+    gpu: str | None, *, high_memory: bool = False, wait: bool = False, adopt: str | None = None
 ) -> HardwareWish:
     """What was typed of the machine."""
     from colabdev.models import HardwareWish
     from colabdev.services.plan import accelerator_names
 
-    return HardwareWish(accelerator_names(gpu), high_memory, wait, adopt)
+    return HardwareWish(accelerator_names(gpu), high_memory=high_memory, wait=wait, adopt=adopt)
 
 
 def run_request(
@@ -97,6 +98,7 @@ def run_request(
     env_files: Sequence[Path] = (),
     timeout: str | None = None,
     requirements: str | None = None,
+    gives_back: bool = False,
 ) -> RunRequest:
     """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets, `filed`
     what stands in files of variables."""
@@ -132,6 +134,7 @@ def run_request(
         window=window,
         stdin=stdin,
         timeout_s=_timeout_s(timeout),
+        gives_back=gives_back,
         gpu=gpu,
         requirements=required,
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),

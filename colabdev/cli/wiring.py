@@ -80,6 +80,7 @@ class Wiring:
             provider=self.provider,
             keepers=self.keepers(),
             host_entries=self.host_entries(),
+            jobs=self.job_store(),
         )
 
     def releases(self) -> Releases:
@@ -255,7 +256,7 @@ class Wiring:
         return read_env_file(self.absolute(typed))
 
     def on_demand(self) -> OnDemand:
-        from colabdev.cli.requests import connect_request
+        from colabdev.cli.requests import connect_request, hardware_wish
         from colabdev.services.on_demand import OnDemand
 
         return OnDemand(
@@ -263,7 +264,9 @@ class Wiring:
             releases=self.releases(),
             store=self.store(),
             provider=self.provider,
-            plan=lambda name, provider: connect_request(self, name, provider, None, None),
+            plan=lambda name, provider, gpu: connect_request(
+                self, name, provider, None, None, hardware_wish(gpu)
+            ),
             jobs=self.jobs(),
         )
 

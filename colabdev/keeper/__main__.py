@@ -29,6 +29,7 @@ from filelock import Timeout
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.broker import KeeperClient
+from colabdev.adapters.giving_back import give_back_by_command
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.job_store import FileJobStore
@@ -48,6 +49,7 @@ from colabdev.keeper.demand import Demand, Signs
 from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
+from colabdev.keeper.parting import Parting
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
 from colabdev.models import (
@@ -151,6 +153,14 @@ class _Keeper:
         self._is_proxied = False
         self._colab: ColabClient | None = None
         self._kept: KeepAlive | None = None
+        self._demand: Demand | None = None
+        self._parting = Parting(
+            name,
+            runtimes=store,
+            jobs=FileJobStore(places.state_dir),
+            give_back=lambda record: give_back_by_command(record, os.environ, places.log_dir),
+        )
+        self._server.notice = self._notice
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -162,6 +172,7 @@ class _Keeper:
         editors = threading.Thread(target=self._watch_for_editors, daemon=True)
         editors.start()
         threading.Thread(target=self._bring_jobs_home, daemon=True).start()
+        threading.Thread(target=self._give_back_in_time, daemon=True).start()
         self._entry.start()
         try:
             self._server.run(self._should_go_on)
@@ -232,6 +243,16 @@ class _Keeper:
         except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
             log.exception("bug while jobs were brought home")
 
+    def _give_back_in_time(self) -> None:
+        try:
+            self._parting.run(self._stopping)
+        except Exception:  # A task's boundary: the runtime is to be kept all the same.
+            log.exception("bug in giving the runtime back")
+
+    def _notice(self) -> str:
+        """Why the runtime stays, or does not stay, otherwise than its user may think."""
+        return self._parting.notice or (self._demand.notice if self._demand else "")
+
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.
         record = self._store.load(self._name)
@@ -281,9 +302,8 @@ class _Keeper:
             has_job=self._has_job,
             may_go_on=self._may_go_on,
         )
-        demand = Demand(signs)
-        self._server.notice = lambda: demand.notice
-        self._kept = KeepAlive(client, endpoint, is_wanted=demand.is_wanted)
+        self._demand = Demand(signs)
+        self._kept = KeepAlive(client, endpoint, is_wanted=self._demand.is_wanted)
         self._kept.start()
 
     def _has_job(self) -> bool:

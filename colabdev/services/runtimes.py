@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from colabdev.core.choose import choose_runtime, last_of_project
 from colabdev.core.names import check_runtime_name
+from colabdev.core.parting import how_it_went, lease_of, ttl_left_s
 from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
@@ -27,7 +28,8 @@ from colabdev.models import (
     RuntimeStatus,
     StartRequest,
 )
-from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
+from colabdev.ports import HostEntries, JobStore, Keepers, Progress, Provider, RuntimeStore
+from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
@@ -52,7 +54,9 @@ class Runtimes:
         provider: Callable[[str], Provider],
         keepers: Keepers,
         host_entries: HostEntries,
+        jobs: JobStore,
     ) -> None:
+        self._jobs = jobs
         self._store = store
         self._provider = provider
         self._keepers = keepers
@@ -206,6 +210,10 @@ class Runtimes:
             if link is not None:
                 place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
             agent.request("prepare", place)
+            if record.can_leave:
+                linked = record.with_project(link) if link else record
+                left_s = ttl_left_s(record, datetime.now(UTC))
+                agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
         finally:
             agent.close()
         crash_point("connect.prepared")
@@ -225,7 +233,7 @@ class Runtimes:
     def state_of(self, record: RuntimeRecord) -> RuntimeStatus:
         """How this runtime stands now; as in `survey`."""
         if record.phase is Phase.LOST:
-            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+            return self._gone(record)
         if record.phase is Phase.RELEASING:
             detail = f"being released; if no `down` runs now, colabdev down {record.name} goes on"
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
@@ -255,8 +263,19 @@ class Runtimes:
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, f"{exc.message}; {exc.hint}")
         if lost:
             self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
-            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+            return self._gone(record)
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
+
+    def _gone(self, record: RuntimeRecord) -> RuntimeStatus:
+        """Lost, or as it was to go."""
+        went = how_it_went(record, readable_jobs(self._jobs), datetime.now(UTC))
+        if not went:
+            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+        detail = (
+            f"gone: it was to give itself back {went}, which it does when Drive has its projects, "
+            f"outputs and logs; colabdev down {record.name} forgets it"
+        )
+        return RuntimeStatus(record, RuntimeState.RELEASED, detail)
 
     def _is_lost(self, record: RuntimeRecord) -> bool:
         """The provider says that a runtime that was up is gone. Failing to ask says nothing."""
