@@ -17,6 +17,7 @@ reclaim           the runtime goes, as when Colab takes it
 kill_machine      its machine dies, and the backend has not noticed yet
 crash_kernel      its kernels die by SIGKILL
 drop_websockets   its kernel websockets break
+drop_ssh          its SSH connection breaks
 expire_tokens     its proxy tokens expire
 lose_drive        its Drive mount vanishes (with `mountpoint`)
 """
@@ -50,6 +51,7 @@ class Control:
             "kill_machine": self._kill_machine,
             "crash_kernel": self._crash_kernel,
             "drop_websockets": self._drop_websockets,
+            "drop_ssh": self._drop_ssh,
             "expire_tokens": self._expire_tokens,
             "lose_drive": self._lose_drive,
         }
@@ -169,6 +171,9 @@ class Control:
 
     async def _drop_websockets(self, runtime: Runtime, _: dict[str, Any]) -> dict[str, Any]:
         return {"dropped": runtime.proxy.kernels.drop()}
+
+    async def _drop_ssh(self, runtime: Runtime, _: dict[str, Any]) -> dict[str, Any]:
+        return {"dropped": runtime.ssh.drop()}
 
     async def _expire_tokens(self, runtime: Runtime, _: dict[str, Any]) -> dict[str, Any]:
         runtime.proxy.tokens.expire_all()
