@@ -105,7 +105,8 @@ class ColabHouse(House):
         assert self.colab.describe()["runtimes"] == []
         assert self.store.names() == []
         assert list(self.places.colab_dir.glob("*")) == []
-        assert "HostName" not in self.ssh_files.config_file.read_text()
+        config = self.ssh_files.config_file
+        assert not config.exists() or "HostName" not in config.read_text()
 
     def type(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """One command line, with these variables, too."""
