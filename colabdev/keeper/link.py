@@ -15,6 +15,7 @@ from colabdev.errors import (
     ColabdevError,
     HostKeyMismatch,
     RuntimeUnreachable,
+    SshRefused,
     runtime_lost,
 )
 
@@ -27,7 +28,8 @@ GONE_CHECK_INTERVAL_S = 2.0
 
 
 class LinkState(StrEnum):
-    """How the connection stands. REFUSED: reached, but the host key or the login is wrong."""
+    """How the connection stands. REFUSED: reached, but the host key or the login is wrong,
+    or SSH is not to be had."""
 
     CONNECTING = "connecting"
     READY = "ready"
@@ -129,7 +131,7 @@ class Link(Generic[ConnectionT]):
         try, None when the connection had been good."""
         try:
             connection = self._connect()
-        except (HostKeyMismatch, AuthNeeded) as exc:
+        except (HostKeyMismatch, AuthNeeded, SshRefused) as exc:
             self._enter(LinkState.REFUSED, exc)
             self._note_if_gone()
             delay_s, self._refused_delay_s = self._refused_delay_s, self._refused_delay_s * 2

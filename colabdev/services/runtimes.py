@@ -16,6 +16,7 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
     RuntimeLost,
+    RuntimeUnreachable,
     StateUnreadable,
     UsageError,
     runtime_lost,
@@ -28,11 +29,13 @@ from colabdev.models import (
     RuntimeStatus,
     StartRequest,
 )
-from colabdev.ports import HostEntries, JobStore, Keepers, Progress, Provider, RuntimeStore
+from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Provider, RuntimeStore
 from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
+PATIENCE_S = 5.0
+"""After this long the user is told what keeps them waiting."""
 STATUS_TIMEOUT_S = 3.0
 
 
@@ -200,7 +203,7 @@ class Runtimes:
             keeper.quit()
             keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
-        keeper.wait_ready(READY_TIMEOUT_S)
+        _wait_ready(keeper, progress)
         agent = keeper.agent()
         try:
             facts, _ = agent.request("probe")
@@ -300,6 +303,14 @@ class Runtimes:
         return readable, unreadable
 
 
+def _wait_ready(keeper: Keeper, progress: Progress) -> None:
+    try:
+        keeper.wait_ready(PATIENCE_S)
+    except RuntimeUnreachable as exc:
+        progress(f"waiting: {exc.message}")
+        keeper.wait_ready(READY_TIMEOUT_S - PATIENCE_S)
+
+
 def _lost_detail(name: str) -> str:
     error = runtime_lost(name)
     return f"{error.message}; {error.hint}"
@@ -318,6 +329,8 @@ def _usable(
 ) -> RuntimeRecord:
     assert record.machine is not None, "started before"
     gpu = facts.get("gpu")
-    machine = replace(record.machine, accelerator=gpu if isinstance(gpu, str) else None)
+    # What is no GPU, a TPU say, the provider alone knows of.
+    accelerator = gpu if isinstance(gpu, str) else record.machine.accelerator
+    machine = replace(record.machine, accelerator=accelerator)
     usable = replace(record, phase=Phase.UP, machine=machine)
     return usable.with_project(link) if link else usable

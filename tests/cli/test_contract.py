@@ -63,6 +63,7 @@ ERROR_EXIT_CODES = {
     "RuntimeNotFound": 1,
     "RuntimeUnreachable": 12,
     "SettingsError": 2,
+    "SshRefused": 12,
     "StaleTree": 1,
     "StateNotWritable": 1,
     "StateUnreadable": 15,
