@@ -49,8 +49,8 @@ def _later(module: str, name: str) -> Callable[..., Any]:
     """A handler whose module is loaded when somebody asks for it: what knows of zips and tars would
     double the time that an agent takes to start."""
 
-    def handle(arguments: Dict[str, Any], body: Any) -> Any:
-        return getattr(importlib.import_module("." + module, __package__), name)(arguments, body)
+    def handle(*arguments: Any) -> Any:
+        return getattr(importlib.import_module("." + module, __package__), name)(*arguments)
 
     return handle
 
@@ -88,7 +88,6 @@ STREAMS: Dict[str, Stream] = {
     "mirror.flush": mirrors.flush,
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
-    "sync.watch": _later("watching", "watch"),
 }
 """The requests that are answered by any number of frames."""
 
@@ -100,6 +99,7 @@ UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
 
 CONVERSATIONS: Dict[str, Conversation] = {
     "job.input": jobs.carry_input,
+    "sync.watch": _later("watching", "watch"),
 }
 """The requests that are followed and answered by any number of frames, until the client goes."""
 
