@@ -233,6 +233,10 @@ PATHS = paths_of(json.loads(GOLDEN))
 NULLABLE = {
     ("python",),
     ("host",),
+    ("tunnel",),
+    ("tunnel", "url"),
+    ("tunnel", "endpoint"),
+    ("tunnel", "endpoint", "proxy_command"),
     ("machine", "login"),
     ("machine", "tunnel"),
     ("machine", "login", "proxy_command"),
@@ -244,11 +248,14 @@ NULLABLE = {
 TEXTUAL = {
     path for path in PATHS if path[-1] not in ("schema", "port", "pid", 0) and len(path) > 1
 } | {("name",), ("provider",), ("request_id",), ("created",), ("python",), ("host",), ("phase",)}
-TEXTUAL |= {path for path in PATHS if path[-2:-1] in (("identity_files",), ("unused",))}
+TEXTUAL |= {
+    path for path in PATHS if path[-2:-1] in (("identity_files",), ("unused",), ("allow_ip",))
+}
 TEXTUAL -= {
     path
     for path in PATHS
-    if path[-1] in ("identity_files", "identities_only", "unused", "login", "tunnel")
+    if path[-1]
+    in ("identity_files", "identities_only", "unused", "login", "tunnel", "allow_ip", "endpoint")
 }
 OPTIONAL = {("host",), ("tunnel",), ("machine", "login"), ("machine", "tunnel")}
 """Records of older versions have none."""
@@ -302,6 +309,7 @@ def accepts(path: tuple[str | int, ...], wrong: object) -> bool:
         ("projects",),
         ("machine", "login", "identity_files"),
         ("machine", "login", "unused"),
+        ("tunnel", "allow_ip"),
     ):
         return wrong == []
     if path == ("machine", "login", "identities_only"):
