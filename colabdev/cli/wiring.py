@@ -14,9 +14,9 @@ from colabdev.cli import standing
 from colabdev.errors import ColabdevError, UsageError
 
 if TYPE_CHECKING:
-    from colabdev.adapters.broker import LocalKeepers
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
+    from colabdev.adapters.keepers import LocalKeepers
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
@@ -109,7 +109,7 @@ class Wiring:
         return Glances(self.keepers())
 
     def keepers(self) -> LocalKeepers:
-        from colabdev.adapters.broker import LocalKeepers, spawn_keeper
+        from colabdev.adapters.keepers import LocalKeepers, spawn_keeper
 
         environment = {**os.environ, **self.places().variables()}
         return LocalKeepers(self.store(), lambda name: spawn_keeper(name, environment))
@@ -190,6 +190,16 @@ class Wiring:
         from colabdev.providers.local import checked_python
 
         return checked_python(typed)
+
+    def check_tunnel(self, kind: str) -> None:
+        """Refuse a tunnel that cannot be had, before anything is started for it."""
+        raise UsageError(
+            f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
+        )
+
+    def has_ngrok_token(self) -> bool:
+        """Whether the user has given one to colabdev."""
+        return False
 
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
