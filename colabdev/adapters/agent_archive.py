@@ -21,6 +21,9 @@ if sys.argv[1:2] == ["sample"]:
 if sys.argv[1:2] == ["mirror"]:
     from {_PACKAGE_IN_ARCHIVE}.mirror import main
     sys.exit(main(sys.argv[2:]))
+if sys.argv[1:2] == ["cloudflared"]:
+    from {_PACKAGE_IN_ARCHIVE}.cloudflared import main
+    sys.exit(main(sys.argv[2:]))
 from {_PACKAGE_IN_ARCHIVE}.__main__ import main
 sys.exit(main())
 """

@@ -1,8 +1,8 @@
 """Cloudflare's quick tunnel on this machine: a daemon that keeps `cloudflared` running, and who asks it.
 
-`python3 -I -S <agent> cloudflared FOLDER` reads what is wanted (`wanted.json`: `port`, `url`), fetches the
-program from there when the PATH has none, and writes how it stands (`state.json`). It outlives the agent; a name
-is for one start of the program, so whoever uses it follows the state.
+`python3 -I -S <agent> cloudflared FOLDER` reads what is wanted (`wanted.json`: `port`, `url`), fetches
+the program from there when the PATH has none, and writes how it stands (`state.json`). It outlives the
+agent; a name is for one start of the program, so whoever uses it follows the state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import jobdir, processes
+from . import jobdir, processes, tunnels
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -61,13 +61,14 @@ class Place:
 
 
 def hold(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
-    """Have it run, and tell how it stands: `{"host"}`, `{"problem": {"message", "hint", "waiting_helps"}}`
-    or neither, at once and at every change, until stdin has something for us.
+    """Have it run, and tell how it stands: `{"host"}`, `{"problem": {"message", "hint",
+    "waiting_helps"}}` or neither, at once and at every change, until stdin has something for us.
 
     Arguments: `port`, of 127.0.0.1, and `url`, where the program is. One that runs for another port is
     replaced; one that was killed is started again.
     """
     place = Place(os.path.expanduser(FOLDER))
+    tunnels.close_others("cloudflared")
     want(place, int(arguments["port"]), str(arguments["url"]))
     said: Optional[Dict[str, Any]] = None
     while True:

@@ -193,6 +193,13 @@ class Wiring:
 
     def check_tunnel(self, kind: str) -> None:
         """Refuse a tunnel that cannot be had, before anything is started for it."""
+        from colabdev.core.tunnels import CLOUDFLARED
+
+        if kind == CLOUDFLARED:
+            from colabdev.tunnels.cloudflared import find_cloudflared
+
+            find_cloudflared(os.environ)
+            return
         raise UsageError(
             f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from subprocess import list2cmdline
 
 DOWNLOAD_URL = (
     "https://github.com/cloudflare/cloudflared/releases/latest/download/cloudflared-linux-{arch}"
@@ -38,13 +37,13 @@ def checked_host(host: str) -> str:
 def access_command(program: str, host: str, *, windows: bool) -> str:
     """The shell command whose stdin and stdout lead to the tunnel's end: `cloudflared access ssh`.
 
-    ssh gives it to cmd.exe on Windows, and in a configuration a backslash is an escape.
+    In a configuration of ssh a backslash is an escape, so Windows' paths have slashes.
     """
-    words = [program, "access", "ssh", "--hostname", checked_host(host)]
+    words = ("access", "ssh", "--hostname", checked_host(host))
     if windows:
-        words[0] = program.replace("\\", "/")
-        return list2cmdline(words)
-    return shlex.join(words)
+        path = program.replace("\\", "/")
+        return " ".join((f'"{path}"' if " " in path else path, *words))
+    return shlex.join((program, *words))
 
 
 def how_to_install(platform: str) -> str:

@@ -220,6 +220,8 @@ class Runtimes:
             if link is not None:
                 place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
             agent.request("prepare", place)
+            if record.tunnel is None:  # It may have had one before.
+                agent.request("tunnels.close")
         finally:
             agent.close()
         crash_point("connect.prepared")

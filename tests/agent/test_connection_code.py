@@ -66,8 +66,9 @@ def test_any_single_letter_that_changed_is_noticed() -> None:
     code = format_code(TOLD)
     for place in range(len(PREFIX), len(code)):
         other = "A" if code[place] != "A" else "B"
-        with pytest.raises(ValueError):
+        try:
             found = parse_code(code[:place] + other + code[place + 1 :])
-            # The last letter may have bits that mean nothing.
-            if place == len(code) - 1 and found == TOLD:
-                raise ValueError
+        except ValueError:
+            continue
+        # The last letter may have bits that mean nothing.
+        assert (place, found) == (len(code) - 1, TOLD)

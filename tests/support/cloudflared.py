@@ -7,6 +7,7 @@ process of the tunnel, so that they end with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shlex
@@ -43,6 +44,13 @@ class QuickTunnels:
     def pid(self, name: str) -> int:
         """The process of a tunnel."""
         return int((self._names / name).read_text().split()[1])
+
+    def is_up(self, name: str) -> bool:
+        """Its process runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid(name), 0)
+            return True
+        return False
 
     def refuse(self, line: str) -> None:
         """Have every new tunnel fail with this line; "" for no more."""
