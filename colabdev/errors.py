@@ -107,6 +107,12 @@ class RuntimeUnreachable(ColabdevError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class TunnelRefused(ColabdevError):
+    """The tunnel to a runtime cannot be had before the user has done something about it."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
 class RuntimeLost(ColabdevError):
     """The provider says that the runtime is gone."""
 

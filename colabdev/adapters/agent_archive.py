@@ -26,6 +26,9 @@ if sys.argv[1:2] == ["lease"]:
     from {_PACKAGE_IN_ARCHIVE}.lease_end import main
     take_environment()
     sys.exit(main(sys.argv[2:]))
+if sys.argv[1:2] == ["cloudflared"]:
+    from {_PACKAGE_IN_ARCHIVE}.cloudflared import main
+    sys.exit(main(sys.argv[2:]))
 from {_PACKAGE_IN_ARCHIVE}.__main__ import main
 sys.exit(main())
 """

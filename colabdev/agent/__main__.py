@@ -75,11 +75,13 @@ HANDLERS: Dict[str, Handler] = {
     "sync.compare": sync.compare,
     "sync.find": sync.find,
     "sync.push": sync.push,
+    "tunnels.close": _later("tunnels", "answer_close"),
 }
 
 
 STREAMS: Dict[str, Stream] = {
     "archive.fetch": _later("shelf", "fetch"),
+    "cloudflared.hold": _later("cloudflared", "hold"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,

@@ -30,6 +30,10 @@ def connect_request(
     python: str | None,
     host: str | None,
     hardware: HardwareWish | None = None,
+    *,
+    tunnel: str | None = None,
+    allow_ip: Sequence[str] = (),
+    ngrok_url: str | None = None,
 ) -> ConnectRequest:
     """What `connect` is to bring up."""
     from colabdev.core.names import check_runtime_name
@@ -60,15 +64,27 @@ def connect_request(
     elif provider in PROVIDERS:
         up = wiring.store().load(provider)
     request = plan_connect(
-        Typed(name, provider, python, host, hardware or NO_WISH),
+        Typed(
+            name,
+            provider,
+            python,
+            host,
+            hardware or NO_WISH,
+            tunnel,
+            tuple(allow_ip),
+            ngrok_url,
+        ),
         wishes,
         known_providers=PROVIDERS,
         up=up,
+        has_ngrok_token=wiring.has_ngrok_token,
     )
     if request.provider == "local":
         wiring.check_local_system()
     if request.provider == "colab":
         wiring.colab().check_login()
+    if request.tunnel is not None:
+        wiring.check_tunnel(request.tunnel.kind)
     return request
 
 

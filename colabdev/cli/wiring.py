@@ -192,6 +192,23 @@ class Wiring:
 
         return checked_python(typed)
 
+    def check_tunnel(self, kind: str) -> None:
+        """Refuse a tunnel that cannot be had, before anything is started for it."""
+        from colabdev.core.tunnels import CLOUDFLARED
+
+        if kind == CLOUDFLARED:
+            from colabdev.tunnels.cloudflared import find_cloudflared
+
+            find_cloudflared(os.environ)
+            return
+        raise UsageError(
+            f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
+        )
+
+    def has_ngrok_token(self) -> bool:
+        """Whether the user has given one to colabdev."""
+        return False
+
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
         from colabdev.providers.local import check_system

@@ -83,12 +83,14 @@ class Runtimes:
                 request.hardware,
             )
             record = self._start(record, provider, start, progress)
-            self._host_entries.write(record)
+            if record.ssh is not None:  # Else its keeper writes it, once a tunnel has an end.
+                self._host_entries.write(record)
             by_hand = self._host_entries.include()
             if by_hand:
                 progress(by_hand)
             crash_point("connect.host_entry")
             record = self._make_usable(record, request, progress)
+            self._host_entries.write(record)
         return RuntimeStatus(record, RuntimeState.READY)
 
     def survey(self) -> Listing:
@@ -122,6 +124,9 @@ class Runtimes:
         usable_machine(record)
         if self._is_lost(record):
             raise runtime_lost(record.name)
+        if record.ssh is None:
+            self._keepers.ensure(record.name).wait_ready(READY_TIMEOUT_S)
+            record = self._store.load(record.name) or record
         # Costs nothing while it is as it should be, and mends what somebody removed.
         self._host_entries.write(record)
         return self._host_entries.command(record.name, arguments)
@@ -159,6 +164,7 @@ class Runtimes:
             projects=record.projects if record else (),
             python=request.python or (record.python if record else None),
             host=request.host,
+            tunnel=request.tunnel,
         )
         self._store.save(fresh)
         crash_point("connect.recorded")
@@ -167,6 +173,10 @@ class Runtimes:
     def _again(self, record: RuntimeRecord, request: ConnectRequest) -> RuntimeRecord:
         """The record of a runtime that goes on; only a machine that is not there yet may become
         another host or change its Python."""
+        if (record.tunnel and record.tunnel.wish) != request.tunnel:
+            # Its keeper is connected by the one before, and holds that.
+            self._keepers.stop(record)
+            record = self._changed(record.name, lambda known: replace(known, tunnel=request.tunnel))
         if record.machine is not None:
             check_same_machine(record, request)
             return record
@@ -187,6 +197,10 @@ class Runtimes:
         if record.machine is not None and record.machine.ssh != machine.ssh:
             # Its keeper may still be connected to what the name led to before.
             self._keepers.stop(record)
+            record = self._changed(
+                record.name,
+                lambda known: replace(known, tunnel=known.tunnel and known.tunnel.wish),
+            )
         record = self._changed(record.name, lambda known: replace(known, machine=machine))
         crash_point("connect.addressed")
         return record
@@ -217,6 +231,8 @@ class Runtimes:
                 linked = record.with_project(link) if link else record
                 left_s = ttl_left_s(record, datetime.now(UTC))
                 agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
+            if record.tunnel is None:  # It may have had one before.
+                agent.request("tunnels.close")
         finally:
             agent.close()
         crash_point("connect.prepared")

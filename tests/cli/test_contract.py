@@ -67,6 +67,7 @@ ERROR_EXIT_CODES = {
     "StaleTree": 1,
     "StateNotWritable": 1,
     "StateUnreadable": 15,
+    "TunnelRefused": 12,
     "UsageError": 2,
 }
 
