@@ -101,6 +101,10 @@ class JobNotFound(ColabdevError):
     """No job of that id, or none at all, is known."""
 
 
+class CheckpointNotFound(ColabdevError):
+    """No checkpoint of that name, or none at all, is known there."""
+
+
 class RuntimeUnreachable(ColabdevError):
     """The runtime may well be alive, but nothing gets through to it now."""
 

@@ -57,6 +57,11 @@ def _later(module: str, name: str) -> Callable[..., Any]:
 
 HANDLERS: Dict[str, Handler] = {
     "archive.list": _later("shelf", "answer_list"),
+    "checkpoint.confirm": _later("checkpoints", "answer_confirm"),
+    "checkpoint.list": _later("checkpoints", "answer_list"),
+    "checkpoint.manifest": _later("checkpoints", "answer_manifest"),
+    "checkpoint.prune": _later("checkpoints", "answer_prune"),
+    "checkpoint.token": _later("credentials", "answer_token"),
     "checkup": answer_checkup,
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
@@ -81,6 +86,11 @@ HANDLERS: Dict[str, Handler] = {
 
 STREAMS: Dict[str, Stream] = {
     "archive.fetch": _later("shelf", "fetch"),
+    "checkpoint.fetch": _later("checkpoints", "fetch"),
+    "checkpoint.push": _later("checkpoints", "push"),
+    "checkpoint.restore": _later("restoring", "restore"),
+    "checkpoint.stored": _later("restoring", "stored"),
+    "checkpoint.verify": _later("checkpoints", "verify"),
     "cloudflared.hold": _later("cloudflared", "hold"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),

@@ -29,6 +29,7 @@ from filelock import Timeout
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.broker import KeeperClient
+from colabdev.adapters.checkpoint_copies import FileCheckpointCopies
 from colabdev.adapters.direct_agent import DirectAgent
 from colabdev.adapters.giving_back import give_back_by_command
 from colabdev.adapters.handshake import KEEPER_VERSION
@@ -66,6 +67,7 @@ from colabdev.models import (
 from colabdev.ports import Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
+from colabdev.services.checkpoint_pull import CheckpointPulls
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.sync import Syncer
@@ -188,6 +190,7 @@ class _Keeper:
         threading.Thread(target=self._bring_jobs_home, daemon=True).start()
         threading.Thread(target=self._give_back_in_time, daemon=True).start()
         threading.Thread(target=self._hold_tunnel, daemon=True).start()
+        threading.Thread(target=self._pull_checkpoints, daemon=True).start()
         self._entry.start()
         try:
             self._server.run(self._should_go_on)
@@ -276,6 +279,22 @@ class _Keeper:
     def _notice(self) -> str:
         """Why the runtime stays, or does not stay, otherwise than its user may think."""
         return self._parting.notice or (self._demand.notice if self._demand else "")
+
+    def _pull_checkpoints(self) -> None:
+        keepers = LocalKeepers(self._store, _start_no_other, own=True)
+        jobs = FileJobStore(self._places.state_dir)
+        logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
+        pulls = CheckpointPulls(
+            name=self._name,
+            runtimes=self._store,
+            jobs=jobs,
+            copies=FileCheckpointCopies(self._places.state_dir),
+            open_agent=lambda: logs.agent(self._name),
+        )
+        try:
+            pulls.run(self._stopping)
+        except Exception:  # A task's boundary: other stores take checkpoints all the same.
+            log.exception("bug while checkpoints were brought here")
 
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.

@@ -30,8 +30,8 @@ GONE_CHECK_INTERVAL_S = 2.0
 
 
 class LinkState(StrEnum):
-    """How the connection stands. REFUSED: reached, but the host key, the login or the tunnel's account is
-    wrong, or SSH is not to be had; waiting does not help."""
+    """How the connection stands. REFUSED: the host key, the login or the tunnel's account is wrong, or
+    SSH is not to be had; waiting does not help."""
 
     CONNECTING = "connecting"
     READY = "ready"
