@@ -130,6 +130,13 @@ def run(
     no_sync: Annotated[
         bool, typer.Option("--no-sync", help="Run what is on the runtime now.")
     ] = False,
+    unattended: Annotated[
+        bool,
+        typer.Option(
+            "--unattended",
+            help="This computer may be off: the runtime may renew its access to Drive by itself.",
+        ),
+    ] = False,
     provider: Annotated[
         str | None,
         typer.Option(help="With no runtime up: where to start one, as for connect."),
@@ -174,6 +181,7 @@ def run(
         requirements=requirements,
         in_place=in_place,
         sync=not no_sync,
+        unattended=unattended,
         window=wanted.window,
         stdin=wanted.stdin,
         terminal=wanted.variables,

@@ -7,7 +7,12 @@ import stat
 from pathlib import Path
 
 from tests.support.colab import Colab
-from tests.support.colab_server.accounts import COLAB_SCOPE, DEFAULT_EMAIL, EMAIL_SCOPE
+from tests.support.colab_server.accounts import (
+    COLAB_SCOPE,
+    DEFAULT_EMAIL,
+    DRIVE_FILE_SCOPE,
+    EMAIL_SCOPE,
+)
 from tests.support.colab_user import CLIENT_SECRET, ColabHouse, files_with
 
 CHECKOUT = str(Path(__file__).parents[2])
@@ -25,7 +30,7 @@ def test_login_by_browser_is_kept_in_a_private_file(house: ColabHouse) -> None:
         "source": "own client",
         "where": str(house.login_file),
         "email": DEFAULT_EMAIL,
-        "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, "openid"]),
+        "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, DRIVE_FILE_SCOPE, "openid"]),
         "usable": True,
     }
 
