@@ -31,7 +31,7 @@ class FuseDrive:
     ) -> None:
         if not FUSE.exists():
             pytest.skip("this computer has no /dev/fuse")
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.faults = faults or Faults()
         self.cloud = Cloud(folder / "cloud")
         self.mountpoint = at or folder / "drive"
