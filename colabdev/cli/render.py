@@ -15,7 +15,7 @@ from colabdev.core.times import format_age, format_time
 from colabdev.core.usage import describe_room, describe_usage
 
 if TYPE_CHECKING:
-    from colabdev.models import RuntimeRecord, RuntimeStatus
+    from colabdev.models import RuntimeStatus
     from colabdev.services.bug_report import WrittenReport
     from colabdev.services.checks import Check
     from colabdev.services.glances import Glance
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from colabdev.services.runtimes import Listing
 
 
-def connected(status: RuntimeStatus, ssh_command: Sequence[str], *, as_json: bool) -> None:
-    """The runtime that `connect` brought up, and how to use it."""
+def connected(
+    status: RuntimeStatus, ssh_command: Sequence[str], tunnel_line: str, *, as_json: bool
+) -> None:
+    """The runtime that `connect` brought up, and how to use it. `tunnel_line` says how it is reached,
+    why, and what Google's terms say of that."""
     if as_json:
         document({"runtimes": [runtime_json(status)]})
         return
@@ -39,7 +42,7 @@ def connected(status: RuntimeStatus, ssh_command: Sequence[str], *, as_json: boo
         ("work dir", record.workdir or "none: this folder is no project"),
         ("drive", record.machine.drive_dir or "not mounted"),
         ("gpu", record.machine.accelerator or "none"),
-        ("tunnel", _tunnel_line(record)),
+        ("tunnel", tunnel_line),
         ("give back", f"colabdev down {record.name}"),
     ]
     for label, value in rows:
@@ -214,8 +217,8 @@ def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[st
         "accelerator": machine.accelerator if machine else None,
         "workdir": record.workdir,
         "drive_dir": machine.drive_dir if machine else None,
-        "ssh": {"alias": record.name, "host": machine.ssh.host, "port": machine.ssh.port}
-        if machine
+        "ssh": {"alias": record.name, "host": record.ssh.host, "port": record.ssh.port}
+        if record.ssh
         else None,
         "since": format_time(machine.since if machine else record.created),
         "durable": durable_json(glance.durable if glance else None),
@@ -270,11 +273,3 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 def _to_type(*argv: str) -> str:
     return line_to_type(argv, windows=sys.platform == "win32")
-
-
-def _tunnel_line(record: RuntimeRecord) -> str:
-    if record.host is not None:
-        return f"direct: {record.host} is your own host, reached as your ssh reaches it"
-    if record.machine is not None and record.machine.ssh.tunnel is not None:
-        return "colab: Colab's own SSH; Google's terms allow it with a positive balance"
-    return f"direct: a {record.provider} runtime needs none, and Google's terms do not apply to it"

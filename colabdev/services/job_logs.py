@@ -25,6 +25,7 @@ from colabdev.errors import (
 )
 from colabdev.models import Begin, JobRecord, JobState, Phase, RuntimeRecord
 from colabdev.ports import AgentStream, JobStore, Keeper, Keepers, Progress, RuntimeStore
+from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.log_reading import (
     Reading,
     lost,
@@ -237,17 +238,12 @@ class JobLogs:
             raise ProtocolError(f"cannot understand the records of {job.id}: {exc!r}") from exc
 
     def _of(self, runtime: RuntimeRecord) -> list[JobRecord]:
-        found = []
-        for job_id in self._jobs.ids():
-            try:
-                job = self._jobs.load(job_id)
-            except StateUnreadable:
-                continue  # `ps` says so; it must not keep a machine from being released.
-            if job is None or not job.ours:
-                continue
-            if (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
-                found.append(job)
-        return found
+        of = (runtime.name, runtime.request_id)
+        return [
+            job
+            for job in readable_jobs(self._jobs)
+            if job.ours and (job.runtime, job.request_id) == of
+        ]
 
     def _is_home(self, job: JobRecord) -> bool:
         try:

@@ -15,6 +15,7 @@ from colabdev.config.requirements import Requirements
 from colabdev.config.scripts import Program
 from colabdev.core.accelerators import complain_of_gpu
 from colabdev.core.job_records import parse_job_list
+from colabdev.core.parting import lease_of
 from colabdev.core.reconcile import Action
 from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import usable_machine, workdir_of
@@ -64,6 +65,8 @@ class RunRequest:
     timeout_s: float | None = None
     """How long its command may run."""
     after: Sequence[After] = ()
+    gives_back: bool = False
+    """When it has ended its runtime is given back."""
     gpu: Sequence[str] = ()
     """What the project asks for; another one is said before the job starts."""
     requirements: Requirements | None = None
@@ -136,6 +139,8 @@ class JobStarter:
         if after:
             progress(f"it waits for {', '.join(one.job.id for one in after)}")
         arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
+        if job.gives_back:
+            arguments["lease"] = lease_of(runtime)
         return Start(job, runtime, Starting(arguments))
 
     def _checkpoints(
@@ -229,6 +234,7 @@ class JobStarter:
                 request_id=runtime.request_id,
                 argv=request.program.typed,
                 created=created,
+                gives_back=request.gives_back and runtime.can_leave,
             )
             if self.jobs.create(job):
                 crash_point("run.recorded")

@@ -67,9 +67,11 @@ ERROR_EXIT_CODES = {
     "RuntimeNotFound": 1,
     "RuntimeUnreachable": 12,
     "SettingsError": 2,
+    "SshRefused": 12,
     "StaleTree": 1,
     "StateNotWritable": 1,
     "StateUnreadable": 15,
+    "TunnelRefused": 12,
     "UsageError": 2,
 }
 

@@ -321,6 +321,13 @@ class LocalTree(Protocol):
     def scan(self) -> TreeScan:
         """Look at all of them now. What cannot be read is a problem, never a file that is not there."""
 
+    def rescan(
+        self, paths: Collection[str], folders: Collection[str]
+    ) -> Mapping[str, Entry | None] | None:
+        """What a scan would say now of these paths, None for each where nothing is. None in place of
+        them all when only a scan tells; `folders` are kept in step by themselves, so one of them that
+        went is such a case. What came or went elsewhere since the last scan is not looked for."""
+
     def watch(self) -> TreeWatch:
         """Notice changes from now on, by the rules of the last scan."""
 
