@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Dict, List, Optional
 
-from . import finding, jobdir, manifest, retention, taking
+from . import carriers, credentials, finding, jobdir, manifest, retention, taking
 from .carrier_files import CarrierFiles, Run, run_of
 from .child import Child
 from .claims import FOUND, ON_DISK, REMOVED, Checkpoint, Journal
@@ -59,6 +59,8 @@ def main(arguments: List[str]) -> int:
     except OSError:
         return 0
     Carrier(run, files, timing).run()
+    if carriers.is_last(files):
+        credentials.forget()
     return 0
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Set
 
-from . import processes
+from . import jobdir, processes
 from .carrier_files import CarrierFiles
 from .jobdir import JobFiles
 
@@ -44,7 +44,7 @@ class Carrying:
             self._pid = os.posix_spawn(
                 sys.executable,
                 _command(self._files),
-                _environment(),
+                _environment(self._files),
                 setsigdef=[signal.SIGTERM, signal.SIGINT],
                 setpgroup=0,
             )
@@ -74,7 +74,7 @@ def revive(files: CarrierFiles) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=complaints,
-            env=_environment(),
+            env=_environment(files.job),
             cwd="/",
             start_new_session=True,
         )
@@ -94,10 +94,17 @@ def runs(files: CarrierFiles) -> bool:
     return False
 
 
+def is_last(files: CarrierFiles) -> bool:
+    """No other job of this machine has a carrier."""
+    root = os.path.dirname(files.job.directory)
+    others = [os.path.join(root, name) for name in os.listdir(root) if name != files.job.id]
+    return not any(runs(CarrierFiles(JobFiles(one), "/")) for one in others)
+
+
 def _open_lock(path: str) -> Optional[int]:
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -105,5 +112,7 @@ def _command(files: JobFiles) -> List[str]:
     return [sys.executable, "-I", "-S", sys.argv[0], "carry", files.directory]
 
 
-def _environment() -> Dict[str, str]:
-    return {name: os.environ[name] for name in _KEPT if name in os.environ}
+def _environment(files: JobFiles) -> Dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    # The job may have been given another one.
+    return {**kept, "HOME": jobdir.home_of(files.directory)}

@@ -33,7 +33,7 @@ def answer_list(arguments: Dict[str, Any], body: bytes) -> Answer:
     told = []
     for files, run in _carried(arguments.get("runtime"), arguments.get("job")):
         told.append(_standing(files, run))
-    return {"jobs": told, "token": credentials.state()}, b""
+    return {"jobs": told}, b""
 
 
 def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
@@ -233,6 +233,7 @@ def _standing(files: CarrierFiles, run: Run) -> Dict[str, Any]:
         "state": told.get("state"),
         "problems": problems,
         "rejected": told.get("rejected") or {},
+        "token": credentials.state(run.unattended) if manifest.DRIVEAPI in run.stores else None,
         "newest": claims.row_of(newest) if newest else None,
         "safe": claims.row_of(safe) if safe else None,
         "is_safe": newest is None or newest.is_safe(run.accept),

@@ -22,6 +22,7 @@ from colabdev.ports import (
     Meter,
     RuntimeStore,
 )
+from colabdev.services.checkpoint_tokens import TokenGiver
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class CheckpointPulls:
     jobs: JobStore
     copies: CheckpointCopies
     open_agent: Callable[[], AgentStream]
+    tokens: TokenGiver
 
     def run(self, stopping: threading.Event) -> None:
         """Until `stopping`. It holds an agent only while a job writes checkpoints, and asks for one
@@ -120,9 +122,10 @@ class CheckpointPulls:
     def _pull(self, agent: AgentStream, runtime: RuntimeRecord) -> bool:
         """Bring what is to be here; whether there may be more soon."""
         answer, _ = agent.request("checkpoint.list", {"runtime": runtime.request_id, "job": None})
-        jobs = [job for job in parse_jobs(answer) if manifest.PULL in job.stores]
-        carried = [self._pull_job(agent, job) for job in jobs]
-        return any(carried)
+        jobs = parse_jobs(answer)
+        self.tokens.give(agent, jobs)
+        carried = [self._pull_job(agent, job) for job in jobs if manifest.PULL in job.stores]
+        return any(carried) or any(job.is_carried and job.needs_tokens for job in jobs)
 
     def _pull_job(self, agent: AgentStream, job: JobCheckpoints) -> bool:
         known = next((one for one in job.checkpoints if one.is_on_runtime), None)

@@ -157,12 +157,13 @@ def test_token_that_ends_stops_nothing_for_good(
         place.start()
         place.save(10)
         wait_until(lambda: "no token" in problem(place, "driveapi"), message="it needs none")
-        assert place.talk_once("checkpoint.list")["token"] == {"expires": 0.0, "wanted": True}
+        told = {"expires": 0.0, "wanted": True, "unattended": False}
+        assert place.standing()["token"] == told
         give_token(colab, place, refreshed=True, seconds=0)
         place.wait_for("1-10", "confirmed", timeout_s=20)
-        assert place.talk_once("checkpoint.list")["token"]["wanted"] is False
+        assert place.standing()["token"]["wanted"] is False
         secrets = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
-        kept = tmp_path / "memory" / f"colabdev-{os.getuid()}" / "google.json"
+        (kept,) = (tmp_path / "memory" / f"colabdev-{os.getuid()}").iterdir()
         assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
         token = colab.requests()  # The stand-in has seen it; no file of the runtime's has.
         assert token
@@ -173,6 +174,8 @@ def test_token_that_ends_stops_nothing_for_good(
         colab.fault("drive_status", 429, 3)
         place.save(20, 20_000_000)
         place.wait_for("1-20", "confirmed", timeout_s=30)
+        place.talk_once("job.stop", id=place.job, grace_s=0)
+        wait_until(lambda: not kept.exists(), message="the secret outlives its use")
     finally:
         place.close()
 

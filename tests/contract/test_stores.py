@@ -194,7 +194,7 @@ def stored_names(shelf: Shelf) -> set[str]:
     return {part[5] for part in parts if len(part) > 6 and part[4] == "checkpoints"}
 
 
-@pytest.mark.parametrize("shelf", stores("driveapi", "fuse"), indirect=True)
+@pytest.mark.parametrize("shelf", stores("driveapi"), indirect=True)
 def test_try_that_was_killed_is_gone_on_with(shelf: Shelf, carried: Carried) -> None:
     """kill -9 of the carrier while it uploads: whatever stands there then, the claim is true."""
     carried.start()
