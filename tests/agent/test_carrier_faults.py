@@ -125,6 +125,19 @@ def test_mount_is_never_taken_for_a_disk(carried: Carried, drive: FuseDrive) -> 
     assert carried.levels() == {"1-10": "accepted"}
 
 
+def test_what_is_saved_straight_to_a_mount_is_said_and_not_looked_at(
+    carried: Carried, drive: FuseDrive
+) -> None:
+    there = drive.mountpoint / "checkpoints"
+    there.mkdir()
+    carried.dirs = (str(there), "runs/*/checkpoints")
+    drive.set(hangs=True)
+    carried.start()
+    carried.save(10)
+    carried.wait_for("1-10", "local")
+    assert carried.standing()["rejected"] == {str(there): "it is on a mount: save to the disk"}
+
+
 def test_lie_is_found_by_asking_drive_itself(
     carried: Carried, drive: FuseDrive, colab: Colab
 ) -> None:
