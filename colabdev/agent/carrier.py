@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Dict, List, Optional
 
-from . import carriers, credentials, finding, jobdir, manifest, retention, taking
+from . import carriers, credentials, finding, jobdir, leftovers, manifest, retention, taking
 from .carrier_files import CarrierFiles, Run, run_of
 from .child import Child
 from .claims import FOUND, ON_DISK, REMOVED, Checkpoint, Journal
@@ -206,6 +206,8 @@ class Carrier:
         if newest is None or self._taker is not None:
             return
         is_tight = _is_tight(self._files.held, newest.size_bytes)
+        if is_tight:
+            leftovers.release(self._files)
         for one in retention.releasable(claims, run.keep, run.accept, is_tight):
             if is_tight:
                 self._remove_source(one)

@@ -212,6 +212,17 @@ def test_older_ones_make_room_once_something_newer_is_safe(
             )
             place.save(50, 1_500_000)
             place.wait_for("1-50", "confirmed")
+            # What is held of a job that has ended is the first to go.
+            ended, held = place.job, content / "digits" / ".colabdev" / "checkpoints"
+            place.talk_once("job.stop", id=ended, grace_s=0)
+            wait_until(lambda: not place.standing()["runs"], message="it does not end")
+            shutil.rmtree(place.checkpoints)
+            place.checkpoints.mkdir()
+            place.job = ""
+            place.start()
+            place.save(60, 1_500_000)
+            place.wait_for("1-60", "confirmed")
+            wait_until(lambda: os.listdir(held) == [place.job], message="it is held still")
         finally:
             place.close()
             time.sleep(0.1)
