@@ -117,7 +117,9 @@ def test_carrier_lives_on_when_the_job_is_stopped_and_ends_when_all_is_safe(
     carried.talk_once("job.stop", id=carried.job, grace_s=1)
     assert time.monotonic() - begun < 8, "it waited for the carrier"
     assert is_running(pid)
-    told = carried.standing()
+    told = wait_until(
+        lambda: (told := carried.standing())["problems"] and told, message="nothing is said"
+    )
     assert "not mounted" in told["problems"]["local"]
     assert (told["is_safe"], told["at_risk_steps"], told["safe"]) == (False, 10, None)
     # Killed now, nobody supervises it: whoever asks next starts another.
