@@ -19,6 +19,7 @@ from .claims import (
     FAILED,
     GONE,
     LEVEL,
+    ON_DISK,
     RECORDED,
     REFUTED,
     REMOVED,
@@ -30,7 +31,7 @@ from .claims import (
     Standing,
 )
 from .retention import removable
-from .stores import Store, StoreError
+from .stores import SourceChanged, Store, StoreError
 from .transfer import Fenced, Patience, Refuted, Transfer
 
 _REASONS = {
@@ -255,6 +256,8 @@ class Lane:
             why = str(last.get("problem") or self.problem or "it was interrupted")
             if task.name == "carry":
                 self._write(FAILED, task.checkpoint, task.standing, why=why)
+            if last.get("is_damaged") and task.checkpoint:
+                self._journal.write(REMOVED, task.checkpoint.name, store=ON_DISK)
             self._fail(why, float(last.get("again_s") or 0.0))
 
     def _succeed(self, task: Task, last: Message) -> None:
@@ -294,6 +297,8 @@ def guarded(work: Callable[[Say], None], say: Say) -> None:
         say({"fenced": str(exc)})
     except Refuted as exc:
         say({"event": REFUTED, "why": str(exc)})
+    except SourceChanged as exc:
+        say({"problem": str(exc), "is_damaged": True})
     except StoreError as exc:
         say({"problem": str(exc), "again_s": exc.again_s})
     except OSError as exc:
