@@ -389,10 +389,9 @@ class Wiring:
 
     def checkpoints(self) -> CheckpointWiring:
         """What has to do with checkpoints."""
-        from colabdev.cli import output
         from colabdev.cli.wiring_checkpoints import CheckpointWiring
 
-        return CheckpointWiring(self.places(), self.keepers(), self._meter or output.Meter())
+        return CheckpointWiring(self.places(), self.keepers(), self._meter)
 
     def data_sets(self) -> DataSets:
         from colabdev.adapters.packing import open_data_folder

@@ -19,28 +19,35 @@ if TYPE_CHECKING:
     from colabdev.ports import Keepers, Meter
     from colabdev.services.checkpoint_lists import StoreChoice
     from colabdev.services.checkpoint_restore import RestoredCheckpoint
-    from colabdev.services.checkpoint_safety import CheckpointSafety
+    from colabdev.services.checkpoint_safety import Ask, CheckpointSafety
     from colabdev.services.checkpoints import Checkpoints
 
 
 class _AskOnce:
-    """Asks at the terminal; a yes is remembered, because what it is about comes up twice."""
+    """Asks at the terminal; a yes about a runtime is remembered, because it comes up twice."""
 
     def __init__(self) -> None:
-        self._agreed = False
+        self._agreed: set[str] = set()
 
-    def __call__(self, question: str) -> bool:
-        self._agreed = self._agreed or (terminal.has_keyboard() and output.agrees(question))
-        return self._agreed
+    def __call__(self, runtime: str, question: str) -> bool:
+        if runtime not in self._agreed and terminal.has_keyboard() and output.agrees(question):
+            self._agreed.add(runtime)
+        return runtime in self._agreed
+
+
+def _ask_nobody(runtime: str, question: str) -> bool:
+    return False
 
 
 class CheckpointWiring:
     """Builds what the commands about checkpoints ask for."""
 
-    def __init__(self, places: Places, keepers: Keepers, meter: Meter) -> None:
+    def __init__(self, places: Places, keepers: Keepers, meter: Meter | None) -> None:
+        """`meter` is None at a terminal; a program that has one of its own is asked nothing."""
         self._places = places
         self._keepers = keepers
-        self._meter = meter
+        self._meter = meter or output.Meter()
+        self._ask: Ask = _AskOnce() if meter is None else _ask_nobody
 
     def service(self) -> Checkpoints:
         from colabdev.services.checkpoints import Checkpoints
@@ -64,7 +71,7 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            ask=_AskOnce(),
+            ask=self._ask,
             accepts_published=accepts_published,
         )
 

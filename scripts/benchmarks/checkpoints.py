@@ -49,7 +49,7 @@ done
 RSYNC_LOOP = """
 while :; do
   newest=$(ls -d local/step-* 2> /dev/null | tail -n 1)
-  rsync -a --exclude .saving local/ drive/ && [ -n "$newest" ] && echo ${newest#local/step-} >> claims
+  rsync -a --exclude '.saving*' local/ drive/ && [ -n "$newest" ] && echo ${newest#local/step-} >> claims
   sleep 0.1
 done
 """
