@@ -73,6 +73,7 @@ HANDLERS: Dict[str, Handler] = {
     "sync.compare": sync.compare,
     "sync.find": sync.find,
     "sync.push": sync.push,
+    "tunnel.close": _later("tunnels", "close"),
 }
 
 
@@ -87,6 +88,7 @@ STREAMS: Dict[str, Stream] = {
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
     "sync.watch": _later("watching", "watch"),
+    "tunnel.hold": _later("tunnels", "hold"),
 }
 """The requests that are answered by any number of frames."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.keepers import LocalKeepers
+    from colabdev.adapters.ngrok_token import NgrokTokens
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
@@ -193,13 +194,21 @@ class Wiring:
 
     def check_tunnel(self, kind: str) -> None:
         """Refuse a tunnel that cannot be had, before anything is started for it."""
+        if kind == "ngrok":
+            self.ngrok_tokens().token()
+            return
         raise UsageError(
             f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
         )
 
     def has_ngrok_token(self) -> bool:
         """Whether the user has given one to colabdev."""
-        return False
+        return self.ngrok_tokens().has_one()
+
+    def ngrok_tokens(self) -> NgrokTokens:
+        from colabdev.adapters.ngrok_token import NgrokTokens
+
+        return NgrokTokens(self.places().config_dir, os.environ)
 
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
