@@ -24,6 +24,9 @@ from typing import Any, Self, TypeVar
 from tests.support.certificates import make_server_context
 from tests.support.muxado import FIN, SYN, Session, Stream
 
+TOKEN = "2planted" + "0123456789ABCDEFGHi" + "_" + "1234567890abcdefghijk"
+"""Looks as a token does."""
+
 AUTH, BIND, UNBIND, PROXY = 0, 1, 2, 3
 BEAT = 0xFFFFFFFF
 _CHUNK_BYTES = 32768
