@@ -36,7 +36,8 @@ from .tunnel_files import DOWN, REFUSED, SCHEMA, STARTING, UP, Place, name_of
 
 _TOKEN = re.compile(r"\b[0-9A-Za-z]{20,}_[0-9A-Za-z]{15,}\b")
 """What an ngrok token looks like; errors echo what they were given, whole or mistyped."""
-_PROBE_S = 5.0
+_PROBE_S = 3.0
+_PROBE_PAUSE_S = 0.3
 _END_S = 3.0
 _CHUNK_BYTES = 64 * 1024
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -276,8 +277,11 @@ class Watch:
 
     def _look_again(self) -> None:
         assert self._endpoint is not None
-        if not _speaks_ssh(self._endpoint):
-            raise Failure("it came back at another address")
+        deadline = time.monotonic() + _PROBE_S
+        while not _speaks_ssh(self._endpoint):  # The session is back before its endpoint is.
+            if time.monotonic() > deadline:
+                raise Failure("it came back at another address")
+            time.sleep(_PROBE_PAUSE_S)
         self._say_up()
 
     def _say_up(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import secrets
 import ssl
@@ -31,6 +32,7 @@ AUTH, BIND, UNBIND, PROXY = 0, 1, 2, 3
 BEAT = 0xFFFFFFFF
 _CHUNK_BYTES = 32768
 _CALL_TIMEOUT_S = 10
+_LEAVING_S = 0.02
 
 T = TypeVar("T")
 
@@ -119,10 +121,9 @@ class NgrokEdge:
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         agent = _Agent(self, reader, writer)
         self._agents.add(agent)
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await agent.run()
-        finally:
-            self._agents.discard(agent)
+        self._agents.discard(agent)
 
     def next_port(self, wanted: str) -> int:
         """The port of an endpoint that asks for the address `wanted`."""
@@ -195,7 +196,7 @@ class _Agent:
     async def _bind(self, request: dict[str, Any]) -> dict[str, Any]:
         self._bind_id = request["Id"] or secrets.token_hex(8)
         port = self._edge.next_port(request["Opts"].get("Addr") or "")
-        server = await asyncio.start_server(self._take_client, "127.0.0.1", port)
+        server = await self._listen(port)
         self._servers.append(server)
         port = server.sockets[0].getsockname()[1]
         self._edge.bound(port)
@@ -207,6 +208,16 @@ class _Agent:
             "Extra": {"Token": "dG9r"},
             "Error": "",
         }
+
+    async def _listen(self, port: int) -> asyncio.Server:
+        """On that port, which the session before may be about to leave."""
+        while True:
+            try:
+                return await asyncio.start_server(self._take_client, "127.0.0.1", port)
+            except OSError as exc:
+                if exc.errno != errno.EADDRINUSE or not port:
+                    raise
+                await asyncio.sleep(_LEAVING_S)
 
     async def _take_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -228,7 +239,7 @@ class _Agent:
         await stream.write(struct.pack(">I", PROXY) + struct.pack("<q", len(text)) + text, SYN)
         sending = asyncio.ensure_future(_send(reader, stream))
         try:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 while data := await stream.read_some():
                     writer.write(data)
                     await writer.drain()
