@@ -29,7 +29,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from . import environments, jobdir, processes
 from .tunnel_files import DOWN, REFUSED, SCHEMA, STARTING, UP, Place, name_of
@@ -56,6 +56,8 @@ class Timing(NamedTuple):
     first_s: float = 1.0
     cap_s: float = 60.0
     """Of the pauses before it is started again."""
+    look_s: float = 30.0
+    """Between two looks whether the SSH server answers that it leads to."""
     steady_s: float = 60.0
     """After so long the next failure is the first again."""
 
@@ -128,8 +130,6 @@ class Supervisor:
 
     def _say(self, state: str, **more: Any) -> None:
         now = datetime.now(timezone.utc).isoformat()
-        if state == UP:
-            more = dict(more, why="", code="")
         endpoint = more.pop("endpoint", None)
         self._said = dict(self._said, **more, state=state, since=now, endpoint=endpoint)
         with suppress(OSError):  # On a full disk the tunnel is of use all the same.
@@ -141,7 +141,7 @@ class Supervisor:
         self._said["child"] = child.pid
         try:
             child.tell({"settings": self._asked["settings"], "secret": self._secret})
-            Watch(child, self._timing, lambda end: self._say(UP, endpoint=end)).run()
+            Watch(child, self._timing, self._asked["settings"]["port"], self._say).run()
         except Failure as exc:
             is_final = exc.code in self._asked["final"]
             raise Failure(self._redacted(exc.why), exc.code, is_final) from exc
@@ -229,10 +229,14 @@ class Child:
 class Watch:
     """One child, from its start until it is of no use."""
 
-    def __init__(self, child: Child, timing: Timing, is_up: Any) -> None:
+    def __init__(self, child: Child, timing: Timing, port: int, say: Callable[..., None]) -> None:
+        """`port` of the SSH server here; `say` as `Supervisor` has it."""
         self._child = child
         self._timing = timing
-        self._is_up = is_up
+        self._server = ("127.0.0.1", port)
+        self._say = say
+        self._looked = float("-inf")
+        self._is_served = True
         self._endpoint: Optional[Tuple[str, int]] = None
         self._heard = time.monotonic()
         self._cut: Optional[float] = None
@@ -274,6 +278,11 @@ class Watch:
             raise Failure(self._why)
         elif now - self._heard > self._timing.silent_s:
             raise Failure("its other end has not answered for {:.0f} s".format(now - self._heard))
+        elif now - self._looked > self._timing.look_s:
+            self._looked = now
+            if _speaks_ssh(self._server) != self._is_served:
+                self._is_served = not self._is_served
+                self._say_up()
 
     def _look_again(self) -> None:
         assert self._endpoint is not None
@@ -287,7 +296,9 @@ class Watch:
     def _say_up(self) -> None:
         assert self._endpoint is not None
         host, port = self._endpoint
-        self._is_up({"host": host, "port": port})
+        # As ngrok's own agent says it.
+        why, code = ("", "") if self._is_served else ("no SSH server answers", "8012")
+        self._say(UP, endpoint={"host": host, "port": port}, why=why, code=code)
 
 
 def _speaks_ssh(address: Tuple[str, int]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from colabdev.adapters.runtime_pins import runtime_pins
@@ -85,11 +85,20 @@ class NgrokTunnel:
             },
         }
         for header, _ in agent.stream("tunnel.hold", {"asked": asked}, token.encode()):
-            yield parse_state(header["state"], explain_ngrok)
+            state = parse_state(header["state"], explain_ngrok)
+            yield replace(state, doubt=_doubt(use))
 
     def _allowed(self, use: TunnelUse) -> list[str]:
         own = self._own_networks() if AUTO in use.allow_ip else ()
         return sorted({*own, *(network for network in use.allow_ip if network != AUTO)})
+
+
+def _doubt(use: TunnelUse) -> str:
+    allowed = f"from outside {', '.join(use.allow_ip)} (--allow-ip), " if use.allow_ip else ""
+    return (
+        f"ngrok hangs up without a word {allowed}when the month's transfer or connections are used up, "
+        "and above 100 connections a minute (free plan): https://dashboard.ngrok.com/usage"
+    )
 
 
 def parse_state(told: object, explain: Callable[[str, str], TunnelProblem]) -> TunnelState:

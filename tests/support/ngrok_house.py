@@ -25,6 +25,7 @@ TIMING = {
     "first_s": 0.2,
     "cap_s": 0.5,
     "steady_s": 3,
+    "look_s": 1,
 }
 CONNECT = ("connect", "local", "--provider", "local", "--python", sys.executable)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -174,6 +176,35 @@ def test_what_waiting_does_not_help_ends_with_its_reason(house: House, edge: Ngr
     done = house.colabdev(*CONNECT)
     assert done.returncode == 0, done.stderr
     assert "tunnel     ngrok, because it was connected by that before" in done.stdout
+
+
+def test_connection_that_is_hung_up_on_is_explained_by_the_tunnel(
+    house: House, edge: NgrokEdge
+) -> None:
+    edge.takes_clients = False
+    house.end_keeper()
+    keeper = house.keeper()
+    reason = wait_until(
+        lambda: "tunnel is up" in str(keeper.link()["reason"]) and keeper.link()["reason"],
+        message="the reason is known here",
+    )
+    assert isinstance(reason, dict)
+    assert "when the month's transfer or connections are used up" in reason["hint"]
+    edge.takes_clients = True
+    keeper.wait_ready(20)
+
+
+def test_server_that_does_not_answer_is_told(house: House) -> None:
+    server = json.loads((house.places.local_dir / "sandboxes/local/sandbox.json").read_text())
+    os.kill(server["server_pid"], signal.SIGSTOP)
+    try:
+        wait_until(
+            lambda: tunnel_state(house)["code"] == "8012", timeout_s=15, message="it is missed"
+        )
+    finally:
+        os.kill(server["server_pid"], signal.SIGCONT)
+    wait_until(lambda: not tunnel_state(house)["code"], timeout_s=15, message="it is back")
+    house.keeper().wait_ready(30)
 
 
 def test_what_waiting_helps_is_tried_again(house: House, edge: NgrokEdge) -> None:
