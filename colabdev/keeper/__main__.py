@@ -153,6 +153,7 @@ class _Keeper:
             connected=self._spares.use,
         )
         self._server = KeeperServer(self._key, self._link, self._spares)
+        self._server.notice = self._notice
         self._entry = EntryFollower(
             lambda: store.load(name), open_host_entries(self._ssh_files, os.environ)
         )
@@ -161,6 +162,7 @@ class _Keeper:
         self._is_proxied = False
         self._colab: ColabClient | None = None
         self._kept: KeepAlive | None = None
+        self._demand: Demand | None = None
         self._tunnel = TunnelHolder(
             name,
             store,
@@ -289,7 +291,6 @@ class _Keeper:
             raise self._tunnel.blame(exc) from exc
         if is_counted:
             self._tunnel_use.begin(connection)
-            self._server.notice = lambda: self._tunnel_use.warning
         return connection
 
     def _connect_own_way(self, address: SshAddress) -> SshConnection:
@@ -332,10 +333,13 @@ class _Keeper:
             has_job=self._has_job,
             may_go_on=self._may_go_on,
         )
-        demand = Demand(signs)
-        self._server.notice = lambda: demand.notice
+        demand = self._demand = Demand(signs)
         self._kept = KeepAlive(client, endpoint, is_wanted=demand.is_wanted)
         self._kept.start()
+
+    def _notice(self) -> str:
+        demand = self._demand.notice if self._demand is not None else ""
+        return "; ".join(filter(None, (demand, self._tunnel_use.warning)))
 
     def _has_job(self) -> bool:
         """Whether a job runs there."""

@@ -264,10 +264,14 @@ def test_token_is_nowhere_but_where_it_was_put(house: House) -> None:
 
 
 def test_other_tunnel_takes_its_place_and_none_ends_it(house: House, edge: NgrokEdge) -> None:
-    allow = ("--allow-ip", "127.0.0.0/8")
-    done = house.colabdev(*CONNECT, "--tunnel", "ngrok", *allow)
+    (house.project / "address").write_text("127.0.0.1")
+    with web_server(house.project) as port:
+        pages = {"COLABDEV_ADDRESS_URLS": f"http://127.0.0.1:{port}/address"}
+        allow = ("--allow-ip", "auto", "--allow-ip", "203.0.113.9")
+        done = house.colabdev(*CONNECT, "--tunnel", "ngrok", *allow, env=pages)
     assert done.returncode == 0, done.stderr
-    assert edge.binds[-1]["Opts"]["IPRestriction"]["allow_cidrs"] == ["127.0.0.0/8"]
+    allowed = edge.binds[-1]["Opts"]["IPRestriction"]["allow_cidrs"]
+    assert allowed == ["127.0.0.1/32", "203.0.113.9/32"]
     assert edge.agents == 1
     done = house.colabdev(*CONNECT, "--tunnel", "direct", "--json")
     assert done.returncode == 0, done.stderr
