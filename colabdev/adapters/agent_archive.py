@@ -11,11 +11,14 @@ from importlib import resources
 
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
 _ROLES = {
+    "carry": "carrier",
+    "cloudflared": "cloudflared",
+    "lease": "lease_end",
     "mirror": "mirror",
-    "ngrok": "ngrok_session",
+    "ngrok": "ngrok_daemon",
+    "ngrok-session": "ngrok_session",
     "sample": "sampler",
     "supervise": "supervisor",
-    "tunnel": "tunnel",
 }
 """What runs on by itself, and its module: it starts with no more of the agent than it needs."""
 

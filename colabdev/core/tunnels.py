@@ -104,11 +104,6 @@ def _checked_url(url: str | None) -> str | None:
     return f"{host}:{int(port)}"
 
 
-def may_have_tunnel(provider: str) -> bool:
-    """Whether a runtime of that provider can have one besides the provider's own way."""
-    return any(kind not in OWN_WAYS for kind in TUNNELS[provider])
-
-
 def own_way(provider: str) -> str:
     """The tunnel of runtimes that have none besides what their provider gives."""
     return COLAB if provider == "colab" else DIRECT

@@ -52,7 +52,7 @@ class NgrokTunnel:
         timing: Mapping[str, float],
     ) -> None:
         """`token` raises `AuthNeeded` without one. `own_networks` are those that this computer is seen
-        from. `timing`: see `agent.tunnel.Timing`; what it leaves out is the agent's."""
+        from. `timing`: see `agent.ngrok_daemon.Timing`; what it leaves out is the agent's."""
         self._token = token
         self._server = server
         self._own_networks = own_networks
@@ -69,7 +69,7 @@ class NgrokTunnel:
             "tolerance_s": int(self._timing.get("tolerance_s", TOLERANCE_S)),
         }
         asked = {
-            "kind": "ngrok",
+            "kind": "ngrok-session",
             "modules": ["ngrok"],
             "lines": list(runtime_pins("ngrok")),
             "final": list(FINAL_CODES),
@@ -84,7 +84,7 @@ class NgrokTunnel:
                 **beats,
             },
         }
-        for header, _ in agent.stream("tunnel.hold", {"asked": asked}, token.encode()):
+        for header, _ in agent.stream("ngrok.hold", {"asked": asked}, token.encode()):
             state = parse_state(header["state"], explain_ngrok)
             yield replace(state, doubt=_doubt(use))
 
