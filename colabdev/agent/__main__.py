@@ -98,6 +98,7 @@ STREAMS: Dict[str, Stream] = {
     "job.news": _later("news", "wait"),
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,
+    "ngrok.hold": _later("ngrok", "hold"),
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
 }

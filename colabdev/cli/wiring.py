@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.keepers import LocalKeepers
+    from colabdev.adapters.ngrok_token import NgrokTokens
+    from colabdev.adapters.ngrok_use import NgrokUse
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
@@ -195,8 +197,11 @@ class Wiring:
 
     def check_tunnel(self, kind: str) -> None:
         """Refuse a tunnel that cannot be had, before anything is started for it."""
-        from colabdev.core.tunnels import CLOUDFLARED
+        from colabdev.core.tunnels import CLOUDFLARED, NGROK
 
+        if kind == NGROK:
+            self.ngrok_tokens().token()
+            return
         if kind == CLOUDFLARED:
             from colabdev.tunnels.cloudflared import find_cloudflared
 
@@ -208,7 +213,12 @@ class Wiring:
 
     def has_ngrok_token(self) -> bool:
         """Whether the user has given one to colabdev."""
-        return False
+        return self.ngrok_tokens().has_one()
+
+    def ngrok_tokens(self) -> NgrokTokens:
+        from colabdev.adapters.ngrok_token import NgrokTokens
+
+        return NgrokTokens(self.places().config_dir, os.environ)
 
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
@@ -305,7 +315,19 @@ class Wiring:
             keepers=self.keepers(),
             computer_id=store.computer_id,
             meter=self._meter or output.Meter(),
+            check_amount=self.check_amount,
         )
+
+    def check_amount(self, runtime: RuntimeRecord, size_bytes: int) -> None:
+        """Raise when so many bytes are not to go to that runtime unasked."""
+        from colabdev.core.ngrok_usage import check_transfer
+
+        check_transfer(runtime, self.ngrok_use().read, size_bytes)
+
+    def ngrok_use(self) -> NgrokUse:
+        from colabdev.adapters.ngrok_use import NgrokUse
+
+        return NgrokUse(self.places().state_dir)
 
     def path_in_project(self, project: str, typed: str) -> str:
         """What was typed, from the directory we stand in, as a path in the project."""
@@ -394,11 +416,14 @@ class Wiring:
 
         return CheckpointWiring(self.places(), self.keepers(), self._meter or output.Meter())
 
-    def data_sets(self) -> DataSets:
+    def data_sets(self, *, force: bool = False) -> DataSets:
+        """`force`: also much through what counts it."""
         from colabdev.adapters.packing import open_data_folder
         from colabdev.services.datasets import DataSets
 
-        return DataSets(self.keepers(), open_data_folder)
+        if force:
+            return DataSets(self.keepers(), open_data_folder)
+        return DataSets(self.keepers(), open_data_folder, self.check_amount)
 
     def forwards(self) -> Forwards:
         from colabdev.adapters.local_ports import LocalPort

@@ -36,6 +36,7 @@ from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.keepers import LocalKeepers
+from colabdev.adapters.ngrok_use import NgrokUse
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
@@ -44,6 +45,7 @@ from colabdev.config.places import Places
 from colabdev.config.user_settings import load_user_settings
 from colabdev.core.backoff import delays
 from colabdev.core.job_records import parse_job_list
+from colabdev.core.ngrok_usage import COUNTED, check_transfer
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, RuntimeUnreachable
@@ -54,6 +56,7 @@ from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.parting import Parting
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
+from colabdev.keeper.tunnel_use import TunnelUse
 from colabdev.keeper.tunnels import TunnelHolder
 from colabdev.keeper.wiring_tunnels import find_tunnel
 from colabdev.models import (
@@ -177,6 +180,7 @@ class _Keeper:
             find_tunnel=partial(find_tunnel, places=places),
             changed=self._link.try_now,
         )
+        self._tunnel_use = TunnelUse(NgrokUse(places.state_dir).add)
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -197,6 +201,7 @@ class _Keeper:
         finally:
             self._stopping.set()
             self._link.stop()
+            self._tunnel_use.note()
             self._entry.stop(ENTRY_TIMEOUT_S)
             crash_point("keeper.ending")
             self._withdraw()
@@ -241,6 +246,9 @@ class _Keeper:
             keepers=keepers,
             computer_id=self._store.computer_id,
             meter=lambda word, done, total: None,
+            check_amount=lambda runtime, size_bytes: check_transfer(
+                runtime, NgrokUse(self._places.state_dir).read, size_bytes
+            ),
         )
 
         def start(path: str) -> Watch:
@@ -277,8 +285,10 @@ class _Keeper:
             log.exception("bug in giving the runtime back")
 
     def _notice(self) -> str:
-        """Why the runtime stays, or does not stay, otherwise than its user may think."""
-        return self._parting.notice or (self._demand.notice if self._demand else "")
+        """Why the runtime stays, or does not stay, otherwise than its user may think; and what is nearly
+        used up."""
+        stays = self._parting.notice or (self._demand.notice if self._demand else "")
+        return "; ".join(filter(None, (stays, self._tunnel_use.warning)))
 
     def _pull_checkpoints(self) -> None:
         keepers = LocalKeepers(self._store, _start_no_other, own=True)
@@ -306,18 +316,22 @@ class _Keeper:
         if record.tunnel is None:
             connection = self._connect_own_way(record.machine.ssh)
         else:
-            connection = self._connect_by_tunnel(record.ssh)
+            is_counted = record.tunnel.kind in COUNTED
+            connection = self._connect_by_tunnel(record.ssh, is_counted=is_counted)
         crash_point("keeper.linked")
         return connection
 
-    def _connect_by_tunnel(self, address: SshAddress | None) -> SshConnection:
+    def _connect_by_tunnel(self, address: SshAddress | None, *, is_counted: bool) -> SshConnection:
         self._is_proxied = True
         if address is None:
             raise self._tunnel.unknown_address()
         try:
-            return SshConnection(address, self._ssh_files.private_key_file)
+            connection = SshConnection(address, self._ssh_files.private_key_file)
         except RuntimeUnreachable as exc:
             raise self._tunnel.blame(exc) from exc
+        if is_counted:
+            self._tunnel_use.begin(connection)
+        return connection
 
     def _connect_own_way(self, address: SshAddress) -> SshConnection:
         """A connection as the provider gives it."""
@@ -456,6 +470,7 @@ class _Keeper:
         if time.monotonic() - self._record_checked < RECORD_CHECK_INTERVAL_S:
             return True
         self._record_checked = time.monotonic()
+        self._tunnel_use.note()
         try:
             record = self._store.load(self._name)
         except ColabdevError as exc:

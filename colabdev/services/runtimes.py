@@ -34,6 +34,8 @@ from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
+TUNNEL_TIMEOUT_S = 180.0
+"""What it needs may have to be installed on the runtime first."""
 PATIENCE_S = 5.0
 """After this long the user is told what keeps them waiting."""
 STATUS_TIMEOUT_S = 3.0
@@ -210,14 +212,15 @@ class Runtimes:
     ) -> RuntimeRecord:
         """Bring the agent up, learn what the machine has, make the work dir."""
         assert record.machine is not None, "started before"
-        progress(f"connecting to {record.name}")
+        by = f" by {record.tunnel.kind}" if record.tunnel else ""
+        progress(f"connecting to {record.name}{by}")
         keeper = self._keepers.ensure(record.name)
         if keeper.link()["state"] == "refused":
             # It has the environment of whoever started it, perhaps an ssh-agent that has gone since.
             keeper.quit()
             keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
-        _wait_ready(keeper, progress)
+        _wait_ready(keeper, progress, TUNNEL_TIMEOUT_S if record.tunnel else READY_TIMEOUT_S)
         agent = keeper.agent()
         try:
             facts, _ = agent.request("probe")
@@ -319,12 +322,12 @@ class Runtimes:
         return readable, unreadable
 
 
-def _wait_ready(keeper: Keeper, progress: Progress) -> None:
+def _wait_ready(keeper: Keeper, progress: Progress, timeout_s: float) -> None:
     try:
         keeper.wait_ready(PATIENCE_S)
     except RuntimeUnreachable as exc:
         progress(f"waiting: {exc.message}")
-        keeper.wait_ready(READY_TIMEOUT_S - PATIENCE_S)
+        keeper.wait_ready(timeout_s - PATIENCE_S)
 
 
 def _lost_detail(name: str) -> str:
