@@ -39,9 +39,15 @@ class Opener:
                 self.state_dir / "indexes",
                 self.max_bytes,
                 self.compile_rules,
-                RuleSettings(settings.sync.exclude, settings.sync.outputs),
+                RuleSettings(settings.sync.exclude, _outputs(settings)),
             ),
         )
         memory = FileSyncMemory(tree.cache_prefix)
         name = settings.project.name or path.name
         return SyncedProject(str(path), name, tree, memory, self.max_bytes)
+
+
+def _outputs(settings: Settings) -> tuple[str, ...]:
+    """Checkpoints are carried in their own way; what a job writes there is nobody's edit."""
+    place = settings.checkpoints.dir
+    return settings.sync.outputs if place is None else (*settings.sync.outputs, f"/{place}")

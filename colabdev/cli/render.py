@@ -244,7 +244,7 @@ def durable_json(durable: Durable | None) -> dict[str, Any] | None:
         "safe": durable.is_safe,
         "age_s": round(durable.age_s, 1),
         "at_risk_steps": durable.at_risk_steps,
-        "at_risk_s": durable.at_risk_s,
+        "at_risk_s": None if durable.at_risk_s is None else round(durable.at_risk_s, 1),
     }
 
 

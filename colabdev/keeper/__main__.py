@@ -71,6 +71,7 @@ from colabdev.ports import Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
 from colabdev.services.checkpoint_pull import CheckpointPulls
+from colabdev.services.checkpoint_tokens import TokenGiver
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.sync import Syncer
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.opening import Opener
     from colabdev.providers.colab.client import ColabClient
     from colabdev.providers.colab.keepalive import KeepAlive
+    from colabdev.providers.colab.login import GoogleLogin
 
 log = logging.getLogger("colabdev.keeper")
 
@@ -300,6 +302,7 @@ class _Keeper:
             jobs=jobs,
             copies=FileCheckpointCopies(self._places.state_dir),
             open_agent=lambda: logs.agent(self._name),
+            tokens=TokenGiver(self._google_login),
         )
         try:
             pulls.run(self._stopping)
@@ -393,14 +396,18 @@ class _Keeper:
 
     def _colab_client(self) -> ColabClient:
         from colabdev.providers.colab.client import ColabClient
-        from colabdev.providers.colab.login import GoogleLogin
         from colabdev.providers.colab.wire import Hosts
 
         if self._colab is None:
-            hosts = Hosts.from_environment(os.environ)
-            login = GoogleLogin(self._places.config_dir, hosts, os.environ)
-            self._colab = ColabClient(hosts, login)
+            self._colab = ColabClient(Hosts.from_environment(os.environ), self._google_login())
         return self._colab
+
+    def _google_login(self) -> GoogleLogin:
+        from colabdev.providers.colab.login import GoogleLogin
+        from colabdev.providers.colab.wire import Hosts
+
+        hosts = Hosts.from_environment(os.environ)
+        return GoogleLogin(self._places.config_dir, hosts, os.environ)
 
     def _retry_delays(self) -> Iterator[float]:
         direct = delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())

@@ -439,6 +439,15 @@ class ComingCheckpoint(Protocol):
         not what its manifest says, and then nothing of it stays."""
 
 
+class DriveTokens(Protocol):
+    """What lets a runtime into the user's Drive."""
+
+    def mint(self, *, with_refresh: bool) -> Mapping[str, object]:
+        """The arguments of `checkpoint.token`: a token for an hour, good only for files on Drive that
+        our OAuth client made; `with_refresh` also what others can be got with. `AuthNeeded` says why
+        there is none, `RuntimeUnreachable` that Google could not be asked."""
+
+
 class CheckpointCopies(Protocol):
     """The verified copies of checkpoints on this computer. `StateNotWritable` when there is no room."""
 

@@ -10,7 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.support.colab import Colab
-from tests.support.colab_server.accounts import COLAB_SCOPE, DEFAULT_EMAIL, EMAIL_SCOPE
+from tests.support.colab_server.accounts import (
+    COLAB_SCOPE,
+    DEFAULT_EMAIL,
+    DRIVE_FILE_SCOPE,
+    EMAIL_SCOPE,
+)
 from tests.support.colab_user import CLIENT_SECRET, ColabHouse, files_with
 from tests.support.terminals import at_terminal
 
@@ -29,7 +34,7 @@ def test_login_by_browser_is_kept_in_a_private_file(house: ColabHouse) -> None:
         "source": "own client",
         "where": str(house.login_file),
         "email": DEFAULT_EMAIL,
-        "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, "openid"]),
+        "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, DRIVE_FILE_SCOPE, "openid"]),
         "usable": True,
     }
 
