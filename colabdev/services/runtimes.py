@@ -272,8 +272,8 @@ class Runtimes:
         if not went:
             return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
         detail = (
-            f"gone: it was to give itself back {went}, which it does when Drive has its projects, "
-            f"outputs and logs; colabdev down {record.name} forgets it"
+            f"gone. It was to give itself back {went}, when Drive had its projects, outputs and logs; "
+            f"that Colab took it before nobody here can exclude. colabdev down {record.name} forgets it"
         )
         return RuntimeStatus(record, RuntimeState.RELEASED, detail)
 

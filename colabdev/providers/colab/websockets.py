@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -30,15 +31,19 @@ def open_websocket(url: str, headers: dict[str, str]) -> WebSocket:
     """An open websocket at an address that begins with http; `UpgradeRefused` when the server says no,
     `RuntimeUnreachable` when it says nothing."""
     try:
-        opened = connect(
-            url.replace("http", "ws", 1),
-            additional_headers=headers,
-            compression=None,
-            max_size=None,
-            open_timeout=OPEN_TIMEOUT_S,
-            ping_interval=PING_INTERVAL_S,
-            logger=_quiet_logger(),
-        )
+        with ExitStack() as stack:
+            opened = stack.enter_context(
+                connect(
+                    url.replace("http", "ws", 1),
+                    additional_headers=headers,
+                    compression=None,
+                    max_size=None,
+                    open_timeout=OPEN_TIMEOUT_S,
+                    ping_interval=PING_INTERVAL_S,
+                    logger=_quiet_logger(),
+                )
+            )
+            stack.pop_all()  # Whoever gets it closes it.
         assert isinstance(opened, ClientConnection)
         return opened
     except InvalidStatus as exc:
