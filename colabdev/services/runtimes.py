@@ -29,6 +29,7 @@ from colabdev.models import (
     StartRequest,
 )
 from colabdev.ports import HostEntries, JobStore, Keepers, Progress, Provider, RuntimeStore
+from colabdev.services.kept_jobs import KeptJobs
 from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
@@ -57,6 +58,7 @@ class Runtimes:
         jobs: JobStore,
     ) -> None:
         self._jobs = jobs
+        self._kept_jobs = KeptJobs(store, jobs)
         self._store = store
         self._provider = provider
         self._keepers = keepers
@@ -214,6 +216,8 @@ class Runtimes:
                 linked = record.with_project(link) if link else record
                 left_s = ttl_left_s(record, datetime.now(UTC))
                 agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
+                if record.machine.drive_dir is not None:
+                    self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
         finally:
             agent.close()
         crash_point("connect.prepared")

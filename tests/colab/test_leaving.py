@@ -70,10 +70,18 @@ def test_runtime_ends_after_its_job_while_this_computer_sleeps(
     (told,) = ready.status()
     assert told["state"] == "released"
     said = ready.colabdev("status").stderr
-    assert f"it was to give itself back once {job} had ended" in said
+    assert f"gone. It was to give itself back once {job} had ended, when Drive had" in said
     assert [row["state"] for row in listed(ready)] == ["lost"]
+    check_end_comes_home_with_the_next_runtime(ready, job)
     assert ready.colabdev("down").returncode == 0
     ready.assert_nothing_is_billed()
+
+
+def check_end_comes_home_with_the_next_runtime(ready: ColabHouse, job: str) -> None:
+    connected = ready.colabdev("connect", timeout_s=60)
+    assert f"{job} came home from Drive" in connected.stderr
+    assert [row["state"] for row in listed(ready)] == ["succeeded"]
+    assert ready.colabdev("logs", job).stdout == "trained\n"
 
 
 def end_ttl(house: ColabHouse) -> None:
@@ -109,6 +117,7 @@ def test_keeper_gives_back_at_the_end_of_the_ttl_what_came_home(
     assert json.loads(log.read_text())["released"] == ["colab"]
 
 
+@pytest.mark.long
 def test_what_would_be_lost_keeps_the_runtime_at_the_end_of_its_ttl(
     ready: ColabHouse, colab: Colab
 ) -> None:
