@@ -51,7 +51,9 @@ def folders_with_archives(colab: Colab) -> set[str]:
 def test_runtime_ends_after_its_job_while_this_computer_sleeps(
     ready: ColabHouse, colab: Colab
 ) -> None:
-    started = ready.colabdev("run", "--yes", "--detach", "--down", "train.py", timeout_s=120)
+    (ready.project / "colabdev.toml").write_text('[sync]\noutputs = ["runs/"]\n')
+    run = ("run", "--provider", "colab", "--gpu", "T4", "--yes")
+    started = ready.colabdev(*run, "--detach", "--down", "train.py", timeout_s=120)
     assert started.returncode == 0, started.stderr
     job = started.stdout.strip()
     assert "starting 'colab': a Colab runtime (T4), paid in compute units" in started.stderr
@@ -79,6 +81,7 @@ def test_runtime_ends_after_its_job_while_this_computer_sleeps(
 
 def check_end_comes_home_with_the_next_runtime(ready: ColabHouse, job: str) -> None:
     connected = ready.colabdev("connect", timeout_s=60)
+    assert connected.returncode == 0, connected.stderr
     assert f"{job} came home from Drive" in connected.stderr
     assert [row["state"] for row in listed(ready)] == ["succeeded"]
     assert ready.colabdev("logs", job).stdout == "trained\n"

@@ -18,7 +18,6 @@ from tests.support.jobs import (
     job_directory,
     listed,
     state_of,
-    supervisor_pid,
     waiting_for,
 )
 from tests.support.waiting import wait_until
@@ -90,18 +89,15 @@ def test_number_that_went_to_another_process_is_not_taken_for_the_job(house: Hou
     assert "exit code unknown" in done.stderr
 
 
-@pytest.mark.parametrize("ahead_s", [-DAY_S, DAY_S])
-def test_clocks_that_disagree_keep_nobody_from_a_job(house: House, ahead_s: float) -> None:
+def test_clocks_that_disagree_keep_nobody_from_a_job(house: House) -> None:
     """As if this computer's clock, or the runtime's, had jumped since it was started."""
-    gate = f"gate{ahead_s:.0f}"
-    job = started(house, f"echo said; {waiting_for(gate)}; exit 7")
-    shift(job_directory(house, job) / "spec.json", "created", ahead_s)
-    shift(job_directory(house, job) / "pid", "started", ahead_s)
-    assert state_of(house, job) == "running"
+    job = started(house, f"echo said; {waiting_for('gate')}; exit 7")
+    for ahead_s in (-DAY_S, 2 * DAY_S):
+        shift(job_directory(house, job) / "spec.json", "created", ahead_s)
+        shift(job_directory(house, job) / "pid", "started", ahead_s)
+        assert f"{job} local running" in " ".join(house.colabdev("ps").stdout.split())
     assert house.colabdev("logs", "--since", "10m", job).stdout == "said\n"
-    assert "ago" in house.colabdev("ps").stdout
-    assert supervisor_pid(house, job)
-    allow(house, gate)
+    allow(house, "gate")
     assert house.colabdev("attach", job).returncode == 7
 
 
