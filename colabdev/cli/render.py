@@ -196,6 +196,8 @@ def _sentences(glance: Glance | None) -> Iterator[str]:
         # What one of several takes says nothing of the others.
         takes = describe_usage(row) if glance.running == 1 else ""
         yield "; ".join(filter(None, (jobs, takes, describe_room(row))))
+    if glance.stays:
+        yield glance.stays
     for link, saw, _ in glance.mirrors:
         yield f"Drive, {link.workdir}: {saw}"
 

@@ -11,7 +11,7 @@ from colabdev.core.job_records import is_started_by, parse_job_list
 from colabdev.core.usage import time_of
 from colabdev.errors import ColabdevError
 from colabdev.models import JobState, ProjectLink, RuntimeRecord
-from colabdev.ports import Keepers
+from colabdev.ports import AgentStream, Keepers
 from colabdev.services.safekeeping import describe_mirror
 
 TIMEOUT_S = 3.0
@@ -28,6 +28,8 @@ class Glance:
     """The newest row of a job that runs; what it says of the machine holds for all."""
     mirrors: Sequence[tuple[ProjectLink, str, bool]] = ()
     """How Drive stands with each project: in words, and whether well."""
+    stays: str = ""
+    """Why it has not given itself back, which it was to do; "" when there is nothing to say."""
 
 
 class Glances:
@@ -56,6 +58,7 @@ class Glances:
                 has_drive = runtime.machine is not None and runtime.machine.drive_dir is not None
                 links = runtime.projects if has_drive else ()
                 mirrors = [(link, *describe_mirror(agent, link)) for link in links]
+                stays = _describe_lease(agent) if runtime.can_leave else ""
         except ColabdevError:
             return  # As if it had not answered: how it stands is said beside it.
         rows = [
@@ -65,4 +68,11 @@ class Glances:
         ]
         metrics = [row["metrics"] for row in rows if isinstance(row.get("metrics"), Mapping)]
         newest = max(metrics, key=time_of, default=None)
-        seen[runtime.name] = Glance(len(rows), newest, mirrors)
+        seen[runtime.name] = Glance(len(rows), newest, mirrors, stays)
+
+
+def _describe_lease(agent: AgentStream) -> str:
+    told, _ = agent.request("lease.status")
+    if not told.get("why") or not told.get("problem"):
+        return ""
+    return f"{told['why']}, and it stays: {told['problem']}"

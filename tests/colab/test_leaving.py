@@ -107,6 +107,9 @@ def test_keeper_gives_back_at_the_end_of_the_ttl_what_came_home(
     settings.write_text(settings.read_text().replace("[sync]", 'ttl = "8h"\n[sync]'))
     with Running(ready, "run", "--yes", "train.py") as running:
         assert running.read_line() == "trained\n"
+        shown = ready.colabdev("status").stdout
+        assert "  colab: up " in shown
+        assert ", of 12 h to 1 d at most; its ttl ends at 20" in shown
         end_ttl(ready)
         running.interrupt()
         assert running.finish()[0] == 130

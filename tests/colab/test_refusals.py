@@ -104,6 +104,7 @@ def test_status_shows_the_account_and_what_was_made_elsewhere(
         "schema": 1,
         "runtimes": [],
         "account": {"balance": 97.4, "hourly_rate": 1.07, "hours_left": 91.0},
+        "limits": [],
         "elsewhere": [{"endpoint": endpoint, "accelerator": "T4"}],
     }
     shown = house.colabdev("status").stdout

@@ -38,7 +38,12 @@ from colabdev.providers.colab.drive import (
 from colabdev.providers.colab.hardware import choose_accelerators, price_line
 from colabdev.providers.colab.kernel import Kernel
 from colabdev.providers.colab.notes import Note, Notes
-from colabdev.providers.colab.wire import FREE_TIER_TERMS, notebook_hash
+from colabdev.providers.colab.wire import (
+    FREE_TIER_TERMS,
+    LIFETIME_S,
+    LONGEST_LIFETIME_S,
+    notebook_hash,
+)
 
 CONTENT_DIR = "/content"
 BOOTSTRAP_TIMEOUT_S = 300.0
@@ -49,8 +54,6 @@ _UNCLEAR_FIRST_S = 1.0
 _WAIT_FIRST_S = 15.0
 _WAIT_CAP_S = 120.0
 _SHORT_BALANCE_H = 2.0
-DEFAULT_TTL_S = 12 * 3600
-"""As long as Colab lets a runtime of a free account live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Overview:
 
     account: Account
     elsewhere: tuple[Assignment, ...]
+    life_s: tuple[int, int] = (LIFETIME_S, LONGEST_LIFETIME_S)
+    """How long a runtime lives at most, by the plan."""
 
 
 class ColabProvider:
@@ -266,7 +271,7 @@ class ColabProvider:
         tunnel = ColabTunnel(
             assignment.endpoint,
             told.colab_host_keys,
-            keep_until=since + timedelta(seconds=wish.ttl_s or DEFAULT_TTL_S),
+            keep_until=since + timedelta(seconds=wish.ttl_s or LIFETIME_S),
             gives_back=wish.ttl_s is not None,
             max_units=wish.max_units,
         )
