@@ -53,7 +53,6 @@ _UNCLEAR_TRIES = 4
 _UNCLEAR_FIRST_S = 1.0
 _WAIT_FIRST_S = 15.0
 _WAIT_CAP_S = 120.0
-_SHORT_BALANCE_H = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +156,6 @@ class ColabProvider:
     def _check_terms(self, account: Account, progress: Progress) -> None:
         """Without a positive balance Colab's terms forbid SSH; nothing is asked for then."""
         if account.balance > 0:
-            left_h = account.hours_left
-            if left_h is not None and left_h < _SHORT_BALANCE_H:
-                progress(f"the balance lasts for {left_h:.1f} h of what runs now")
             return
         if not self._accepts_free_tier_terms():
             raise NoCapacity(
@@ -206,7 +202,7 @@ class ColabProvider:
                 f"this account has no runtime {note.endpoint}", hint="colabdev status lists them"
             )
         accelerators = choose_accelerators(wish.accelerators or wish.preferred, account)
-        progress(price_line(accelerators, account))
+        progress(price_line(accelerators, account, wish.ttl_s or LIFETIME_S))
         assignment = self._ask_until(notebook_hash(note.request_id), accelerators, wish, progress)
         if assignment.accelerator not in {one.name for one in accelerators}:
             self._unassign(request.name, assignment.endpoint)
