@@ -95,6 +95,7 @@ STREAMS: Dict[str, Stream] = {
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
+    "job.kept": _later("kept_jobs", "fetch"),
     "job.news": _later("news", "wait"),
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,

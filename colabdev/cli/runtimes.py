@@ -128,7 +128,7 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     try:
         overview = wiring.colab().overview()
         if overview is not None:
-            account = render_colab.overview_json(overview)
+            account = render_colab.overview_json(overview, listing.runtimes)
     except ColabdevError as exc:
         account = {"account": {"problem": exc.to_json()}}
     render.listing(listing, seen, as_json=as_json, more=account)

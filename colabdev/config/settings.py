@@ -46,7 +46,8 @@ class RuntimeSettings(_Section):
     gpu: tuple[str, ...] = Field((), description="In this order; what comes must be one of them.")
     tunnel: TunnelName = "auto"
     ttl: Duration | None = Field(
-        None, description="How long a rented runtime is kept alive: 30m, 8h, 1d."
+        None,
+        description="How long a rented runtime lives; at its end what `down` does: 30m, 8h, 1d.",
     )
     max_units: float | None = Field(
         None,

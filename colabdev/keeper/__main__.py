@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -49,7 +50,7 @@ from colabdev.core.ngrok_usage import COUNTED, check_transfer
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, RuntimeUnreachable
-from colabdev.keeper.demand import Demand, Signs
+from colabdev.keeper.demand import Demand, Funds, Signs
 from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
@@ -372,9 +373,10 @@ class _Keeper:
             self._kept.stop()
         signs = Signs(
             idle_s=lambda: self._server.idle_s,
-            keep_until=tunnel.keep_until,
+            keep_until=lambda: self._keep_until(tunnel),
+            max_units=tunnel.max_units,
             has_job=self._has_job,
-            may_go_on=self._may_go_on,
+            funds=self._funds,
         )
         self._demand = Demand(signs)
         self._kept = KeepAlive(client, endpoint, is_wanted=self._demand.is_wanted)
@@ -388,11 +390,19 @@ class _Keeper:
         rows = parse_job_list(answer).rows.values()
         return any(not JobState(str(row["state"])).is_end for row in rows)
 
-    def _may_go_on(self) -> bool:
-        """Whether the balance is positive, or the user goes on without."""
-        if load_user_settings(self._places.config_dir).accept_free_tier_terms:
-            return True
-        return self._colab_client().account().balance > 0
+    def _keep_until(self, tunnel: ColabTunnel) -> datetime:
+        """As the record has it now, when it can be read."""
+        with suppress(ColabdevError):
+            record = self._store.load(self._name)
+            known = record.machine.ssh.tunnel if record and record.machine else None
+            if known is not None and known.endpoint == tunnel.endpoint:
+                return known.keep_until
+        return tunnel.keep_until
+
+    def _funds(self) -> Funds:
+        account = self._colab_client().account()
+        settings = load_user_settings(self._places.config_dir)
+        return Funds(account.balance, account.hours_left, settings.accept_free_tier_terms)
 
     def _colab_client(self) -> ColabClient:
         from colabdev.providers.colab.client import ColabClient

@@ -30,6 +30,7 @@ from colabdev.models import (
     StartRequest,
 )
 from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Provider, RuntimeStore
+from colabdev.services.kept_jobs import KeptJobs
 from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
@@ -62,6 +63,7 @@ class Runtimes:
         jobs: JobStore,
     ) -> None:
         self._jobs = jobs
+        self._kept_jobs = KeptJobs(store, jobs)
         self._store = store
         self._provider = provider
         self._keepers = keepers
@@ -234,6 +236,8 @@ class Runtimes:
                 linked = record.with_project(link) if link else record
                 left_s = ttl_left_s(record, datetime.now(UTC))
                 agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
+                if record.machine.drive_dir is not None:
+                    self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
             if record.tunnel is None:  # It may have had one before.
                 agent.request("tunnels.close")
         finally:
@@ -294,8 +298,8 @@ class Runtimes:
         if not went:
             return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
         detail = (
-            f"gone: it was to give itself back {went}, which it does when Drive has its projects, "
-            f"outputs and logs; colabdev down {record.name} forgets it"
+            f"gone. It was to give itself back {went}, when Drive had its projects, outputs and logs; "
+            f"that Colab took it before nobody here can exclude. colabdev down {record.name} forgets it"
         )
         return RuntimeStatus(record, RuntimeState.RELEASED, detail)
 

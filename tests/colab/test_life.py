@@ -190,21 +190,6 @@ def test_lost_runtime_is_said_to_be_lost(house: ColabHouse, colab: Colab) -> Non
     assert record.machine is not None
 
 
-def test_runtime_is_let_go_at_the_end_of_its_ttl(house: ColabHouse, colab: Colab) -> None:
-    house.log_in_by_gcloud()
-    (house.project / "colabdev.toml").write_text('[runtime]\nprovider = "colab"\nttl = "1s"\n')
-    house.connect_colab()
-    wait_until(
-        lambda: not runtime(colab)["kernel_websockets"], message="somebody holds its kernel still"
-    )
-    said = house.colabdev("status").stderr
-    assert "colab: its ttl is over: it is not kept alive any more" in said
-    colab.advance(IDLE_S)
-    wait_until(lambda: colab.describe()["runtimes"] == [], message="Colab did not take it")
-    assert house.colabdev("down").returncode == 0
-    house.assert_nothing_is_billed()
-
-
 def test_runtime_made_elsewhere_is_adopted_and_given_back(house: ColabHouse, colab: Colab) -> None:
     house.log_in_by_gcloud()
     elsewhere = colab.assign("T4")["endpoint"]
