@@ -43,8 +43,9 @@ from colabdev.core.backoff import delays
 from colabdev.core.job_records import parse_job_list
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
-from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.errors import ColabdevError, RuntimeUnreachable, runtime_lost
 from colabdev.keeper.demand import Demand, Signs
+from colabdev.keeper.drive_watch import DriveWatch
 from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
@@ -58,7 +59,7 @@ from colabdev.models import (
     RuntimeRecord,
     SshAddress,
 )
-from colabdev.ports import Keepers, Provider
+from colabdev.ports import AgentStream, Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
 from colabdev.services.job_copies import JobCopies
@@ -151,6 +152,7 @@ class _Keeper:
         self._is_proxied = False
         self._colab: ColabClient | None = None
         self._kept: KeepAlive | None = None
+        self._drive = DriveWatch(look=self._look_at_drive, mend=self._mend_drive)
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -162,6 +164,7 @@ class _Keeper:
         editors = threading.Thread(target=self._watch_for_editors, daemon=True)
         editors.start()
         threading.Thread(target=self._bring_jobs_home, daemon=True).start()
+        threading.Thread(target=self._look_after_drive, daemon=True).start()
         self._entry.start()
         try:
             self._server.run(self._should_go_on)
@@ -232,6 +235,30 @@ class _Keeper:
         except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
             log.exception("bug while jobs were brought home")
 
+    def _look_after_drive(self) -> None:
+        try:
+            self._drive.run(self._stopping)
+        except Exception:  # A task's boundary: the runtime is of use without.
+            log.exception("bug while looking after Drive")
+
+    def _look_at_drive(self) -> str:
+        """How it is mounted; where nobody mounted it there is nothing to mend."""
+        record = self._store.load(self._name)
+        machine = record.machine if record and record.phase is Phase.UP else None
+        if machine is None or machine.drive_dir is None or machine.ssh.tunnel is None:
+            return "mounted"
+        with closing(self._own_agent()) as agent:
+            return str(agent.request("drive.look")[0]["state"])
+
+    def _mend_drive(self) -> str:
+        """Mount it again; returns the folder with what was written in its place."""
+        from colabdev.providers.colab.drive import mend_runtime
+
+        record = self._store.load(self._name)
+        if record is None or record.machine is None or record.machine.ssh.tunnel is None:
+            raise runtime_lost(self._name)
+        return mend_runtime(self._colab_client(), record.machine.ssh.tunnel.endpoint).aside
+
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.
         record = self._store.load(self._name)
@@ -282,17 +309,20 @@ class _Keeper:
             may_go_on=self._may_go_on,
         )
         demand = Demand(signs)
-        self._server.notice = lambda: demand.notice
+        self._server.notice = lambda: "; ".join(filter(None, [demand.notice, self._drive.notice]))
         self._kept = KeepAlive(client, endpoint, is_wanted=demand.is_wanted)
         self._kept.start()
 
     def _has_job(self) -> bool:
         """Whether a job runs there."""
-        keeper = KeeperClient(self._name, self._address(), own=True)
-        with closing(keeper.agent()) as agent:
+        with closing(self._own_agent()) as agent:
             answer, _ = agent.request("job.list")
         rows = parse_job_list(answer).rows.values()
         return any(not JobState(str(row["state"])).is_end for row in rows)
+
+    def _own_agent(self) -> AgentStream:
+        """An agent for ourselves, which is no use of the runtime."""
+        return KeeperClient(self._name, self._address(), own=True).agent()
 
     def _may_go_on(self) -> bool:
         """Whether the balance is positive, or the user goes on without."""

@@ -9,8 +9,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse, files_with
 from tests.support.waiting import wait_until
@@ -220,24 +218,4 @@ def test_runtime_made_elsewhere_is_adopted_and_given_back(house: ColabHouse, col
     assert other.returncode == 2
     assert "is a runtime with T4 already" in other.stderr
     assert house.colabdev("down").returncode == 0
-    house.assert_nothing_is_billed()
-
-
-@pytest.mark.parametrize("force", [False, True])
-def test_down_is_refused_while_drive_has_not_taken_all(
-    house: ColabHouse, colab: Colab, force: bool
-) -> None:
-    house.log_in_by_gcloud()
-    house.connect_colab()
-    colab.fault("drive_stalled", True)
-    done = house.colabdev("ssh", "colab", "--", "echo much > /content/drive/MyDrive/much")
-    assert done.returncode == 0, done.stderr
-    refused = house.colabdev("down", *(["--force"] if force else []), timeout_s=120)
-    colab.fault("drive_stalled", None)
-    if force:
-        assert "giving it up" in refused.stderr
-    else:
-        assert refused.returncode == 16
-        assert "Drive has not taken all" in refused.stderr
-        assert house.colabdev("down").returncode == 0
     house.assert_nothing_is_billed()
