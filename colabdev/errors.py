@@ -101,8 +101,18 @@ class JobNotFound(ColabdevError):
     """No job of that id, or none at all, is known."""
 
 
+class CheckpointNotFound(ColabdevError):
+    """No checkpoint of that name, or none at all, is known there."""
+
+
 class RuntimeUnreachable(ColabdevError):
     """The runtime may well be alive, but nothing gets through to it now."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class TunnelRefused(ColabdevError):
+    """The tunnel to a runtime cannot be had before the user has done something about it."""
 
     exit_code = ExitCode.UNREACHABLE
 

@@ -214,7 +214,7 @@ class ColabProvider:
             raise UsageError(
                 f"this account has no runtime {note.endpoint}", hint="colabdev status lists them"
             )
-        accelerators = choose_accelerators(wish.accelerators, account)
+        accelerators = choose_accelerators(wish.accelerators or wish.preferred, account)
         progress(price_line(accelerators, account))
         # Known without an endpoint: nobody saw yet whether it is what was asked for.
         request_hash = notebook_hash(note.request_id)
@@ -280,8 +280,14 @@ class ColabProvider:
             crash_point("colab.set_up")
             drive_dir = self._mounted(assignment, kernel, progress)
         since = note.machine.since if note.machine else datetime.now(UTC)
-        keep_until = since + timedelta(seconds=request.hardware.ttl_s or DEFAULT_TTL_S)
-        tunnel = ColabTunnel(assignment.endpoint, told.colab_host_keys, keep_until)
+        wish = _bounds(request.hardware, note)
+        tunnel = ColabTunnel(
+            assignment.endpoint,
+            told.colab_host_keys,
+            keep_until=since + timedelta(seconds=wish.ttl_s or DEFAULT_TTL_S),
+            gives_back=wish.ttl_s is not None,
+            max_units=wish.max_units,
+        )
         return Machine(
             ssh=SshAddress("127.0.0.1", told.port, "root", told.host_key, tunnel=tunnel),
             content_dir=CONTENT_DIR,
@@ -358,6 +364,18 @@ def _check_same(name: str, known: Assignment, wish: HardwareWish) -> None:
             f"{name!r} is a runtime with {known.accelerator} already",
             hint=f"colabdev down {name}, then connect it with the other one",
         )
+
+
+def _bounds(wish: HardwareWish, note: Note) -> HardwareWish:
+    """Of a runtime that is there already, those that it has hold where nothing else is said."""
+    known = note.machine.ssh.tunnel if note.machine else None
+    if known is None or note.machine is None:
+        return wish
+    ttl_s = wish.ttl_s
+    if ttl_s is None and known.gives_back:
+        ttl_s = int((known.keep_until - note.machine.since).total_seconds())
+    units = known.max_units if wish.max_units is None else wish.max_units
+    return replace(wish, ttl_s=ttl_s, max_units=units)
 
 
 def _not_set_up(note: Note, assignment: Assignment) -> Machine:
