@@ -230,27 +230,30 @@ def check_no_secret_got_out(
     assert arguments.with_("/opt/colabdev"), "the runtime's command lines were looked at"
 
 
-def test_runtime_is_let_go_at_the_end_of_its_ttl_and_said_to_be_lost(
-    house: ColabHouse, colab: Colab
-) -> None:
+def test_lost_runtime_is_said_to_be_lost(house: ColabHouse, colab: Colab) -> None:
     house.log_in_by_gcloud()
-    (house.project / "colabdev.toml").write_text('[runtime]\nprovider = "colab"\nttl = "1s"\n')
-    house.connect_colab()
-    endpoint = runtime(colab)["endpoint"]
-    wait_until(
-        lambda: not runtime(colab)["kernel_websockets"], message="somebody holds its kernel still"
-    )
+    record = house.connect_colab()
+    first = runtime(colab)["endpoint"]
     colab.fault("backend_status", 500)
-    said = house.colabdev("status").stderr
-    assert "colab: its ttl is over: it is not kept alive any more" in said
-    assert [one["state"] for one in house.status()] == ["ready"], "who cannot be asked says nothing"
+    colab.do("drop_websockets", first)
+    assert [one["state"] for one in house.status()] == ["ready"]
     colab.fault("backend_status", None)
-    colab.advance(IDLE_S)
-    wait_until(lambda: colab.describe()["ended"] == {endpoint: "idle"}, message="Colab left it")
+    colab.do("reclaim", first)
     wait_until(
         lambda: [one["state"] for one in house.status()] == ["lost"],
         timeout_s=30,
         message="it is not taken for lost",
     )
     assert house.colabdev("down").returncode == 0
+    house.assert_nothing_is_billed()
+    assert record.machine is not None
+
+
+def test_runtime_is_given_back_at_the_end_of_its_ttl(house: ColabHouse, colab: Colab) -> None:
+    house.log_in_by_gcloud()
+    (house.project / "colabdev.toml").write_text('[runtime]\nprovider = "colab"\nttl = "1s"\n')
+    house.connect_colab()
+    wait_until(lambda: not house.store.names(), timeout_s=60, message="nobody gives it back")
+    assert list(colab.describe()["ended"].values()) == ["unassigned"]
+    assert colab.counters()["drive flushed"] == 1
     house.assert_nothing_is_billed()
