@@ -65,6 +65,7 @@ HANDLERS: Dict[str, Handler] = {
     "checkup": answer_checkup,
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
+    "drive.look": _later("mounts", "answer_look"),
     "job.list": jobs.answer_list,
     "job.prune": _later("news", "answer_prune"),
     "job.records": _later("news", "answer_records"),

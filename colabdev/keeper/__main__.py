@@ -49,8 +49,9 @@ from colabdev.core.job_records import parse_job_list
 from colabdev.core.ngrok_usage import COUNTED, check_transfer
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
-from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.errors import ColabdevError, RuntimeUnreachable, runtime_lost
 from colabdev.keeper.demand import Demand, Funds, Signs
+from colabdev.keeper.drive_watch import DriveWatch
 from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
@@ -68,7 +69,7 @@ from colabdev.models import (
     RuntimeRecord,
     SshAddress,
 )
-from colabdev.ports import Keepers, Provider
+from colabdev.ports import AgentStream, Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
 from colabdev.services.checkpoint_pull import CheckpointPulls
@@ -168,6 +169,7 @@ class _Keeper:
         self._is_proxied = False
         self._colab: ColabClient | None = None
         self._kept: KeepAlive | None = None
+        self._drive = DriveWatch(look=self._look_at_drive, mend=self._mend_drive)
         self._demand: Demand | None = None
         self._parting = Parting(
             name,
@@ -195,6 +197,7 @@ class _Keeper:
         editors = threading.Thread(target=self._watch_for_editors, daemon=True)
         editors.start()
         threading.Thread(target=self._bring_jobs_home, daemon=True).start()
+        threading.Thread(target=self._look_after_drive, daemon=True).start()
         threading.Thread(target=self._give_back_in_time, daemon=True).start()
         threading.Thread(target=self._hold_tunnel, daemon=True).start()
         threading.Thread(target=self._pull_checkpoints, daemon=True).start()
@@ -281,6 +284,30 @@ class _Keeper:
         except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
             log.exception("bug while jobs were brought home")
 
+    def _look_after_drive(self) -> None:
+        try:
+            self._drive.run(self._stopping)
+        except Exception:  # A task's boundary: the runtime is of use without.
+            log.exception("bug while looking after Drive")
+
+    def _look_at_drive(self) -> str:
+        """How it is mounted; where nobody mounted it there is nothing to mend."""
+        record = self._store.load(self._name)
+        machine = record.machine if record and record.phase is Phase.UP else None
+        if machine is None or machine.drive_dir is None or machine.ssh.tunnel is None:
+            return "mounted"
+        with closing(self._own_agent()) as agent:
+            return str(agent.request("drive.look")[0]["state"])
+
+    def _mend_drive(self) -> str:
+        """Mount it again; returns the folder with what was written in its place."""
+        from colabdev.providers.colab.drive import mend_runtime
+
+        record = self._store.load(self._name)
+        if record is None or record.machine is None or record.machine.ssh.tunnel is None:
+            raise runtime_lost(self._name)
+        return mend_runtime(self._colab_client(), record.machine.ssh.tunnel.endpoint).aside
+
     def _give_back_in_time(self) -> None:
         try:
             self._parting.run(self._stopping)
@@ -288,10 +315,10 @@ class _Keeper:
             log.exception("bug in giving the runtime back")
 
     def _notice(self) -> str:
-        """Why the runtime stays, or does not stay, otherwise than its user may think; and what is nearly
-        used up."""
+        """Why the runtime stays, or does not stay, otherwise than its user may think; Drive; and what is
+        nearly used up."""
         stays = self._parting.notice or (self._demand.notice if self._demand else "")
-        return "; ".join(filter(None, (stays, self._tunnel_use.warning)))
+        return "; ".join(filter(None, (stays, self._drive.notice, self._tunnel_use.warning)))
 
     def _pull_checkpoints(self) -> None:
         keepers = LocalKeepers(self._store, _start_no_other, own=True)
@@ -384,8 +411,7 @@ class _Keeper:
 
     def _has_job(self) -> bool:
         """Whether a job runs there."""
-        keeper = KeeperClient(self._name, self._address(), own=True)
-        with closing(keeper.agent()) as agent:
+        with closing(self._own_agent()) as agent:
             answer, _ = agent.request("job.list")
         rows = parse_job_list(answer).rows.values()
         return any(not JobState(str(row["state"])).is_end for row in rows)
@@ -403,6 +429,10 @@ class _Keeper:
         account = self._colab_client().account()
         settings = load_user_settings(self._places.config_dir)
         return Funds(account.balance, account.hours_left, settings.accept_free_tier_terms)
+
+    def _own_agent(self) -> AgentStream:
+        """An agent for ourselves, which is no use of the runtime."""
+        return KeeperClient(self._name, self._address(), own=True).agent()
 
     def _colab_client(self) -> ColabClient:
         from colabdev.providers.colab.client import ColabClient
