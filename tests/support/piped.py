@@ -25,8 +25,10 @@ from colabdev.errors import RuntimeUnreachable
 from colabdev.models import AgentHello, Machine, Phase, ProjectLink, RuntimeRecord, SshAddress
 from colabdev.ports import SyncedProject
 from colabdev.services.exchange import SyncOptions
+from colabdev.services.small_steps import SmallSteps
 from colabdev.services.sync import Syncer
 from colabdev.services.sync_report import SyncReport
+from colabdev.services.watch_line import WatchLine
 
 Answer = tuple[Mapping[str, object], bytes]
 
@@ -71,6 +73,9 @@ class Pipe:
         yield self.request(kind, arguments, body)
         while True:
             yield self._answer(kind)
+
+    def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
+        self._send(wire.encode(dict(header), body))
 
     def upload(
         self, kind: str, arguments: Mapping[str, object], frames: Iterable[wire.Frame]
@@ -139,20 +144,46 @@ class PipedProject:
 
     def sync(self, options: SyncOptions | None = None, pulled: str | None = None) -> SyncReport:
         """One sync, with everything read anew, as by a command."""
+        return self.sync_opened(self.open(), options, pulled)
+
+    def open(self) -> SyncedProject:
+        """The project, with nothing read yet."""
         compiled = TreeSettings(
             self.root / "indexes", self.max_bytes, compile_rules, RuleSettings((), self.outputs)
         )
         tree = ProjectTree(self.local, compiled)
         memory = FileSyncMemory(tree.cache_prefix)
-        project = SyncedProject(str(self.local), "digits", tree, memory, self.max_bytes)
-        syncer = Syncer(
+        return SyncedProject(str(self.local), "digits", tree, memory, self.max_bytes)
+
+    def sync_opened(
+        self, project: SyncedProject, options: SyncOptions | None = None, pulled: str | None = None
+    ) -> SyncReport:
+        """One sync of what `open` gave."""
+        options = options or SyncOptions(force=True)
+        record = self._record()
+        return self._syncer().sync_project(record, project, options, lambda step: None, pulled)
+
+    def steps(self, project: SyncedProject) -> tuple[Pipe, SmallSteps]:
+        """Small steps from the last sync on, and the agent that watches for them."""
+        pipe = self.agent()
+        line = WatchLine(pipe, self._syncer().place(self._record(), project))
+        listened = threading.Event()
+
+        def listen() -> None:
+            with suppress(RuntimeUnreachable, ValueError):
+                line.listen(lambda steps: listened.set(), lambda sentence: None)
+
+        threading.Thread(target=listen, daemon=True).start()
+        assert listened.wait(10), "the agent does not watch"
+        return pipe, SmallSteps(project, "box", str(self.remote), line)
+
+    def _syncer(self) -> Syncer:
+        return Syncer(
             store=self,  # type: ignore[arg-type]
             keepers=self,  # type: ignore[arg-type]
             computer_id=lambda: "mine",
             meter=lambda word, done, total: None,
         )
-        options = options or SyncOptions(force=True)
-        return syncer.sync_project(self._record(), project, options, lambda step: None, pulled)
 
     def ensure(self, name: str) -> PipedProject:
         return self
