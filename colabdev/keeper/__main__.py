@@ -28,10 +28,11 @@ from filelock import Timeout
 
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
-from colabdev.adapters.broker import KeeperClient, LocalKeepers
+from colabdev.adapters.broker import KeeperClient
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.job_store import FileJobStore
+from colabdev.adapters.keepers import LocalKeepers
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore

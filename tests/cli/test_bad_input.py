@@ -309,8 +309,8 @@ def test_full_disk_under_the_state_is_said_and_forgets_nothing(house: House) -> 
     """With a little more room each time, so that each step in turn is the one that fails."""
     house.places.state_dir.mkdir(mode=0o700)
     outcomes = set()
-    with tiny_disk(house.places.state_dir, size_kb=256) as state:
-        for free_kb in (0, 4, 8, 16, 24, 32, 48, 200):
+    with tiny_disk(house.places.state_dir, size_kb=1536) as state:
+        for free_kb in (0, 4, 8, 16, 32, 64, 128, 1024):
             ballast = state / "ballast"
             fill(ballast)
             with ballast.open("r+b") as file:
