@@ -124,6 +124,9 @@ class ProjectTree:
     ) -> Mapping[str, tree.Entry | None] | None:
         return self._rescanner.rescan(paths, folders, self._index, self._settings.max_bytes)
 
+    def rules_key(self) -> str:
+        return self._rules.last_key()
+
     def watch(self) -> Noticer:
         return watch_project(self._rescanner.walk)
 

@@ -39,10 +39,12 @@ class Pipe:
 
     cut_after: int = 10**12
     wire_bytes: int = 0
-    requests: int = 0
+    trips: int = 0
+    """How often an answer was waited for; questions that were asked before share it."""
     hello: AgentHello = field(default_factory=lambda: AgentHello(1, "3", 1))
 
     def __post_init__(self) -> None:
+        self._waits = False
         self._ours, theirs = socket.socketpair()
         self._agent = threading.Thread(target=self._serve, args=(theirs,), daemon=True)
         self._agent.start()
@@ -63,16 +65,21 @@ class Pipe:
     def request(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Answer:
-        self.requests += 1
+        self.ask(kind, arguments, body)
+        return self.answer(kind)
+
+    def ask(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> None:
+        self._waits = True
         self._send(encode_request(kind, arguments, body))
-        return self._answer(kind)
 
     def stream(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Iterator[Answer]:
         yield self.request(kind, arguments, body)
         while True:
-            yield self._answer(kind)
+            yield self.answer(kind)
 
     def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
         self._send(wire.encode(dict(header), body))
@@ -80,11 +87,11 @@ class Pipe:
     def upload(
         self, kind: str, arguments: Mapping[str, object], frames: Iterable[wire.Frame]
     ) -> Answer:
-        self.requests += 1
+        self._waits = True
         self._send(encode_request(kind, arguments))
         for frame in frames:
             self._send(wire.encode(*frame))
-        return self._answer(kind)
+        return self.answer(kind)
 
     def close(self) -> None:
         """Returns when the agent has ended: it may still have been at work."""
@@ -94,7 +101,9 @@ class Pipe:
         self._agent.join(30)
         assert not self._agent.is_alive(), "the agent hangs"
 
-    def _answer(self, kind: str) -> Answer:
+    def answer(self, kind: str) -> Answer:
+        self.trips += self._waits
+        self._waits = False
         try:
             return read_answer(self._read, kind)
         except OSError as exc:
