@@ -164,7 +164,7 @@ def down(
     if everything:
         names = releases.all_to_release(name)
     else:
-        choose = partial(wiring.runtimes().choose, naming="colabdev down {}")
+        choose = partial(wiring.known_runtimes().choose, naming="colabdev down {}")
         names = releases.to_release(wiring.named(name), wiring.project_path(), choose)
     if dry_run:
         render.would_release(releases.would_release(names), as_json=as_json)

@@ -244,9 +244,12 @@ class _Keeper:
         # Loaded when somebody edits: most keepers need none of it.
         from colabdev.adapters.ignore_files import compile_rules
         from colabdev.adapters.opening import Opener
+        from colabdev.config.settings import load_synced_settings
 
         record = self._store.load(self._name)
-        opener = Opener(self._places.state_dir, compile_rules, parse_size(DEFAULT_MAX_SIZE))
+        max_bytes = parse_size(DEFAULT_MAX_SIZE)
+        state_dir = self._places.state_dir
+        opener = Opener(state_dir, compile_rules, load_synced_settings, max_bytes)
         syncer = Syncer(
             store=self._store,
             keepers=keepers,
@@ -537,7 +540,7 @@ def _start_no_other(name: str) -> Mapping[str, object]:
 def _is_to_be_watched(opener: Opener, name: str, path: Path) -> bool:
     try:
         project = opener.open(path)
-        return opener.settings(path).sync.watch and project.memory.load(name) is not None
+        return opener.settings(path).watch and project.memory.load(name) is not None
     except ColabdevError as exc:
         log.info("does not watch %s: %s", path, exc.message)
         return False
