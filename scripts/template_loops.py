@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,13 +23,15 @@ from config import read  # noqa: E402
 from data import datasets  # noqa: E402
 from data.loaders import Loaders, make_loaders  # noqa: E402
 from data.order import Order  # noqa: E402
+from logger.progress import Progress  # noqa: E402
 from logger.run_log import RunLog  # noqa: E402
-from trainer.evaluate import evaluate  # noqa: E402
-from trainer.parts import Parts, build_parts  # noqa: E402
-from trainer.processes import Processes  # noqa: E402
-from trainer.trainer import Trainer  # noqa: E402
+from trainer.build import Parts, build_parts  # noqa: E402
+from trainer.trainer import Trainer, evaluate  # noqa: E402
 
-CONFIG = read(TEMPLATE / "config.toml", ["trainer.clip_norm=0.0", "trainer.epochs=2"])
+CONFIG = read(
+    TEMPLATE / "config.toml",
+    ["trainer.clip_norm=0.0", "trainer.epochs=2", "trainer.tensorboard=false"],
+)
 CPU = torch.device("cpu")
 STATE_BYTES = 256 * 1024 * 1024
 
@@ -37,12 +40,8 @@ def prepared() -> tuple[Parts, Loaders, Order]:
     """The same model and data for each side, new."""
     splits = datasets.load(CONFIG.data.name, Path(), CONFIG.data.valid)
     order = Order(len(splits.train), CONFIG.data.batch_size, CONFIG.seed)
-    last = CONFIG.trainer.epochs * order.steps_per_epoch
-    return (
-        build_parts(CONFIG, splits, CPU),
-        make_loaders(CONFIG, splits, order, 0, last, pin=False),
-        order,
-    )
+    order = replace(order, stop=CONFIG.trainer.epochs * order.steps_per_epoch)
+    return build_parts(CONFIG, splits, CPU), make_loaders(CONFIG, splits, order, pin=False), order
 
 
 def bare() -> float:
@@ -62,17 +61,18 @@ def bare() -> float:
             parts.optimizer.step()
             total += loss.item() * len(labels)
             hits += (scores.argmax(1) == labels).sum().item()
-        evaluate(parts, loaders.valid, CPU, "fp32", Processes())
+        evaluate(parts, loaders.valid, CPU, "fp32")
     return time.perf_counter() - begun
 
 
 def ours() -> float:
     parts, loaders, order = prepared()
-    trainer = Trainer(CONFIG, parts, CPU, "fp32", Processes(), order.steps_per_epoch)
+    trainer = Trainer(CONFIG, parts, CPU, "fp32", order.steps_per_epoch)
+    progress = Progress(trainer.last_step, order.steps_per_epoch, CONFIG.data.batch_size)
     with tempfile.TemporaryDirectory() as folder, checkpoint.StopRequest() as stop:
-        log = RunLog(Path(folder), "", tensorboard=False)
+        log = RunLog(Path(folder), CONFIG, "", progress)
         begun = time.perf_counter()
-        trainer.fit(loaders.train, loaders.valid, stop, log, None)
+        trainer.fit(loaders, stop, log, None)
         return time.perf_counter() - begun
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -48,8 +49,11 @@ def test_curves_and_predictions_are_drawn_and_tensorboard_is_told(runs: Runs) ->
         assert list((runs.folder / RUN / "tensorboard").iterdir())
 
 
-def test_checkpoints_written_beside_the_training_are_the_same(whole: Runs, runs: Runs) -> None:
-    runs.done(beside=True)
+def test_checkpoints_written_within_the_training_are_the_same(
+    whole: Runs, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)  # as on macOS and Windows
+    runs.done()
     assert differences(whole.folder / RUN, runs.folder / RUN) == []
 
 
