@@ -34,6 +34,7 @@ CONFIG = read(
 )
 CPU = torch.device("cpu")
 STATE_BYTES = 256 * 1024 * 1024
+STEPS_BETWEEN_SAVES = 800
 
 
 def prepared() -> tuple[Parts, Loaders, Order]:
@@ -68,7 +69,7 @@ def bare() -> float:
 def ours() -> float:
     parts, loaders, order = prepared()
     trainer = Trainer(CONFIG, parts, CPU, "fp32", order.steps_per_epoch)
-    progress = Progress(trainer.last_step, order.steps_per_epoch, CONFIG.data.batch_size)
+    progress = Progress(CONFIG, order.steps_per_epoch)
     with tempfile.TemporaryDirectory() as folder, checkpoint.StopRequest() as stop:
         log = RunLog(Path(folder), CONFIG, "", progress)
         begun = time.perf_counter()
@@ -165,6 +166,33 @@ def checkpoint_sides(folder: Path) -> dict[str, list[float] | None]:
         )
 
 
+def throughput_sides(folder: Path) -> dict[str, list[float] | None]:
+    """The same steps of another network, with a checkpoint of 256 MB among them and without one."""
+    state = {"weights": [torch.randn(STATE_BYTES // 4 // 16) for _ in range(16)]}
+    network = torch.nn.Sequential(*(torch.nn.Linear(512, 512) for _ in range(4)))
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    samples = torch.randn(64, 512)
+    numbers = iter(range(1, 1000))
+
+    def train(saver: checkpoint.Saver | None) -> float:
+        begun = time.perf_counter()
+        for step in range(STEPS_BETWEEN_SAVES):
+            optimizer.zero_grad()
+            network(samples).square().mean().backward()
+            optimizer.step()
+            if saver is not None and step == 0:
+                saver.save(next(numbers), state)
+            if saver is not None:
+                saver.check()
+        took = time.perf_counter() - begun
+        if saver is not None:
+            saver.wait()
+        return took
+
+    with checkpoint.Saver(folder) as saver:
+        return alternated({"saving": lambda: train(saver), "not_saving": lambda: train(None)})
+
+
 def main() -> None:
     lightning = with_lightning if importlib.util.find_spec("lightning") else None
     # What they print is no result.
@@ -172,6 +200,7 @@ def main() -> None:
     found = alternated({"bare": bare, "ours": ours, "lightning": lightning})
     with tempfile.TemporaryDirectory() as folder:
         found |= checkpoint_sides(Path(folder))
+        found |= throughput_sides(Path(folder) / "beside")
     samples = CONFIG.trainer.epochs * prepared()[2].steps_per_epoch * CONFIG.data.batch_size
     print(json.dumps({"samples": samples, **found}), file=results)
 

@@ -22,6 +22,8 @@ def run(rounds: int) -> list[Row]:
         Row("template", WHAT, "a bare loop", found["ours"], found["bare"], 1.05),
         Row("stall per checkpoint", "256 MB", "torch.save and fsync", found["stall"],
             found["plain_stall"], 0.5),
+        Row("steps with a save in ten seconds", "256 MB", "without one", found["saving"],
+            found["not_saving"], 1.05),
         Row("resume", "256 MB, hashes verified", "torch.load", found["resume"],
             found["plain_resume"]),
     ]  # fmt: skip

@@ -150,25 +150,24 @@ def flush_directory(path: Path) -> None:
 # --- Reading ---------------------------------------------------------------------------------------
 
 
-def resume(
-    directory: str | Path, map_location: str | torch.device = "cpu"
-) -> dict[str, Any] | None:
+def resume(directory: str | Path) -> dict[str, Any] | None:
     """The state in the newest checkpoint whose hashes verify; None where there was never one."""
     path = latest(Path(directory))
-    return None if path is None else load(path, map_location, verified=True)
+    return None if path is None else load(path, verified=True)
 
 
-def load(
-    path: Path, map_location: str | torch.device = "cpu", *, verified: bool = False
-) -> dict[str, Any]:
-    """The state in the checkpoint at `path`, after its hashes were verified, if not done already."""
+def load(path: Path, *, verified: bool = False) -> dict[str, Any]:
+    """The state in the checkpoint at `path`, after its hashes were verified, if not done already.
+
+    On the CPU; `load_state_dict` takes it to where the model is.
+    """
     if not path.is_dir():
         raise CheckpointError(f"cannot use {path}: there is no such checkpoint")
     if not verified and (problem := damage(path)):
         raise CheckpointError(f"cannot use {path}: {problem}")
     try:
         # weights_only: tensors and plain values, never code that somebody put into the file.
-        return torch.load(path / STATE, map_location=map_location, weights_only=True)
+        return torch.load(path / STATE, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as exc:
         raise CheckpointError(f"cannot use {path}: {STATE} is no file of torch.save") from exc
 
@@ -203,26 +202,24 @@ def damage(path: Path, *, by_hash: bool = True) -> str | None:
     """
     try:
         entries = json.loads((path / MANIFEST).read_bytes())["files"]
-        names = [entry["path"] for entry in entries]
-        broken = [entry["path"] for entry in entries if not is_intact(path, entry, by_hash)]
+        for entry in entries:
+            if not is_intact(path, entry, by_hash):
+                return f"{entry['path']} is not what {MANIFEST} says"
     except FileNotFoundError:
         return f"it has no {MANIFEST}"
     except (OSError, ValueError, KeyError, TypeError):
         return f"its {MANIFEST} cannot be read"
-    if broken:
-        return f"{broken[0]} is not what {MANIFEST} says"
-    return None if STATE in names else f"its {MANIFEST} does not name {STATE}"
+    named = STATE in (entry["path"] for entry in entries)
+    return None if named else f"its {MANIFEST} does not name {STATE}"
 
 
 def is_intact(directory: Path, entry: dict[str, Any], by_hash: bool) -> bool:
     """Whether a file is there as its manifest entry says. A name that leads elsewhere is not."""
-    path = directory / entry["path"]
+    path, size, sha256 = directory / entry["path"], entry["size"], entry["sha256"]
     try:
-        return (
-            path.parent == directory
-            and path.stat().st_size == entry["size"]
-            and (not by_hash or digest(path, "sha256") == entry["sha256"])
-        )
+        if path.parent != directory or path.stat().st_size != size:
+            return False
+        return not by_hash or digest(path, "sha256") == sha256
     except OSError:
         return False
 

@@ -94,10 +94,8 @@ def read(path: Path, changes: Iterable[str] = ()) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    except ValueError as exc:  # Not UTF-8, not TOML or not JSON.
-        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    except (OSError, ValueError) as exc:  # Not there; not UTF-8, not TOML or not JSON.
+        raise ConfigError(f"cannot read {path}: {getattr(exc, 'strerror', exc)}") from exc
     if not isinstance(values, dict):
         raise ConfigError(f"cannot read {path}: it is no table of keys")
     if old_config.is_old(values):

@@ -81,7 +81,15 @@ def train(config: Config, out: Path, resume: str | None) -> int:
 
     # Look
     if log is not None and config.trainer.plots:
-        draw(out, trainer, log, splits.test, best)
+        try:
+            from logger import plots
+        except ImportError:
+            say("no curves.png and predictions.png: they need matplotlib", file=sys.stderr)
+            return 0
+        marked = best if trainer.best else None
+        plots.curves(log.rows(), config.name, marked, out / "curves.png")
+        plots.predictions(parts.model, splits.test, device, out / "predictions.png")
+        say(f"look at {out / 'curves.png'} and {out / 'predictions.png'}")
     return 0
 
 
@@ -133,35 +141,15 @@ def restore(trainer: Trainer, path: Path, state: dict[str, Any]) -> str:
 
 def writers(out: Path, trainer: Trainer, metrics: str) -> tuple[RunLog, checkpoint.Saver]:
     """What writes the metrics, and what writes the checkpoints."""
-    config = trainer.config
-    about = {
-        "attempt": trainer.attempt,
-        "device": hardware.name_of(trainer.device),
-        "code": checkpoint.code_hash(HERE),
-    }
-    progress = Progress(trainer.last_step, trainer.steps_per_epoch, config.data.batch_size)
+    config, made_by = trainer.config, hardware.name_of(trainer.device)
+    about = {"attempt": trainer.attempt, "device": made_by, "code": checkpoint.code_hash(HERE)}
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.json").write_text(config.to_json(), encoding="utf-8")
-        log = RunLog(out, config, metrics, progress)
+        log = RunLog(out, config, metrics, Progress(config, trainer.steps_per_epoch))
     except OSError as exc:
         raise ConfigError(f"cannot write to {out}: {exc.strerror}") from exc
     return log, checkpoint.Saver(out / "checkpoints", keep=config.trainer.keep, about=about)
-
-
-def draw(out: Path, trainer: Trainer, log: RunLog, test: datasets.Pictures, best: int) -> None:
-    """curves.png and predictions.png, where matplotlib is installed."""
-    try:
-        from logger import plots
-    except ImportError:
-        print("no curves.png and predictions.png: they need matplotlib", file=sys.stderr)
-        return
-    pictures, labels = test.pictures[:40], test.labels[:40]
-    with torch.no_grad():
-        scores = trainer.parts.model(pictures.to(trainer.device)).softmax(1).cpu()
-    plots.curves(log.rows(), trainer.config.name, best, out / "curves.png")
-    plots.predictions(pictures, labels, scores, out / "predictions.png")
-    print(f"look at {out / 'curves.png'} and {out / 'predictions.png'}")
 
 
 # --- The command line ------------------------------------------------------------------------------

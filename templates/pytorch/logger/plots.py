@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure  # Not pyplot: nobody looks at a window here.
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
+from torch import nn
+
+from data.datasets import Pictures
 
 
-def curves(rows: Sequence[dict[str, Any]], name: str, best: int, path: Path) -> None:
+def curves(rows: Sequence[dict[str, Any]], name: str, best: int | None, path: Path) -> None:
     """The means of each epoch by step, a panel for the loss and for each metric, the best marked."""
     epochs = [row for row in rows if "epoch" in row]
     steps = [row["step"] for row in epochs]
@@ -30,21 +33,22 @@ def curves(rows: Sequence[dict[str, Any]], name: str, best: int, path: Path) -> 
     figure.savefig(path, dpi=120)
 
 
-def predictions(pictures: Tensor, labels: Tensor, scores: Tensor, path: Path) -> None:
-    """A grid of samples, each with what it is taken for, and how surely; mistakes in red."""
-    columns = 8
-    rows = -(-len(pictures) // columns)
-    sure, guesses = scores.max(1)
-    figure = Figure(figsize=(columns * 1.25, rows * 1.5 + 0.6), layout="constrained")
+def predictions(model: nn.Module, samples: Pictures, device: torch.device, path: Path) -> None:
+    """The samples that the network is least sure of, each with what it is taken for."""
+    rows, columns = 4, 8
+    pictures, labels = samples.pictures[:1000], samples.labels[:1000]
+    with torch.no_grad():
+        sure, guesses = model.eval()(pictures.to(device)).softmax(1).cpu().max(1)
+    figure = Figure(figsize=(columns * 1.3, rows * 1.55 + 0.5), layout="constrained")
     hits = int((labels == guesses).sum())
-    figure.suptitle(f"{hits} of these {len(labels)} test samples are right")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for panel in panels:
-        panel.set_axis_off()
-    for at, panel in zip(range(len(pictures)), panels, strict=False):
+    figure.suptitle(
+        f"The least sure of {len(labels)} test samples, of which {hits} are right; mistakes in red"
+    )
+    for panel, at in zip(figure.subplots(rows, columns).flat, sure.argsort(), strict=False):
         grey = len(pictures[at]) == 1
         panel.imshow(pictures[at].permute(1, 2, 0), cmap="gray" if grey else None)
         right = bool(labels[at] == guesses[at])
         said = f"{guesses[at]}" if right else f"{guesses[at]}, not {labels[at]}"
-        panel.set_title(f"{said}  {sure[at]:.0%}", color="C2" if right else "C3", fontsize=9)
+        panel.set_title(f"{said}  ({sure[at]:.0%})", color="black" if right else "C3", fontsize=9)
+        panel.set(xticks=[], yticks=[])
     figure.savefig(path, dpi=120)

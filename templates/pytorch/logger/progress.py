@@ -3,14 +3,16 @@
 import sys
 import time
 
+from config import Config
+
 
 class Progress:
     """Speed and remaining time, by what this process has done since it started."""
 
-    def __init__(self, total_steps: int, steps_per_epoch: int, batch_size: int) -> None:
-        self.total_steps = total_steps
-        self.epochs = total_steps // steps_per_epoch
-        self.batch_size = batch_size
+    def __init__(self, config: Config, steps_per_epoch: int) -> None:
+        self.epochs = config.trainer.epochs
+        self.total_steps = self.epochs * steps_per_epoch
+        self.batch_size = config.data.batch_size
         self.done = 0
         self.on_terminal = sys.stderr.isatty()
         self.every_s = 0.2 if self.on_terminal else 30.0
@@ -36,7 +38,8 @@ class Progress:
         """A line that stays."""
         if self.on_terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-        means = "".join(f"  {name} {mean:.4f}" for name, mean in row.items())
+        shown = [name for name in row if name == "train_loss" or name.startswith("valid_")]
+        means = "".join(f"  {name} {row[name]:.4f}" for name in shown)
         speed = f"{self.samples_per_s():,.0f} samples/s"
         print(f"epoch {epoch}/{self.epochs}  step {step}{means}  {speed}", flush=True)
 

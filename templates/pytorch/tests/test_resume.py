@@ -38,6 +38,27 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
     assert differences(whole.folder / RUN, runs.folder / RUN) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes as Linux does")
+def test_nothing_stays_behind_when_the_training_is_killed(runs: Runs) -> None:
+    process = runs.start("data.workers=2")
+    wait_for_checkpoint(runs, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.join()
+    assert len(children) == 3, "two workers, and the process that writes"
+    deadline = time.monotonic() + 30
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return bool(Path("/proc", pid, "cmdline").read_bytes())  # nothing of one that has ended
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_within_an_epoch_saves_and_goes_on(
     whole: Runs, runs: Runs, number: signal.Signals, status: int
