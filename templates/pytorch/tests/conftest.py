@@ -45,6 +45,7 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.seconds = 0.0  # that a run takes, once known
         self.context = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
 
     def start(self, *arguments: str, **environment: str) -> BaseProcess:
@@ -115,7 +116,9 @@ def runs(tmp_path: Path) -> Runs:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Where a run was done that nobody interrupted; not to be changed."""
     runs = Runs(tmp_path_factory.mktemp("whole"))
+    begun = time.monotonic()
     runs.done()
+    runs.seconds = time.monotonic() - begun
     return runs
 
 

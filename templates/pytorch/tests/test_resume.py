@@ -19,23 +19,27 @@ RUN = Path("runs", "digits")
 def test_killed_anywhere_and_resumed_equals_uninterrupted(
     whole: Runs, runs: Runs, kills: int
 ) -> None:
+    options = ["trainer.save_every=7", "data.workers=1", "--resume", "auto"]
     moments = random.Random(0)
-    killed = 0
-    for attempt in range(kills):
-        # Once in a while a run that began is killed before it saved anything.
-        options = ["trainer.save_every=7", "data.workers=1", "--resume", "auto"]
+    killed = resumed = 0
+    while killed < kills:
         process = runs.start(*options)
-        if attempt != 1:
+        # One after it has got on a little, the next at any time, such as before it began.
+        if killed % 2 == 0:
             wait_for_checkpoint(runs, process, other_than=runs.checkpoints())
-        time.sleep(moments.uniform(0, 0.2))
+        time.sleep(moments.uniform(0, 0.05 if killed % 2 == 0 else whole.seconds))
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
-    assert killed >= 1, "every run had ended before it was killed"
+        resumed += "resumed " in (runs.folder / "out").read_text()
+        if process.exitcode == 0:  # It was faster; so to the next.
+            assert differences(whole.folder / RUN, runs.folder / RUN) == []
+            shutil.rmtree(runs.folder / RUN)
 
-    runs.done("--resume", "auto")
+    runs.done(*options)
 
     assert differences(whole.folder / RUN, runs.folder / RUN) == []
+    assert resumed > 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes as Linux does")
