@@ -114,10 +114,12 @@ def with_lightning() -> float:
     return time.perf_counter() - begun
 
 
-def alternated(sides: dict[str, Callable[[], float] | None]) -> dict[str, list[float] | None]:
+def alternated(
+    sides: dict[str, Callable[[], float] | None], rounds: int = ROUNDS
+) -> dict[str, list[float] | None]:
     """Each in turn, after one round that does not count."""
     found = {name: side and [] for name, side in sides.items()}
-    for number in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         for name, side in sides.items():
             if side is not None:
                 took = side()
@@ -190,7 +192,8 @@ def throughput_sides(folder: Path) -> dict[str, list[float] | None]:
         return took
 
     with checkpoint.Saver(folder) as saver:
-        return alternated({"saving": lambda: train(saver), "not_saving": lambda: train(None)})
+        sides = {"saving": lambda: train(saver), "not_saving": lambda: train(None)}
+        return alternated(sides, min(ROUNDS, 9))
 
 
 def main() -> None:

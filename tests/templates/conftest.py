@@ -13,8 +13,8 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 TORCH_VENV = CHECKOUT / "scripts" / "torch-venv"
-PYTORCH = CHECKOUT / "templates" / "pytorch"
-EXAMPLES = CHECKOUT / "templates" / "examples"
+TEMPLATES = CHECKOUT / "templates"
+PYTORCH = TEMPLATES / "pytorch"
 
 
 def copied(template: Path, target: Path) -> Path:

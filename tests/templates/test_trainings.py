@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from colabdev.config.settings import load_settings
-from tests.templates.conftest import EXAMPLES, PYTORCH, copied
+from tests.templates.conftest import PYTORCH, TEMPLATES, copied
 from tests.templates.torch_runs import Trainings
 
 # Whichever test comes first may have to wait until PyTorch is installed.
@@ -34,27 +34,27 @@ def trainings(torch_python: Path) -> Iterator[Trainings]:
 @pytest.mark.parametrize(
     ("name", "half", "whole", "said"),
     [
-        ("one-file", ["--epochs", "1"], ["--epochs", "2"], "1 epochs are done"),
+        ("minimal", ["--epochs", "1"], ["--epochs", "2"], "at epoch 2"),
         (
-            "char-model",
+            "examples/char-model",
             ["--context", "16", "--steps", "4", "--save-every", "2"],
             ["--context", "16", "--steps", "8", "--save-every", "4"],
             "4 steps are done",
         ),
         (
-            "image-folder",
+            "examples/image-folder",
             ["pictures", "--size", "16", "--epochs", "1", "--workers", "0"],
             ["pictures", "--size", "16", "--epochs", "2", "--workers", "0"],
             "1 epochs are done",
         ),
-        ("lightning", ["--epochs", "1"], ["--epochs", "2"], "after 2 epochs"),
+        ("examples/lightning", ["--epochs", "1"], ["--epochs", "2"], "after 2 epochs"),
     ],
 )
 def test_example_trains_and_goes_on(
     name: str, half: list[str], whole: list[str], said: str, tmp_path: Path, trainings: Trainings
 ) -> None:
-    copy = copied(EXAMPLES / name, tmp_path / name)
-    if name == "image-folder":
+    copy = copied(TEMPLATES / name, tmp_path / "project")
+    if name == "examples/image-folder":
         (tmp_path / "draw.py").write_text(DRAW)
         trainings.run(copy, str(tmp_path / "draw.py"))
     trainings.run(copy, "train.py", *half)
