@@ -61,6 +61,7 @@ HANDLERS: Dict[str, Handler] = {
     "checkpoint.list": _later("checkpoints", "answer_list"),
     "checkpoint.manifest": _later("checkpoints", "answer_manifest"),
     "checkpoint.prune": _later("checkpoints", "answer_prune"),
+    "checkpoint.received": _later("receiving", "answer_received"),
     "checkpoint.token": _later("credentials", "answer_token"),
     "checkup": answer_checkup,
     "data.commit": _later("datasets", "commit"),
@@ -104,6 +105,7 @@ STREAMS: Dict[str, Stream] = {
 """The requests that are answered by any number of frames."""
 
 UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
+    "checkpoint.receive": _later("receiving", "receive"),
     "data.put": _later("datasets", "put"),
     "sync.apply": sync.apply,
 }

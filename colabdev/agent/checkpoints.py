@@ -18,7 +18,7 @@ from .lane import guarded
 from .opening import open_store
 from .refusal import Refusal
 from .states import describe
-from .transfer import Patience, Transfer
+from .transfer import CHECKPOINTS, Patience, Transfer
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -239,6 +239,7 @@ def _standing(files: CarrierFiles, run: Run) -> Dict[str, Any]:
         "attempt": run.attempt,
         "accept": run.accept,
         "stores": run.stores,
+        "folder": "{}/{}".format(run.folder, CHECKPOINTS),
         "runs": is_running,
         "state": told.get("state"),
         "problems": problems,

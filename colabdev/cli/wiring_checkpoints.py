@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colabdev.cli import output, terminal
+from colabdev.cli import output, standing, terminal
 from colabdev.config.places import drive_api_url
 from colabdev.errors import ColabdevError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from colabdev.config.places import Places
     from colabdev.models import RuntimeRecord
     from colabdev.ports import Keepers, Meter
+    from colabdev.services.checkpoint_lists import StoreChoice
     from colabdev.services.checkpoint_restore import RestoredCheckpoint
     from colabdev.services.checkpoint_safety import CheckpointSafety
     from colabdev.services.checkpoints import Checkpoints
@@ -48,7 +49,7 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            api_url=drive_api_url(os.environ),
+            store=self._store(),
         )
 
     def safety(self, opener: Opener) -> CheckpointSafety:
@@ -83,10 +84,20 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            api_url=drive_api_url(os.environ),
+            store=self._store(),
         )
         wish = RestoreWish(job=job, name=name, to=to, accept_older=accept_older)
         return restorer.restore(runtime, project, wish)
+
+    def _store(self) -> StoreChoice:
+        """The first of the project's stores that a runtime can look into."""
+        from colabdev.services.checkpoint_lists import StoreChoice
+
+        project = standing.find_own_project()
+        settings = project.settings if project is not None else None
+        wished = settings.checkpoints.stores if settings is not None else ()
+        name = next((one for one in wished if one != "pull"), "drivefs")
+        return StoreChoice(name, drive_api_url(os.environ))
 
     def copies(self) -> FileCheckpointCopies:
         from colabdev.adapters.checkpoint_copies import FileCheckpointCopies

@@ -104,6 +104,21 @@ def test_what_is_saved_is_proved_seen_and_survives_the_runtime(house: House) -> 
     copy = Path(newest["path"])
     whole = json.loads((copy / "MANIFEST.json").read_text())["files"][0]["sha256"]
     assert hashlib.sha256((copy / "state.pt").read_bytes()).hexdigest() == whole
+    # And from here it comes to the next one, of which half is there already.
+    house.connect()
+    target = workdir(house).parent / "restored" / job
+    part = target / f".receiving-{newest['sha256'][:16]}"
+    part.mkdir(parents=True)
+    (part / "state.pt").write_bytes((copy / "state.pt").read_bytes()[:50_000])
+    restored = type_json(house, "restore")["checkpoint"]
+    assert restored["path"] == str(target / f"step-{newest['step']:06}")
+    assert (Path(restored["path"]) / "state.pt").read_bytes() == (copy / "state.pt").read_bytes()
+    assert not part.exists()
+    (copy / "state.pt").write_bytes(b"rot")
+    broken = house.colabdev("checkpoints", "restore", "--to", "again")
+    assert broken.returncode == 1
+    assert "has not its size" in broken.stderr
+    assert list((workdir(house).parent / "again").iterdir()) == []
 
 
 def test_drives_own_word_is_enough_only_for_who_says_so(house: House, tmp_path: Path) -> None:
@@ -157,7 +172,7 @@ def test_pull_killed_goes_on_when_typed_again(house: House) -> None:
         ("verify -r nobody", 1, "no runtime is called"),
         ("push --timeout soon", 2, "--timeout takes a number"),
         ("prune --keep 1", 2, "--keep"),
-        ("restore", 1, "Drive has no checkpoint"),
+        ("restore", 1, "no checkpoint is stored"),
         ("pull a b c", 2, "unexpected extra argument"),
     ],
 )

@@ -235,6 +235,8 @@ SETTINGS = [
         "runtime.tunnel = 'carrier-pigeon'",
         toml('[runtime]\ntunnel = "carrier-pigeon"'),
     ),
+    row(CONNECT, 2, "a folder below the project", toml('[checkpoints]\ndir = "../x"')),
+    row(CONNECT, 2, "a folder below the project", toml('[checkpoints]\ndir = "/tmp"')),
     row(CONNECT, 2, "checkpoints.keep = '3'", toml('[checkpoints]\nkeep = "3"')),
     row(CONNECT, 2, "checkpoints.keep = 3.5", toml("[checkpoints]\nkeep = 3.5")),
     row(CONNECT, 2, "checkpoints.keep = True", toml("[checkpoints]\nkeep = true")),
