@@ -510,7 +510,8 @@ class Wiring:
         from colabdev.adapters.windows import find_windows_home
         from colabdev.adapters.windows_entries import WindowsEntries
 
-        return WindowsEntries(find_windows_home(os.environ), self.ssh_files().private_key_file)
+        key_file = self.ssh_files().private_key_file
+        return WindowsEntries(find_windows_home(os.environ), key_file, os.environ)
 
     def bug_report(self) -> BugReport:
         from colabdev.adapters.report_files import ReportFiles
