@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import checkup, jobs, machine, mirrors, probe, sync, wire, workdir
+from . import checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
 from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -57,15 +57,23 @@ def _later(module: str, name: str) -> Callable[..., Any]:
 
 HANDLERS: Dict[str, Handler] = {
     "archive.list": _later("shelf", "answer_list"),
+    "checkpoint.confirm": _later("checkpoints", "answer_confirm"),
+    "checkpoint.list": _later("checkpoints", "answer_list"),
+    "checkpoint.manifest": _later("checkpoints", "answer_manifest"),
+    "checkpoint.prune": _later("checkpoints", "answer_prune"),
+    "checkpoint.token": _later("credentials", "answer_token"),
     "checkup": answer_checkup,
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
+    "drive.look": _later("mounts", "answer_look"),
     "job.list": jobs.answer_list,
     "job.prune": _later("news", "answer_prune"),
     "job.records": _later("news", "answer_records"),
     "job.signal": jobs.answer_signal,
     "job.status": jobs.answer_status,
     "job.stop": jobs.answer_stop,
+    "lease.keep": lease.answer_keep,
+    "lease.status": lease.answer_status,
     "mirror.status": mirrors.answer_status,
     "ping": answer_ping,
     "prepare": answer_prepare,
@@ -73,17 +81,26 @@ HANDLERS: Dict[str, Handler] = {
     "sync.compare": sync.compare,
     "sync.find": sync.find,
     "sync.push": sync.push,
+    "tunnels.close": _later("tunnels", "answer_close"),
 }
 
 
 STREAMS: Dict[str, Stream] = {
     "archive.fetch": _later("shelf", "fetch"),
+    "checkpoint.fetch": _later("checkpoints", "fetch"),
+    "checkpoint.push": _later("checkpoints", "push"),
+    "checkpoint.restore": _later("restoring", "restore"),
+    "checkpoint.stored": _later("restoring", "stored"),
+    "checkpoint.verify": _later("checkpoints", "verify"),
+    "cloudflared.hold": _later("cloudflared", "hold"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
+    "job.kept": _later("kept_jobs", "fetch"),
     "job.news": _later("news", "wait"),
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,
+    "ngrok.hold": _later("ngrok", "hold"),
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
 }
@@ -169,6 +186,7 @@ def _send(outlet: BinaryIO, header: Dict[str, Any], body: bytes) -> None:
 def main() -> int:
     """The zipapp's entry point."""
     machine.take_environment()
+    lease.show_presence()
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except (wire.WireError, BrokenPipeError, ConnectionError) as exc:

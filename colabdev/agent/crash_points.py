@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import os
 
+_JOURNALED = (
+    *("found", "sending", "accepted", "committed", "published", "confirmed"),
+    *("unproven", "failed", "refuted", "recorded", "removed", "gone"),
+)
+"""What is written into the journal of checkpoints; before each and after each is a place."""
+
 AGENT_CRASH_POINTS = frozenset(
     {
         "agent.journaled",
@@ -22,6 +28,11 @@ AGENT_CRASH_POINTS = frozenset(
         "supervisor.recorded",
         "supervisor.released",
         "supervisor.unsettled",
+    }
+    | {
+        "checkpoint.{}_{}".format(one, when)
+        for one in _JOURNALED
+        for when in ("unwritten", "written")
     }
 )
 """Those of what runs on a runtime; `colabdev/crash_points.py` has all."""

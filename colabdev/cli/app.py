@@ -14,6 +14,7 @@ from typer.models import CommandInfo
 from colabdev.cli import (
     auth,
     boundary,
+    checkpoints,
     data,
     doctor,
     editors,
@@ -71,6 +72,14 @@ def build_app() -> typer.Typer:
     rehearsals.command()(local.kill)
     rehearsals.callback()(lambda: None)
     app.add_typer(rehearsals, name="local")
+    saved = typer.Typer(help="Checkpoints of jobs, and how safe they are.", no_args_is_help=True)
+    saved.command()(checkpoints.ls)
+    saved.command()(checkpoints.verify)
+    saved.command()(checkpoints.pull)
+    saved.command()(checkpoints.push)
+    saved.command()(checkpoints.prune)
+    saved.command()(checkpoints.restore)
+    app.add_typer(saved, name="checkpoints")
     sets = typer.Typer(help="Data sets on Drive.", no_args_is_help=True)
     sets.command()(data.push)
     sets.command()(data.pull)
@@ -81,8 +90,8 @@ def build_app() -> typer.Typer:
     host_entries.command()(ssh_config.repair)
     host_entries.command()(ssh_config.remove)
     app.add_typer(host_entries, name="ssh-config")
-    logins = typer.Typer(help="The Google login.", no_args_is_help=True)
-    for command in (auth.login, auth.status, auth.logout, auth.terms):
+    logins = typer.Typer(help="The Google login, and the ngrok token.", no_args_is_help=True)
+    for command in (auth.login, auth.status, auth.logout, auth.ngrok, auth.terms):
         logins.command()(command)
     app.add_typer(logins, name="auth")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)

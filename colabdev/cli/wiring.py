@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.keepers import LocalKeepers
+    from colabdev.adapters.ngrok_token import NgrokTokens
+    from colabdev.adapters.ngrok_use import NgrokUse
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.agent.rules import Rule
+    from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
@@ -86,6 +89,7 @@ class Wiring:
             provider=self.provider,
             keepers=self.keepers(),
             host_entries=self.host_entries(),
+            jobs=self.job_store(),
         )
 
     def releases(self) -> Releases:
@@ -197,6 +201,31 @@ class Wiring:
 
         return checked_python(typed)
 
+    def check_tunnel(self, kind: str) -> None:
+        """Refuse a tunnel that cannot be had, before anything is started for it."""
+        from colabdev.core.tunnels import CLOUDFLARED, NGROK
+
+        if kind == NGROK:
+            self.ngrok_tokens().token()
+            return
+        if kind == CLOUDFLARED:
+            from colabdev.tunnels.cloudflared import find_cloudflared
+
+            find_cloudflared(os.environ)
+            return
+        raise UsageError(
+            f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
+        )
+
+    def has_ngrok_token(self) -> bool:
+        """Whether the user has given one to colabdev."""
+        return self.ngrok_tokens().has_one()
+
+    def ngrok_tokens(self) -> NgrokTokens:
+        from colabdev.adapters.ngrok_token import NgrokTokens
+
+        return NgrokTokens(self.places().config_dir, os.environ)
+
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
         from colabdev.providers.local import check_system
@@ -261,7 +290,7 @@ class Wiring:
         return read_env_file(self.absolute(typed))
 
     def on_demand(self) -> OnDemand:
-        from colabdev.cli.requests import connect_request
+        from colabdev.cli.requests import connect_request, hardware_wish
         from colabdev.services.on_demand import OnDemand
 
         return OnDemand(
@@ -269,7 +298,9 @@ class Wiring:
             releases=self.releases(),
             store=self.store(),
             provider=self.provider,
-            plan=lambda name, provider: connect_request(self, name, provider, None, None),
+            plan=lambda name, provider, gpu: connect_request(
+                self, name, provider, None, None, hardware_wish(gpu)
+            ),
             jobs=self.jobs(),
         )
 
@@ -290,7 +321,19 @@ class Wiring:
             keepers=self.keepers(),
             computer_id=store.computer_id,
             meter=self._meter or output.Meter(),
+            check_amount=self.check_amount,
         )
+
+    def check_amount(self, runtime: RuntimeRecord, size_bytes: int) -> None:
+        """Raise when so many bytes are not to go to that runtime unasked."""
+        from colabdev.core.ngrok_usage import check_transfer
+
+        check_transfer(runtime, self.ngrok_use().read, size_bytes)
+
+    def ngrok_use(self) -> NgrokUse:
+        from colabdev.adapters.ngrok_use import NgrokUse
+
+        return NgrokUse(self.places().state_dir)
 
     def path_in_project(self, project: str, typed: str) -> str:
         """What was typed, from the directory we stand in, as a path in the project."""
@@ -353,6 +396,7 @@ class Wiring:
             open_project=lambda path: opener.open(Path(path)),
             safekeeping=self.safekeeping(),
             logs=self.job_logs(),
+            checkpoints=self.checkpoints().safety(),
             flush=self._flush_mount,
         )
 
@@ -371,11 +415,21 @@ class Wiring:
 
         return Archives(self.keepers(), open_restore_target)
 
-    def data_sets(self) -> DataSets:
+    def checkpoints(self) -> CheckpointWiring:
+        """What has to do with checkpoints."""
+        from colabdev.cli import output
+        from colabdev.cli.wiring_checkpoints import CheckpointWiring
+
+        return CheckpointWiring(self.places(), self.keepers(), self._meter or output.Meter())
+
+    def data_sets(self, *, force: bool = False) -> DataSets:
+        """`force`: also much through what counts it."""
         from colabdev.adapters.packing import open_data_folder
         from colabdev.services.datasets import DataSets
 
-        return DataSets(self.keepers(), open_data_folder)
+        if force:
+            return DataSets(self.keepers(), open_data_folder)
+        return DataSets(self.keepers(), open_data_folder, self.check_amount)
 
     def forwards(self) -> Forwards:
         from colabdev.adapters.local_ports import LocalPort

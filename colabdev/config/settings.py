@@ -47,7 +47,8 @@ class RuntimeSettings(_Section):
     gpu: tuple[str, ...] = Field((), description="In this order; what comes must be one of them.")
     tunnel: TunnelName = "auto"
     ttl: Duration | None = Field(
-        None, description="How long a rented runtime is kept alive: 30m, 8h, 1d."
+        None,
+        description="How long a rented runtime lives; at its end what `down` does: 30m, 8h, 1d.",
     )
     max_units: float | None = Field(
         None,
@@ -133,8 +134,12 @@ def load_settings(file: Path) -> Settings:
 def load_synced_settings(file: Path) -> SyncedSettings:
     """Those in `file` that a sync needs, all of it checked."""
     settings = load_settings(file)
+    outputs, place = settings.sync.outputs, settings.checkpoints.dir
+    if place is not None:
+        # Checkpoints are carried in their own way; what a job writes there is nobody's edit.
+        outputs = (*outputs, f"/{place}")
     return SyncedSettings(
-        settings.project.name, settings.sync.exclude, settings.sync.outputs, settings.sync.watch
+        settings.project.name, settings.sync.exclude, outputs, settings.sync.watch
     )
 
 

@@ -8,11 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from colabdev.core.parting import how_it_went, lease_of, ttl_left_s
 from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
     RuntimeLost,
+    RuntimeUnreachable,
     StateUnreadable,
     UsageError,
     runtime_lost,
@@ -25,11 +27,17 @@ from colabdev.models import (
     RuntimeStatus,
     StartRequest,
 )
-from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
+from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Provider, RuntimeStore
+from colabdev.services.kept_jobs import KeptJobs
+from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.known_runtimes import KnownRuntimes
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
+TUNNEL_TIMEOUT_S = 180.0
+"""What it needs may have to be installed on the runtime first."""
+PATIENCE_S = 5.0
+"""After this long the user is told what keeps them waiting."""
 STATUS_TIMEOUT_S = 3.0
 
 
@@ -51,8 +59,11 @@ class Runtimes(KnownRuntimes):
         provider: Callable[[str], Provider],
         keepers: Keepers,
         host_entries: HostEntries,
+        jobs: JobStore,
     ) -> None:
         super().__init__(store)
+        self._jobs = jobs
+        self._kept_jobs = KeptJobs(store, jobs)
         self._provider = provider
         self._keepers = keepers
         self._host_entries = host_entries
@@ -75,12 +86,14 @@ class Runtimes(KnownRuntimes):
                 request.hardware,
             )
             record = self._start(record, provider, start, progress)
-            self._host_entries.write(record)
+            if record.ssh is not None:  # Else its keeper writes it, once a tunnel has an end.
+                self._host_entries.write(record)
             by_hand = self._host_entries.include()
             if by_hand:
                 progress(by_hand)
             crash_point("connect.host_entry")
             record = self._make_usable(record, request, progress)
+            self._host_entries.write(record)
         return RuntimeStatus(record, RuntimeState.READY)
 
     def survey(self) -> Listing:
@@ -96,6 +109,9 @@ class Runtimes(KnownRuntimes):
         usable_machine(record)
         if self._is_lost(record):
             raise runtime_lost(record.name)
+        if record.ssh is None:
+            self._keepers.ensure(record.name).wait_ready(READY_TIMEOUT_S)
+            record = self._store.load(record.name) or record
         # Costs nothing while it is as it should be, and mends what somebody removed.
         self._host_entries.write(record)
         return self._host_entries.command(record.name, arguments)
@@ -133,6 +149,7 @@ class Runtimes(KnownRuntimes):
             projects=record.projects if record else (),
             python=request.python or (record.python if record else None),
             host=request.host,
+            tunnel=request.tunnel,
         )
         self._store.save(fresh)
         crash_point("connect.recorded")
@@ -141,6 +158,10 @@ class Runtimes(KnownRuntimes):
     def _again(self, record: RuntimeRecord, request: ConnectRequest) -> RuntimeRecord:
         """The record of a runtime that goes on; only a machine that is not there yet may become
         another host or change its Python."""
+        if (record.tunnel and record.tunnel.wish) != request.tunnel:
+            # Its keeper is connected by the one before, and holds that.
+            self._keepers.stop(record)
+            record = self._changed(record.name, lambda known: replace(known, tunnel=request.tunnel))
         if record.machine is not None:
             check_same_machine(record, request)
             return record
@@ -161,6 +182,10 @@ class Runtimes(KnownRuntimes):
         if record.machine is not None and record.machine.ssh != machine.ssh:
             # Its keeper may still be connected to what the name led to before.
             self._keepers.stop(record)
+            record = self._changed(
+                record.name,
+                lambda known: replace(known, tunnel=known.tunnel and known.tunnel.wish),
+            )
         record = self._changed(record.name, lambda known: replace(known, machine=machine))
         crash_point("connect.addressed")
         return record
@@ -170,14 +195,15 @@ class Runtimes(KnownRuntimes):
     ) -> RuntimeRecord:
         """Bring the agent up, learn what the machine has, make the work dir."""
         assert record.machine is not None, "started before"
-        progress(f"connecting to {record.name}")
+        by = f" by {record.tunnel.kind}" if record.tunnel else ""
+        progress(f"connecting to {record.name}{by}")
         keeper = self._keepers.ensure(record.name)
         if keeper.link()["state"] == "refused":
             # It has the environment of whoever started it, perhaps an ssh-agent that has gone since.
             keeper.quit()
             keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
-        keeper.wait_ready(READY_TIMEOUT_S)
+        _wait_ready(keeper, progress, TUNNEL_TIMEOUT_S if record.tunnel else READY_TIMEOUT_S)
         agent = keeper.agent()
         try:
             facts, _ = agent.request("probe")
@@ -187,6 +213,14 @@ class Runtimes(KnownRuntimes):
             if link is not None:
                 place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
             agent.request("prepare", place)
+            if record.can_leave:
+                linked = record.with_project(link) if link else record
+                left_s = ttl_left_s(record, datetime.now(UTC))
+                agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
+                if record.machine.drive_dir is not None:
+                    self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
+            if record.tunnel is None:  # It may have had one before.
+                agent.request("tunnels.close")
         finally:
             agent.close()
         crash_point("connect.prepared")
@@ -206,7 +240,7 @@ class Runtimes(KnownRuntimes):
     def state_of(self, record: RuntimeRecord) -> RuntimeStatus:
         """How this runtime stands now; as in `survey`."""
         if record.phase is Phase.LOST:
-            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+            return self._gone(record)
         if record.phase is Phase.RELEASING:
             detail = f"being released; if no `down` runs now, colabdev down {record.name} goes on"
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
@@ -236,8 +270,19 @@ class Runtimes(KnownRuntimes):
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, f"{exc.message}; {exc.hint}")
         if lost:
             self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
-            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+            return self._gone(record)
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
+
+    def _gone(self, record: RuntimeRecord) -> RuntimeStatus:
+        """Lost, or as it was to go."""
+        went = how_it_went(record, readable_jobs(self._jobs), datetime.now(UTC))
+        if not went:
+            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+        detail = (
+            f"gone. It was to give itself back {went}, when Drive had its projects, outputs and logs; "
+            f"that Colab took it before nobody here can exclude. colabdev down {record.name} forgets it"
+        )
+        return RuntimeStatus(record, RuntimeState.RELEASED, detail)
 
     def _is_lost(self, record: RuntimeRecord) -> bool:
         """The provider says that a runtime that was up is gone. Failing to ask says nothing."""
@@ -246,6 +291,14 @@ class Runtimes(KnownRuntimes):
         if record.machine is None:
             return False
         return self._provider(record.provider).find(record.name) is None
+
+
+def _wait_ready(keeper: Keeper, progress: Progress, timeout_s: float) -> None:
+    try:
+        keeper.wait_ready(PATIENCE_S)
+    except RuntimeUnreachable as exc:
+        progress(f"waiting: {exc.message}")
+        keeper.wait_ready(timeout_s - PATIENCE_S)
 
 
 def _lost_detail(name: str) -> str:
@@ -266,6 +319,8 @@ def _usable(
 ) -> RuntimeRecord:
     assert record.machine is not None, "started before"
     gpu = facts.get("gpu")
-    machine = replace(record.machine, accelerator=gpu if isinstance(gpu, str) else None)
+    # What is no GPU, a TPU say, the provider alone knows of.
+    accelerator = gpu if isinstance(gpu, str) else record.machine.accelerator
+    machine = replace(record.machine, accelerator=accelerator)
     usable = replace(record, phase=Phase.UP, machine=machine)
     return usable.with_project(link) if link else usable

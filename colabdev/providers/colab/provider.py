@@ -27,6 +27,7 @@ from colabdev.providers.colab.client import (
     Account,
     Assignment,
     ColabClient,
+    NoneFree,
     Unclear,
 )
 from colabdev.providers.colab.drive import (
@@ -36,9 +37,14 @@ from colabdev.providers.colab.drive import (
     mount_drive,
 )
 from colabdev.providers.colab.hardware import choose_accelerators, price_line
-from colabdev.providers.colab.kernel import Kernel
+from colabdev.providers.colab.kernel import CellFailed, Kernel
 from colabdev.providers.colab.notes import Note, Notes
-from colabdev.providers.colab.wire import FREE_TIER_TERMS, notebook_hash
+from colabdev.providers.colab.wire import (
+    FREE_TIER_TERMS,
+    LIFETIME_S,
+    LONGEST_LIFETIME_S,
+    notebook_hash,
+)
 
 CONTENT_DIR = "/content"
 BOOTSTRAP_TIMEOUT_S = 300.0
@@ -48,9 +54,6 @@ _UNCLEAR_TRIES = 4
 _UNCLEAR_FIRST_S = 1.0
 _WAIT_FIRST_S = 15.0
 _WAIT_CAP_S = 120.0
-_SHORT_BALANCE_H = 2.0
-DEFAULT_TTL_S = 12 * 3600
-"""As long as Colab lets a runtime of a free account live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Overview:
 
     account: Account
     elsewhere: tuple[Assignment, ...]
+    life_s: tuple[int, int] = (LIFETIME_S, LONGEST_LIFETIME_S)
+    """How long a runtime lives at most, by the plan."""
 
 
 class ColabProvider:
@@ -152,9 +157,6 @@ class ColabProvider:
     def _check_terms(self, account: Account, progress: Progress) -> None:
         """Without a positive balance Colab's terms forbid SSH; nothing is asked for then."""
         if account.balance > 0:
-            left_h = account.hours_left
-            if left_h is not None and left_h < _SHORT_BALANCE_H:
-                progress(f"the balance lasts for {left_h:.1f} h of what runs now")
             return
         if not self._accepts_free_tier_terms():
             raise NoCapacity(
@@ -176,10 +178,23 @@ class ColabProvider:
             note = None
         if note is None:
             adopt = request.hardware.adopt
+            self._check_not_ours(adopt)
             note = Note(request.request_id, endpoint=adopt, adopted=adopt is not None)
             self._notes.save(request.name, note)
         crash_point("colab.begun")
         return note
+
+    def _check_not_ours(self, endpoint: str | None) -> None:
+        """One runtime under two names would be given back with either."""
+        if endpoint is None:
+            return
+        for name in self._notes.names():
+            note = self._notes.load(name)
+            if note is not None and note.endpoint == endpoint:
+                raise UsageError(
+                    f"the runtime {endpoint} is {name!r} here already",
+                    hint=f"colabdev connect {name}",
+                )
 
     def _of(self, note: Note) -> Assignment | None:
         """The runtime of a note, as Colab lists it now."""
@@ -192,7 +207,7 @@ class ColabProvider:
     ) -> Assignment:
         wish = request.hardware
         known = self._of(note)
-        if known is not None:
+        if known is not None and note.endpoint is not None:
             _check_same(request.name, known, wish)
             return known
         if note.adopted:
@@ -200,9 +215,11 @@ class ColabProvider:
             raise UsageError(
                 f"this account has no runtime {note.endpoint}", hint="colabdev status lists them"
             )
-        accelerators = choose_accelerators(wish.accelerators, account)
-        progress(price_line(accelerators, account))
-        assignment = self._ask_until(notebook_hash(note.request_id), accelerators, wish, progress)
+        accelerators = choose_accelerators(wish.accelerators or wish.preferred, account)
+        progress(price_line(accelerators, account, wish.ttl_s or LIFETIME_S))
+        # Known without an endpoint: nobody saw yet whether it is what was asked for.
+        request_hash = notebook_hash(note.request_id)
+        assignment = known or self._ask_until(request_hash, accelerators, wish, progress)
         if assignment.accelerator not in {one.name for one in accelerators}:
             self._unassign(request.name, assignment.endpoint)
             raise NoCapacity(
@@ -223,14 +240,16 @@ class ColabProvider:
         delay_s = self._wait_first_s
         while True:
             refusal: NoCapacity | None = None
+            may_come = False
             for one in accelerators:
                 try:
                     return self._ask_clearly(request_hash, one, wish)
                 except NoCapacity as exc:
                     refusal = exc
+                    may_come = may_come or isinstance(exc, NoneFree)
                     progress(exc.message)
             assert refusal is not None, "something is asked for"
-            if not wish.wait:
+            if not (wish.wait and may_come):
                 raise refusal
             progress(f"asking again in {delay_s:.0f} s; Ctrl-C ends that")
             time.sleep(delay_s)
@@ -262,8 +281,14 @@ class ColabProvider:
             crash_point("colab.set_up")
             drive_dir = self._mounted(assignment, kernel, progress)
         since = note.machine.since if note.machine else datetime.now(UTC)
-        keep_until = since + timedelta(seconds=request.hardware.ttl_s or DEFAULT_TTL_S)
-        tunnel = ColabTunnel(assignment.endpoint, told.colab_host_keys, keep_until)
+        wish = _bounds(request.hardware, note)
+        tunnel = ColabTunnel(
+            assignment.endpoint,
+            told.colab_host_keys,
+            keep_until=since + timedelta(seconds=wish.ttl_s or LIFETIME_S),
+            gives_back=wish.ttl_s is not None,
+            max_units=wish.max_units,
+        )
         return Machine(
             ssh=SshAddress("127.0.0.1", told.port, "root", told.host_key, tunnel=tunnel),
             content_dir=CONTENT_DIR,
@@ -276,12 +301,17 @@ class ColabProvider:
     def _mounted(self, assignment: Assignment, kernel: Kernel, progress: Progress) -> str | None:
         """Where Drive is; None, and said, when it cannot be mounted: the machine is of use without."""
         try:
-            mount_drive(self._client, assignment.endpoint, kernel, progress)
+            mended = mount_drive(self._client, assignment.endpoint, kernel, progress)
         except RuntimeUnreachable:
             raise
         except ColabdevError as exc:
-            progress(f"Drive is not mounted: {exc.message}; nothing of this runtime is kept there")
+            cause = exc.text if isinstance(exc, CellFailed) else exc.message
+            progress(f"Drive is not mounted: {cause}; nothing of this runtime is kept there")
             return None
+        if mended.aside:
+            progress(
+                f"what was written in Drive's place was copied there, and is in {mended.aside}"
+            )
         return DRIVE_DIR
 
     def _answers(self, assignment: Assignment) -> Callable[..., str | None]:
@@ -335,6 +365,18 @@ def _check_same(name: str, known: Assignment, wish: HardwareWish) -> None:
             f"{name!r} is a runtime with {known.accelerator} already",
             hint=f"colabdev down {name}, then connect it with the other one",
         )
+
+
+def _bounds(wish: HardwareWish, note: Note) -> HardwareWish:
+    """Of a runtime that is there already, those that it has hold where nothing else is said."""
+    known = note.machine.ssh.tunnel if note.machine else None
+    if known is None or note.machine is None:
+        return wish
+    ttl_s = wish.ttl_s
+    if ttl_s is None and known.gives_back:
+        ttl_s = int((known.keep_until - note.machine.since).total_seconds())
+    units = known.max_units if wish.max_units is None else wish.max_units
+    return replace(wish, ttl_s=ttl_s, max_units=units)
 
 
 def _not_set_up(note: Note, assignment: Assignment) -> Machine:
