@@ -14,14 +14,15 @@ from colabdev.cli import standing
 from colabdev.errors import ColabdevError, UsageError
 
 if TYPE_CHECKING:
-    from colabdev.adapters.broker import LocalKeepers
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
+    from colabdev.adapters.keepers import LocalKeepers
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.agent.rules import Rule
+    from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
@@ -80,6 +81,7 @@ class Wiring:
             provider=self.provider,
             keepers=self.keepers(),
             host_entries=self.host_entries(),
+            jobs=self.job_store(),
         )
 
     def releases(self) -> Releases:
@@ -109,7 +111,7 @@ class Wiring:
         return Glances(self.keepers())
 
     def keepers(self) -> LocalKeepers:
-        from colabdev.adapters.broker import LocalKeepers, spawn_keeper
+        from colabdev.adapters.keepers import LocalKeepers, spawn_keeper
 
         environment = {**os.environ, **self.places().variables()}
         return LocalKeepers(self.store(), lambda name: spawn_keeper(name, environment))
@@ -191,6 +193,23 @@ class Wiring:
 
         return checked_python(typed)
 
+    def check_tunnel(self, kind: str) -> None:
+        """Refuse a tunnel that cannot be had, before anything is started for it."""
+        from colabdev.core.tunnels import CLOUDFLARED
+
+        if kind == CLOUDFLARED:
+            from colabdev.tunnels.cloudflared import find_cloudflared
+
+            find_cloudflared(os.environ)
+            return
+        raise UsageError(
+            f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
+        )
+
+    def has_ngrok_token(self) -> bool:
+        """Whether the user has given one to colabdev."""
+        return False
+
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
         from colabdev.providers.local import check_system
@@ -255,7 +274,7 @@ class Wiring:
         return read_env_file(self.absolute(typed))
 
     def on_demand(self) -> OnDemand:
-        from colabdev.cli.requests import connect_request
+        from colabdev.cli.requests import connect_request, hardware_wish
         from colabdev.services.on_demand import OnDemand
 
         return OnDemand(
@@ -263,7 +282,9 @@ class Wiring:
             releases=self.releases(),
             store=self.store(),
             provider=self.provider,
-            plan=lambda name, provider: connect_request(self, name, provider, None, None),
+            plan=lambda name, provider, gpu: connect_request(
+                self, name, provider, None, None, hardware_wish(gpu)
+            ),
             jobs=self.jobs(),
         )
 
@@ -347,6 +368,7 @@ class Wiring:
             open_project=lambda path: opener.open(Path(path)),
             safekeeping=self.safekeeping(),
             logs=self.job_logs(),
+            checkpoints=self.checkpoints().safety(opener),
             flush=self._flush_mount,
         )
 
@@ -364,6 +386,13 @@ class Wiring:
         from colabdev.services.archives import Archives
 
         return Archives(self.keepers(), open_restore_target)
+
+    def checkpoints(self) -> CheckpointWiring:
+        """What has to do with checkpoints."""
+        from colabdev.cli import output
+        from colabdev.cli.wiring_checkpoints import CheckpointWiring
+
+        return CheckpointWiring(self.places(), self.keepers(), self._meter or output.Meter())
 
     def data_sets(self) -> DataSets:
         from colabdev.adapters.packing import open_data_folder

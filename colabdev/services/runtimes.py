@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 
 from colabdev.core.choose import choose_runtime, last_of_project
 from colabdev.core.names import check_runtime_name
+from colabdev.core.parting import how_it_went, lease_of, ttl_left_s
 from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
     RuntimeLost,
+    RuntimeUnreachable,
     StateUnreadable,
     UsageError,
     runtime_lost,
@@ -27,10 +29,13 @@ from colabdev.models import (
     RuntimeStatus,
     StartRequest,
 )
-from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
+from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Provider, RuntimeStore
+from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
+PATIENCE_S = 5.0
+"""After this long the user is told what keeps them waiting."""
 STATUS_TIMEOUT_S = 3.0
 
 
@@ -52,7 +57,9 @@ class Runtimes:
         provider: Callable[[str], Provider],
         keepers: Keepers,
         host_entries: HostEntries,
+        jobs: JobStore,
     ) -> None:
+        self._jobs = jobs
         self._store = store
         self._provider = provider
         self._keepers = keepers
@@ -76,12 +83,14 @@ class Runtimes:
                 request.hardware,
             )
             record = self._start(record, provider, start, progress)
-            self._host_entries.write(record)
+            if record.ssh is not None:  # Else its keeper writes it, once a tunnel has an end.
+                self._host_entries.write(record)
             by_hand = self._host_entries.include()
             if by_hand:
                 progress(by_hand)
             crash_point("connect.host_entry")
             record = self._make_usable(record, request, progress)
+            self._host_entries.write(record)
         return RuntimeStatus(record, RuntimeState.READY)
 
     def survey(self) -> Listing:
@@ -115,6 +124,9 @@ class Runtimes:
         usable_machine(record)
         if self._is_lost(record):
             raise runtime_lost(record.name)
+        if record.ssh is None:
+            self._keepers.ensure(record.name).wait_ready(READY_TIMEOUT_S)
+            record = self._store.load(record.name) or record
         # Costs nothing while it is as it should be, and mends what somebody removed.
         self._host_entries.write(record)
         return self._host_entries.command(record.name, arguments)
@@ -152,6 +164,7 @@ class Runtimes:
             projects=record.projects if record else (),
             python=request.python or (record.python if record else None),
             host=request.host,
+            tunnel=request.tunnel,
         )
         self._store.save(fresh)
         crash_point("connect.recorded")
@@ -160,6 +173,10 @@ class Runtimes:
     def _again(self, record: RuntimeRecord, request: ConnectRequest) -> RuntimeRecord:
         """The record of a runtime that goes on; only a machine that is not there yet may become
         another host or change its Python."""
+        if (record.tunnel and record.tunnel.wish) != request.tunnel:
+            # Its keeper is connected by the one before, and holds that.
+            self._keepers.stop(record)
+            record = self._changed(record.name, lambda known: replace(known, tunnel=request.tunnel))
         if record.machine is not None:
             check_same_machine(record, request)
             return record
@@ -180,6 +197,10 @@ class Runtimes:
         if record.machine is not None and record.machine.ssh != machine.ssh:
             # Its keeper may still be connected to what the name led to before.
             self._keepers.stop(record)
+            record = self._changed(
+                record.name,
+                lambda known: replace(known, tunnel=known.tunnel and known.tunnel.wish),
+            )
         record = self._changed(record.name, lambda known: replace(known, machine=machine))
         crash_point("connect.addressed")
         return record
@@ -196,7 +217,7 @@ class Runtimes:
             keeper.quit()
             keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
-        keeper.wait_ready(READY_TIMEOUT_S)
+        _wait_ready(keeper, progress)
         agent = keeper.agent()
         try:
             facts, _ = agent.request("probe")
@@ -206,6 +227,12 @@ class Runtimes:
             if link is not None:
                 place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
             agent.request("prepare", place)
+            if record.can_leave:
+                linked = record.with_project(link) if link else record
+                left_s = ttl_left_s(record, datetime.now(UTC))
+                agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
+            if record.tunnel is None:  # It may have had one before.
+                agent.request("tunnels.close")
         finally:
             agent.close()
         crash_point("connect.prepared")
@@ -225,7 +252,7 @@ class Runtimes:
     def state_of(self, record: RuntimeRecord) -> RuntimeStatus:
         """How this runtime stands now; as in `survey`."""
         if record.phase is Phase.LOST:
-            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+            return self._gone(record)
         if record.phase is Phase.RELEASING:
             detail = f"being released; if no `down` runs now, colabdev down {record.name} goes on"
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
@@ -255,8 +282,19 @@ class Runtimes:
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, f"{exc.message}; {exc.hint}")
         if lost:
             self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
-            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+            return self._gone(record)
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
+
+    def _gone(self, record: RuntimeRecord) -> RuntimeStatus:
+        """Lost, or as it was to go."""
+        went = how_it_went(record, readable_jobs(self._jobs), datetime.now(UTC))
+        if not went:
+            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+        detail = (
+            f"gone: it was to give itself back {went}, which it does when Drive has its projects, "
+            f"outputs and logs; colabdev down {record.name} forgets it"
+        )
+        return RuntimeStatus(record, RuntimeState.RELEASED, detail)
 
     def _is_lost(self, record: RuntimeRecord) -> bool:
         """The provider says that a runtime that was up is gone. Failing to ask says nothing."""
@@ -281,6 +319,14 @@ class Runtimes:
         return readable, unreadable
 
 
+def _wait_ready(keeper: Keeper, progress: Progress) -> None:
+    try:
+        keeper.wait_ready(PATIENCE_S)
+    except RuntimeUnreachable as exc:
+        progress(f"waiting: {exc.message}")
+        keeper.wait_ready(READY_TIMEOUT_S - PATIENCE_S)
+
+
 def _lost_detail(name: str) -> str:
     error = runtime_lost(name)
     return f"{error.message}; {error.hint}"
@@ -299,6 +345,8 @@ def _usable(
 ) -> RuntimeRecord:
     assert record.machine is not None, "started before"
     gpu = facts.get("gpu")
-    machine = replace(record.machine, accelerator=gpu if isinstance(gpu, str) else None)
+    # What is no GPU, a TPU say, the provider alone knows of.
+    accelerator = gpu if isinstance(gpu, str) else record.machine.accelerator
+    machine = replace(record.machine, accelerator=accelerator)
     usable = replace(record, phase=Phase.UP, machine=machine)
     return usable.with_project(link) if link else usable

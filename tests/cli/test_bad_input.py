@@ -67,7 +67,7 @@ CASES = [
     case(
         "connect",
         2,
-        "not by tunnel 'ngrok'",
+        "cannot be reached by tunnel 'ngrok'",
         settings='[runtime]\nprovider = "ssh"\nhost = "gpu"\ntunnel = "ngrok"',
     ),
     case("connect gpu --provider ssh --host me@gpu", 2, "cannot have its host's own name"),
@@ -112,7 +112,7 @@ CASES = [
     case(LOCAL, 2, "checkpoints.keep = 1", "[checkpoints]\nkeep = 1"),
     case(LOCAL, 2, "is not TOML", "[runtime\n"),
     case(LOCAL, 2, "at line 2", "[runtime]\nprovider = local"),
-    case(LOCAL, 2, "not by tunnel 'ngrok'", '[runtime]\ntunnel = "ngrok"'),
+    case(LOCAL, 2, "cannot be reached by tunnel 'colab'", '[runtime]\ntunnel = "colab"'),
     case(LOCAL, 2, "/content/drive is not free", '[project]\nname = "drive"'),
     case(LOCAL, 2, "cannot use 'a/b' as a project's name", '[project]\nname = "a/b"'),
     case(LOCAL, 2, "cannot use '..'", '[project]\nname = ".."'),
@@ -309,8 +309,8 @@ def test_full_disk_under_the_state_is_said_and_forgets_nothing(house: House) -> 
     """With a little more room each time, so that each step in turn is the one that fails."""
     house.places.state_dir.mkdir(mode=0o700)
     outcomes = set()
-    with tiny_disk(house.places.state_dir, size_kb=256) as state:
-        for free_kb in (0, 4, 8, 16, 24, 32, 48, 200):
+    with tiny_disk(house.places.state_dir, size_kb=1536) as state:
+        for free_kb in (0, 4, 8, 16, 32, 64, 128, 1024):
             ballast = state / "ballast"
             fill(ballast)
             with ballast.open("r+b") as file:

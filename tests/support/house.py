@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from colabdev.adapters.broker import KeeperClient, LocalKeepers, spawn_keeper
+from colabdev.adapters.broker import KeeperClient
 from colabdev.adapters.host_entries import SshFiles
+from colabdev.adapters.keepers import LocalKeepers, spawn_keeper
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
 from colabdev.errors import StateUnreadable

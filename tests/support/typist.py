@@ -26,6 +26,7 @@ _PRELOADED = (
     "colabdev.adapters.broker",
     "colabdev.adapters.host_entries",
     "colabdev.adapters.job_store",
+    "colabdev.adapters.keepers",
     "colabdev.adapters.project_tree",
     "colabdev.adapters.templates",
     "colabdev.cli.app",

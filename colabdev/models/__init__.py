@@ -10,6 +10,7 @@ from enum import Enum, StrEnum
 from colabdev.agent import jobdir
 from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry, Problem
+from colabdev.models.tunnels import TunnelUse
 
 
 class RuntimeState(StrEnum):
@@ -65,6 +66,10 @@ class ColabTunnel:
     """The keys, one of which the SSH server behind the websocket must show; as `SshAddress.host_key`."""
     keep_until: datetime
     """When it is not kept alive any more, whatever happens."""
+    gives_back: bool = False
+    """Then it is given back, too; else Colab takes it when it likes."""
+    max_units: float | None = None
+    """What it may cost while nobody uses it; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +85,13 @@ class SshAddress:
     """None: it is dialled, and colabdev's own key opens it."""
     tunnel: ColabTunnel | None = None
     """What the keeper's connection goes through; then host and port are as seen from the runtime."""
+    via: str | None = None
+    """The shell command that leads there, where a tunnel needs one."""
 
     @property
     def proxy_command(self) -> str | None:
         """What leads there instead of dialling; see `UserLogin`."""
-        return self.login.proxy_command if self.login is not None else None
+        return self.login.proxy_command if self.login is not None else self.via
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +112,18 @@ class HardwareWish:
     """What a runtime that is rented is to be."""
 
     accelerators: tuple[str, ...] = ()
-    """In this order; what comes must be one of them. `none` is a machine without. Empty: the provider's
-    usual one."""
+    """In this order; what comes must be one of them. `none` is a machine without. Empty: `preferred`."""
+    preferred: tuple[str, ...] = ()
+    """Likewise, for a machine that is not there yet. Empty: the provider's usual one."""
     high_memory: bool = False
     wait: bool = False
     """When there is none now, ask again until there is."""
     adopt: str | None = None
     """The provider's own name of a runtime that exists already, to be used instead of a new one."""
     ttl_s: int | None = None
-    """How long to keep it alive at most."""
+    """How long it lives at most; None: as long as the provider lets it."""
+    max_units: float | None = None
+    """What it may cost while nobody uses it."""
 
 
 NO_WISH = HardwareWish()
@@ -174,6 +184,24 @@ class RuntimeRecord:
     """The python3 that the user chose for it; the next machine of this name gets it, too."""
     host: str | None = None
     """The user's own host that it is, as they name it; None: its provider makes its machines."""
+    tunnel: TunnelUse | None = None
+    """The tunnel that reaches it; None: the provider's own way does."""
+
+    @property
+    def ssh(self) -> SshAddress | None:
+        """Where SSH connects to: the end of its tunnel, else its machine; None while nobody knows."""
+        if self.machine is None or self.tunnel is None:
+            return self.machine.ssh if self.machine else None
+        end = self.tunnel.endpoint
+        if end is None:
+            return None
+        there = self.machine.ssh
+        return SshAddress(end.host, end.port, there.user, there.host_key, via=end.proxy_command)
+
+    @property
+    def can_leave(self) -> bool:
+        """Its machine can give itself back, without a computer."""
+        return self.machine is not None and self.machine.ssh.tunnel is not None
 
     @property
     def workdir(self) -> str | None:
@@ -279,6 +307,8 @@ class JobRecord:
     """How long the log of a job that has ended is; None before."""
     reason: str | None = None
     """One of `jobdir.REASONS`: why it failed, where its status alone does not tell."""
+    gives_back: bool = False
+    """Its runtime is given back when it has ended."""
     ours: bool = True
     """This runtime record's; False of one that another computer started on the same host."""
 
