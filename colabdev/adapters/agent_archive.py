@@ -27,6 +27,15 @@ if sys.argv[1:2] == ["cloudflared"]:
 from {_PACKAGE_IN_ARCHIVE}.__main__ import main
 sys.exit(main())
 """
+_CELL_MODULES = (
+    "cell",
+    "cloudflared",
+    "colab_vm",
+    "connection_code",
+    "jobdir",
+    "processes",
+    "tunnels",
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -46,6 +55,16 @@ class AgentArchive:
         coded = base64.b64encode(self.boot.encode("utf-8")).decode("ascii")
         # The remark is for who looks at the host's processes.
         return f'import base64; exec(base64.b64decode("{coded}")) # colabdev-agent'
+
+
+def cell_sources() -> dict[str, str]:
+    """What a notebook's cell needs of the agent, by file name."""
+    package = resources.files("colabdev.agent")
+    found = {f"{name}.py": package.joinpath(f"{name}.py") for name in ("__init__", *_CELL_MODULES)}
+    sources = {name: entry.read_text(encoding="utf-8") for name, entry in found.items()}
+    return {"__main__.py": _ENTRY} | {
+        f"{_PACKAGE_IN_ARCHIVE}/{name}": text for name, text in sources.items()
+    }
 
 
 def build_agent() -> AgentArchive:

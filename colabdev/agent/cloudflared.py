@@ -118,13 +118,13 @@ def end(place: Place) -> None:
         os.unlink(place.state)
 
 
-def revive(place: Place) -> None:
-    """Start the daemon when none runs."""
+def revive(place: Place, agent: str = "") -> None:
+    """Start the daemon when none runs; of this agent, or the one that we are."""
     if _runs(place):
         return
     with open(place.log, "ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-I", "-S", sys.argv[0], "cloudflared", place.folder],
+            [sys.executable, "-I", "-S", agent or sys.argv[0], "cloudflared", place.folder],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

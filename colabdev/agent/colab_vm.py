@@ -36,6 +36,7 @@ _PASSED_ON = (
     "TPU_WORKER_ID",
     "TPU_ACCELERATOR_TYPE",
     "TBE_RUNTIME_ADDR",
+    "TBE_EPHEM_CREDS_ADDR",
 )
 """None of these is a secret; the kernel's environment has some."""
 _DEFAULTS = {

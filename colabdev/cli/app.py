@@ -19,6 +19,7 @@ from colabdev.cli import (
     forwards,
     jobs,
     local,
+    notebook,
     output,
     projects,
     proxy,
@@ -50,6 +51,7 @@ def build_app() -> typer.Typer:
     app.callback()(_global_options)
     app.command()(projects.init)
     app.command()(runtimes.connect)
+    app.command()(notebook.notebook)
     app.command()(runtimes.status)
     app.command()(sync.sync)
     app.command()(restore.restore)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 
 DOWNLOAD_URL = (
     "https://github.com/cloudflare/cloudflared/releases/latest/download/cloudflared-linux-{arch}"
@@ -44,6 +45,11 @@ def access_command(program: str, host: str, *, windows: bool) -> str:
         path = program.replace("\\", "/")
         return " ".join((f'"{path}"' if " " in path else path, *words))
     return shlex.join((program, *words))
+
+
+def download_url(environment: Mapping[str, str]) -> str:
+    """Where a runtime gets the program."""
+    return environment.get(URL_VARIABLE) or DOWNLOAD_URL
 
 
 def how_to_install(platform: str) -> str:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 
 from colabdev.config.places import Places
+from colabdev.core.connection_codes import Told
 from colabdev.core.tunnels import CLOUDFLARED
 from colabdev.errors import ColabdevError
 from colabdev.ports.tunnels import Tunnel
-from colabdev.tunnels.cloudflared import CloudflaredTunnel
+from colabdev.tunnels import cloudflared
+
+
+def command_to(told: Told) -> str | None:
+    """The command that leads to a notebook's machine, where its tunnel needs one."""
+    return cloudflared.command_to(told, os.environ)
 
 
 def find_tunnel(kind: str, places: Places) -> Tunnel:
     """The tunnel of that kind."""
     if kind == CLOUDFLARED:
-        return CloudflaredTunnel(os.environ)
+        return cloudflared.CloudflaredTunnel(os.environ)
     raise ColabdevError(f"this keeper knows no tunnel {kind!r}", hint="update colabdev")

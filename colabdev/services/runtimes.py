@@ -28,7 +28,12 @@ from colabdev.models import (
     StartRequest,
 )
 from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
-from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
+from colabdev.services.plan import (
+    NOTEBOOK,
+    ConnectRequest,
+    check_same_machine,
+    check_same_provider,
+)
 
 READY_TIMEOUT_S = 40.0
 STATUS_TIMEOUT_S = 3.0
@@ -220,7 +225,8 @@ class Runtimes:
             if link is not None:
                 place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
             agent.request("prepare", place)
-            if record.tunnel is None:  # It may have had one before.
+            # It may have had one before; a notebook's is the cell's.
+            if record.tunnel is None and record.provider != NOTEBOOK:
                 agent.request("tunnels.close")
         finally:
             agent.close()

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from colabdev.core.cloudflared import (
-    DOWNLOAD_URL,
     PORT,
     PROGRAM,
-    URL_VARIABLE,
     access_command,
+    download_url,
     how_to_install,
 )
+from colabdev.core.connection_codes import Told
 from colabdev.errors import AgentUnusable, UsageError
 from colabdev.models.tunnels import Endpoint, Remedy, TunnelProblem, TunnelState, TunnelUse
 from colabdev.ports.tunnels import AgentRequests
@@ -33,7 +33,7 @@ class CloudflaredTunnel:
 
     def hold(self, agent: AgentRequests, use: TunnelUse, port: int) -> Iterator[TunnelState]:
         program = find_cloudflared(self._environment)
-        url = self._environment.get(URL_VARIABLE) or DOWNLOAD_URL
+        url = download_url(self._environment)
         for told, _ in agent.stream("cloudflared.hold", {"port": port, "url": url}):
             yield _state(told, program)
 
@@ -48,6 +48,13 @@ def find_cloudflared(environment: Mapping[str, str]) -> str:
             hint=how_to_install(sys.platform),
         )
     return os.path.abspath(found)
+
+
+def command_to(told: Told, environment: Mapping[str, str]) -> str | None:
+    """What leads from here to the tunnel that a notebook's cell opened; None where it is dialled."""
+    if told.tunnel != PROGRAM:
+        return None
+    return endpoint_of(told.host, find_cloudflared(environment)).proxy_command
 
 
 def endpoint_of(host: str, program: str) -> Endpoint:

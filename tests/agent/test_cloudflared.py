@@ -65,8 +65,9 @@ class Held:
 
 
 @pytest.fixture
-def tunnels(tmp_path: Path) -> QuickTunnels:
-    return QuickTunnels(tmp_path / "program")
+def tunnels(tmp_path: Path) -> Iterator[QuickTunnels]:
+    with closing(QuickTunnels(tmp_path / "program")) as tunnels:
+        yield tunnels
 
 
 @pytest.fixture

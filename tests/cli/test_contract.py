@@ -89,6 +89,7 @@ COMMANDS = [
     "jupyter",
     "local kill",
     "logs",
+    "notebook",
     "proxy",
     "ps",
     "restore",
