@@ -10,30 +10,39 @@ from dataclasses import dataclass
 from importlib import resources
 
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
-# What runs on by itself starts with no more of the agent than it needs.
-_ENTRY = f"""import sys
-if sys.argv[1:2] == ["supervise"]:
-    from {_PACKAGE_IN_ARCHIVE}.supervisor import main
-    sys.exit(main(sys.argv[2:]))
-if sys.argv[1:2] == ["sample"]:
-    from {_PACKAGE_IN_ARCHIVE}.sampler import main
-    sys.exit(main(sys.argv[2:]))
-if sys.argv[1:2] == ["mirror"]:
-    from {_PACKAGE_IN_ARCHIVE}.mirror import main
-    sys.exit(main(sys.argv[2:]))
-if sys.argv[1:2] == ["cloudflared"]:
-    from {_PACKAGE_IN_ARCHIVE}.cloudflared import main
-    sys.exit(main(sys.argv[2:]))
-from {_PACKAGE_IN_ARCHIVE}.__main__ import main
-sys.exit(main())
-"""
+_ROLES = {
+    "cloudflared": "cloudflared_session",
+    "mirror": "mirror",
+    "ngrok": "ngrok_session",
+    "sample": "sampler",
+    "supervise": "supervisor",
+    "tunnel": "tunnel",
+}
+"""What runs on by itself, and its module: it starts with no more of the agent than it needs."""
+
+
+def _entry(module: str) -> str:
+    return f"from {_PACKAGE_IN_ARCHIVE}.{module} import main"
+
+
+_ENTRY = "import sys\n"
+for _role, _module in _ROLES.items():
+    _ENTRY += f'if sys.argv[1:2] == ["{_role}"]:\n    {_entry(_module)}\n'
+    _ENTRY += "    sys.exit(main(sys.argv[2:]))\n"
+_ENTRY += f"{_entry('__main__')}\nsys.exit(main())\n"
 _CELL_MODULES = (
     "cell",
-    "cloudflared",
+    "cloudflared_session",
     "colab_vm",
     "connection_code",
+    "environments",
+    "interpreter",
     "jobdir",
+    "locks",
+    "ngrok_session",
     "processes",
+    "tunnel",
+    "tunnel_files",
     "tunnels",
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -58,13 +67,14 @@ class AgentArchive:
 
 
 def cell_sources() -> dict[str, str]:
-    """What a notebook's cell needs of the agent, by file name."""
+    """What a notebook's cell needs of the agent, by its path in the archive that the cell makes."""
     package = resources.files("colabdev.agent")
-    found = {f"{name}.py": package.joinpath(f"{name}.py") for name in ("__init__", *_CELL_MODULES)}
-    sources = {name: entry.read_text(encoding="utf-8") for name, entry in found.items()}
-    return {"__main__.py": _ENTRY} | {
-        f"{_PACKAGE_IN_ARCHIVE}/{name}": text for name, text in sources.items()
+    files = (f"{name}.py" for name in ("__init__", *_CELL_MODULES))
+    modules = {
+        f"{_PACKAGE_IN_ARCHIVE}/{file}": package.joinpath(file).read_text(encoding="utf-8")
+        for file in files
     }
+    return {"__main__.py": _ENTRY, **modules}
 
 
 def build_agent() -> AgentArchive:

@@ -73,13 +73,12 @@ HANDLERS: Dict[str, Handler] = {
     "sync.compare": sync.compare,
     "sync.find": sync.find,
     "sync.push": sync.push,
-    "tunnels.close": _later("tunnels", "answer_close"),
+    "tunnel.close": _later("tunnels", "close"),
 }
 
 
 STREAMS: Dict[str, Stream] = {
     "archive.fetch": _later("shelf", "fetch"),
-    "cloudflared.hold": _later("cloudflared", "hold"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
@@ -89,6 +88,7 @@ STREAMS: Dict[str, Stream] = {
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
     "sync.watch": _later("watching", "watch"),
+    "tunnel.hold": _later("tunnels", "hold"),
 }
 """The requests that are answered by any number of frames."""
 

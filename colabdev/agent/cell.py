@@ -6,14 +6,16 @@ the code that the user types on their computer. Run twice it has run once.
 
 from __future__ import annotations
 
+import getpass
 import importlib
 import os
 import secrets
 import sys
 import time
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator
 
-from . import cloudflared, colab_vm, connection_code
+from . import colab_vm, connection_code, tunnels
+from .tunnel_files import Place, name_of
 
 DRIVE_MOUNT = "/content/drive"
 LIFETIME_S = 24 * 3600
@@ -24,7 +26,8 @@ _LOOK_S = 0.5
 def main(public_key: str, settings: Dict[str, Any], mount_drive: bool, stay: bool) -> None:
     """Print the code, and with `stay` each later one, until it is interrupted.
 
-    `settings`: `tunnel`, and what that one needs.
+    `settings`: `tunnel`, its word; `asked` of its supervisor (`tunnel.py`), but for the port; and
+    `secret`, the name of what it needs, or "".
     """
     drive = mount_drive and _mount()
     told = colab_vm.main({"public_key": public_key})
@@ -77,23 +80,36 @@ def _machine() -> str:
 
 def _addresses(settings: Dict[str, Any], port: int) -> Iterator[Any]:
     """Host and port of the tunnel's end, at once and whenever they change."""
-    if settings["tunnel"] != "cloudflared":
-        raise ValueError("this cell knows no tunnel %r" % settings["tunnel"])
-    place = cloudflared.Place(os.path.expanduser(cloudflared.FOLDER))
-    cloudflared.want(place, port, settings["cloudflared_url"])
-    said: Optional[str] = None
+    asked = dict(settings["asked"], settings=dict(settings["asked"]["settings"], port=port))
+    place, name = Place(os.path.expanduser("~")), name_of(asked)
+    agent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    secret = _secret(settings["secret"])
+    said: Any = None
     complained = ""
     while True:
-        cloudflared.revive(place, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        told = cloudflared.describe(place.read(place.state))
-        problem = told.get("problem", {}).get("message", "")
-        if problem and problem != complained:
-            _say(problem)
-        complained = problem
-        if told.get("host", said) != said:
-            said = told["host"]
-            yield said, cloudflared.PORT
+        tunnels.have(place, asked, secret, agent)
+        told = place.read() or {}
+        if told.get("asked") == name:
+            why = str(told.get("why") or "")
+            if why and why != complained:
+                _say("the tunnel is down: %s" % why)
+            complained = why
+            end = told.get("endpoint")
+            if end and end != said:
+                said = end
+                yield end["host"], end["port"]
         time.sleep(_LOOK_S)
+
+
+def _secret(name: str) -> bytes:
+    """The secret of that name that the user keeps with Colab, or types; none without a name."""
+    if not name:
+        return b""
+    try:
+        found = importlib.import_module("google.colab.userdata").get(name)
+    except Exception:  # noqa: BLE001  There is none, or this notebook may not have it.
+        found = getpass.getpass("%s (not shown, not kept): " % name)
+    return str(found).strip().encode()
 
 
 def _say(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from . import changes, jobdir
+from .locks import is_held
 from .mirror_files import MAX_FILE_BYTES, Place, agent_name, read_state
 from .workdir import View, WorkDir
 
@@ -43,7 +43,7 @@ def answer_status(arguments: Dict[str, Any], body: bytes) -> Answer:
     """How the mirror of `workdir` stands: `mirror` as `Mirror.say` wrote it, or null; and whether it
     `runs`. Touches no Drive."""
     place = Place(str(arguments["workdir"]))
-    return {"mirror": read_state(place), "runs": _runs(place)}, b""
+    return {"mirror": read_state(place), "runs": is_held(place.lock)}, b""
 
 
 def flush(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
@@ -113,7 +113,7 @@ def _ask(place: Place, drive_dir: str) -> int:
 def _revive(place: Place) -> None:
     """Start the mirror when none runs, or one of another version does: that one leaves."""
     told = read_state(place) or {}
-    if _runs(place) and told.get("agent") == agent_name():
+    if is_held(place.lock) and told.get("agent") == agent_name():
         return
     with open(place.complaints, "wb") as complaints:
         child = subprocess.Popen(
@@ -124,21 +124,6 @@ def _revive(place: Place) -> None:
             cwd="/",
         )
     child.wait()  # It forks away at once.
-
-
-def _runs(place: Place) -> bool:
-    """Somebody holds the mirror's lock."""
-    try:
-        lock = os.open(place.lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False
 
 
 def _away(path: str, larger_than: int = -1) -> List[str]:

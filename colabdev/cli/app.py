@@ -82,8 +82,8 @@ def build_app() -> typer.Typer:
     host_entries.command()(ssh_config.repair)
     host_entries.command()(ssh_config.remove)
     app.add_typer(host_entries, name="ssh-config")
-    logins = typer.Typer(help="The Google login.", no_args_is_help=True)
-    for command in (auth.login, auth.status, auth.logout, auth.terms):
+    logins = typer.Typer(help="The Google login, and the ngrok token.", no_args_is_help=True)
+    for command in (auth.login, auth.status, auth.logout, auth.ngrok, auth.terms):
         logins.command()(command)
     app.add_typer(logins, name="auth")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)

@@ -32,8 +32,8 @@ def notebook(
     Example: colabdev notebook colabdev.ipynb
     """
     wiring: Wiring = ctx.obj
-    filled = wiring.notebook(tunnel)
-    written = wiring.write_notebook(file, filled) if file is not None else None
+    filled = wiring.filled_notebook(tunnel)
+    written = wiring.notebooks().write(wiring.absolute(file), filled) if file is not None else None
     if as_json:
         output.document({"cell": filled.cell, "file": str(written) if written else None})
     elif written is not None:

@@ -75,7 +75,7 @@ def connect_request(
             tunnel,
             tuple(allow_ip),
             ngrok_url,
-            wiring.take_code(code) if code is not None else None,
+            wiring.notebooks().take_code(code) if code is not None else None,
         ),
         wishes,
         known_providers=PROVIDERS,
@@ -87,7 +87,7 @@ def connect_request(
     if request.provider == "colab":
         wiring.colab().check_login()
     if request.provider == "notebook":
-        wiring.check_notebook(request.name)
+        wiring.notebooks().provider().check(request.name)
     if request.tunnel is not None:
         wiring.check_tunnel(request.tunnel.kind)
     return request

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.keepers import LocalKeepers
+    from colabdev.adapters.ngrok_token import NgrokTokens
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.agent.rules import Rule
     from colabdev.cli.wiring_colab import ColabWiring
+    from colabdev.cli.wiring_notebook import NotebookWiring
     from colabdev.config.places import Places
-    from colabdev.core.connection_codes import Told
     from colabdev.core.notebook_cell import FilledNotebook
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress
     from colabdev.ports import HostEntries, Meter, Progress, Provider, SyncedProject, WindowsSide
     from colabdev.providers.local import LocalProvider
-    from colabdev.providers.notebook import NotebookProvider
     from colabdev.services.archives import Archives
     from colabdev.services.bug_report import BugReport
     from colabdev.services.datasets import DataSets
@@ -65,7 +65,7 @@ class Wiring:
     def __init__(self, meter: Meter | None = None) -> None:
         """`meter` is told how far a transfer is; None: it is shown on stderr."""
         self._meter = meter
-        self._code: Told | None = None
+        self._notebooks: NotebookWiring | None = None
 
     def places(self) -> Places:
         from colabdev.config.places import Places
@@ -164,58 +164,28 @@ class Wiring:
         if name == "colab":
             return self.colab().provider()
         if name == "notebook":
-            return self.notebook_provider()
+            return self.notebooks().provider()
         raise ColabdevError(
             f"the provider {name!r} is not in this version yet",
             hint="colabdev connect --provider local",
         )
 
-    def notebook_provider(self) -> NotebookProvider:
-        from colabdev.providers.notebook import NotebookProvider
-        from colabdev.tunnels.cloudflared import command_to
+    def notebooks(self) -> NotebookWiring:
+        """What has to do with machines that were started in a browser; the same for a whole command."""
+        if self._notebooks is None:
+            from colabdev.cli.wiring_notebook import NotebookWiring
 
-        return NotebookProvider(
-            self.places().notebooks_dir,
-            self._connect_ssh,
-            lambda told: command_to(told, os.environ),
-            self._code,
+            self._notebooks = NotebookWiring(self.places(), self._connect_ssh)
+        return self._notebooks
+
+    def filled_notebook(self, tunnel: str | None) -> FilledNotebook:
+        """The notebook of `notebook`, for this computer."""
+        return self.notebooks().fill(
+            tunnel,
+            public_key=self.host_entries().public_key,
+            has_ngrok_token=self.has_ngrok_token,
+            check_tunnel=self.check_tunnel,
         )
-
-    def take_code(self, typed: str) -> Told:
-        """The code of a notebook's machine, which this command is about from now on."""
-        from datetime import UTC, datetime
-
-        from colabdev.core.connection_codes import check_code
-
-        self._code = check_code(typed, datetime.now(UTC))
-        return self._code
-
-    def check_notebook(self, name: str) -> None:
-        """Refuse a notebook's machine that nobody has told of, or that nothing here leads to."""
-        self.notebook_provider().check(name)
-
-    def notebook(self, tunnel: str | None) -> FilledNotebook:
-        """The notebook whose cell makes a browser's Colab reachable from here."""
-        from colabdev.adapters.agent_archive import cell_sources
-        from colabdev.adapters.templates import notebook_template
-        from colabdev.core.cloudflared import download_url
-        from colabdev.core.notebook_cell import fill_notebook
-        from colabdev.core.tunnels import AUTO, choose_tunnel
-
-        kind = choose_tunnel("notebook", tunnel or AUTO, has_ngrok_token=self.has_ngrok_token).kind
-        self.check_tunnel(kind)
-        return fill_notebook(
-            notebook_template(),
-            public_key=self.host_entries().public_key(),
-            settings={"tunnel": kind, "cloudflared_url": download_url(os.environ)},
-            sources=cell_sources(),
-        )
-
-    def write_notebook(self, file: Path, notebook: FilledNotebook) -> Path:
-        """Write it to a file that is not there yet; returns its whole path."""
-        from colabdev.adapters.templates import write_notebook
-
-        return write_notebook(self.absolute(file), notebook.text)
 
     def carry_ssh(self, name: str) -> None:
         """Be one SSH connection's way to a runtime behind a tunnel."""
@@ -246,9 +216,10 @@ class Wiring:
 
     def check_tunnel(self, kind: str) -> None:
         """Refuse a tunnel that cannot be had, before anything is started for it."""
-        from colabdev.core.tunnels import CLOUDFLARED
-
-        if kind == CLOUDFLARED:
+        if kind == "ngrok":
+            self.ngrok_tokens().token()
+            return
+        if kind == "cloudflared":
             from colabdev.tunnels.cloudflared import find_cloudflared
 
             find_cloudflared(os.environ)
@@ -259,7 +230,12 @@ class Wiring:
 
     def has_ngrok_token(self) -> bool:
         """Whether the user has given one to colabdev."""
-        return False
+        return self.ngrok_tokens().has_one()
+
+    def ngrok_tokens(self) -> NgrokTokens:
+        from colabdev.adapters.ngrok_token import NgrokTokens
+
+        return NgrokTokens(self.places().config_dir, os.environ)
 
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
@@ -424,7 +400,7 @@ class Wiring:
         if runtime.provider == "colab":
             self.colab().provider().flush(runtime.name, progress, force=force)
         if runtime.provider == "notebook":
-            self.notebook_provider().flush(runtime.name, progress, force=force)
+            self.notebooks().provider().flush(runtime.name, progress, force=force)
 
     def safekeeping(self) -> Safekeeping:
         from colabdev.services.safekeeping import Safekeeping

@@ -43,3 +43,7 @@ class Tunnel(Protocol):
 
         `ColabdevError` when it cannot be begun: `AuthNeeded` where a token is missing.
         """
+
+
+CLOSE_REQUEST = "tunnel.close"
+"""Asked of the agent, it ends whatever tunnel the runtime has; harmless without one."""

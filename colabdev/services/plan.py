@@ -12,6 +12,7 @@ from colabdev.core.ssh_hosts import parse_destination
 from colabdev.core.tunnels import (
     AUTO,
     NGROK,
+    NOTEBOOK,
     OWN_WAYS,
     choose_tunnel,
     describe_tunnel,
@@ -23,7 +24,6 @@ from colabdev.models import NO_WISH, HardwareWish, RuntimeRecord
 from colabdev.models.tunnels import TunnelUse
 
 DEFAULT_PROVIDER = "colab"
-NOTEBOOK = "notebook"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from colabdev.core.choose import choose_runtime, last_of_project
 from colabdev.core.names import check_runtime_name
+from colabdev.core.tunnels import may_have_tunnel
 from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
@@ -28,12 +29,8 @@ from colabdev.models import (
     StartRequest,
 )
 from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
-from colabdev.services.plan import (
-    NOTEBOOK,
-    ConnectRequest,
-    check_same_machine,
-    check_same_provider,
-)
+from colabdev.ports.tunnels import CLOSE_REQUEST
+from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
 STATUS_TIMEOUT_S = 3.0
@@ -225,9 +222,8 @@ class Runtimes:
             if link is not None:
                 place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
             agent.request("prepare", place)
-            # It may have had one before; a notebook's is the cell's.
-            if record.tunnel is None and record.provider != NOTEBOOK:
-                agent.request("tunnels.close")
+            if record.tunnel is None and may_have_tunnel(record.provider):
+                agent.request(CLOSE_REQUEST)  # It may have had one before.
         finally:
             agent.close()
         crash_point("connect.prepared")

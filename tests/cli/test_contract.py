@@ -74,6 +74,7 @@ COMMANDS = [
     "attach",
     "auth login",
     "auth logout",
+    "auth ngrok",
     "auth status",
     "auth terms",
     "code",
