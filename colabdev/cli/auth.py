@@ -57,7 +57,8 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     """
     wiring: Wiring = ctx.obj
     found = wiring.colab().login().status()
-    render_auth.login_status(found, wiring.ngrok_tokens().place(), as_json=as_json)
+    token, use = wiring.ngrok_tokens().place(), wiring.ngrok_use().read()
+    render_auth.login_status(found, token, use, as_json=as_json)
     return found.problem.exit_code if found.problem else ExitCode.OK
 
 

@@ -25,6 +25,9 @@ def push(
     shard_size: Annotated[
         str, typer.Option(help="Files are packed into tars of about this size.")
     ] = "500M",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also through ngrok, whose free plan has 1 GB a month.")
+    ] = False,
     runtime: RuntimeOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -36,7 +39,7 @@ def push(
     path = wiring.absolute(folder)
     shard_bytes = parse_size(shard_size)
     record = wiring.runtimes().choose(wiring.named(runtime), wiring.project_path())
-    pushed = wiring.data_sets().push(
+    pushed = wiring.data_sets(force=force).push(
         record, path, path.name if name is None else name, shard_bytes, output.progress
     )
     render_drive.pushed(pushed, as_json=as_json)

@@ -22,7 +22,10 @@ def sync(
         bool, typer.Option("--dry-run", help="Say what would be done, and why; do nothing.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also delete what looks like deleted by accident.")
+        bool,
+        typer.Option(
+            "--force", help="Also delete what looks like an accident, and carry much by ngrok."
+        ),
     ] = False,
     prefer: Annotated[
         str | None,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.keepers import LocalKeepers
     from colabdev.adapters.ngrok_token import NgrokTokens
+    from colabdev.adapters.ngrok_use import NgrokUse
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
@@ -330,7 +331,19 @@ class Wiring:
             keepers=self.keepers(),
             computer_id=store.computer_id,
             meter=self._meter or output.Meter(),
+            check_amount=self.check_amount,
         )
+
+    def check_amount(self, runtime: RuntimeRecord, size_bytes: int) -> None:
+        """Raise when so many bytes are not to go to that runtime unasked."""
+        from colabdev.core.ngrok_usage import check_transfer
+
+        check_transfer(runtime, self.ngrok_use().read, size_bytes)
+
+    def ngrok_use(self) -> NgrokUse:
+        from colabdev.adapters.ngrok_use import NgrokUse
+
+        return NgrokUse(self.places().state_dir)
 
     def path_in_project(self, project: str, typed: str) -> str:
         """What was typed, from the directory we stand in, as a path in the project."""
@@ -413,11 +426,14 @@ class Wiring:
 
         return Archives(self.keepers(), open_restore_target)
 
-    def data_sets(self) -> DataSets:
+    def data_sets(self, *, force: bool = False) -> DataSets:
+        """`force`: also much through what counts it."""
         from colabdev.adapters.packing import open_data_folder
         from colabdev.services.datasets import DataSets
 
-        return DataSets(self.keepers(), open_data_folder)
+        if force:
+            return DataSets(self.keepers(), open_data_folder)
+        return DataSets(self.keepers(), open_data_folder, self.check_amount)
 
     def forwards(self) -> Forwards:
         from colabdev.adapters.local_ports import LocalPort

@@ -34,6 +34,7 @@ from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.keepers import LocalKeepers
+from colabdev.adapters.ngrok_use import NgrokUse
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
@@ -42,6 +43,7 @@ from colabdev.config.places import Places
 from colabdev.config.user_settings import load_user_settings
 from colabdev.core.backoff import delays
 from colabdev.core.job_records import parse_job_list
+from colabdev.core.ngrok_usage import COUNTED, check_transfer
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, RuntimeUnreachable
@@ -51,6 +53,7 @@ from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
+from colabdev.keeper.tunnel_use import TunnelUse
 from colabdev.keeper.tunnels import TunnelHolder
 from colabdev.keeper.wiring_tunnels import command_to, find_tunnel
 from colabdev.models import (
@@ -150,6 +153,7 @@ class _Keeper:
             connected=self._spares.use,
         )
         self._server = KeeperServer(self._key, self._link, self._spares)
+        self._server.notice = self._notice
         self._entry = EntryFollower(
             lambda: store.load(name), open_host_entries(self._ssh_files, os.environ)
         )
@@ -158,6 +162,7 @@ class _Keeper:
         self._is_proxied = False
         self._colab: ColabClient | None = None
         self._kept: KeepAlive | None = None
+        self._demand: Demand | None = None
         self._tunnel = TunnelHolder(
             name,
             store,
@@ -165,6 +170,7 @@ class _Keeper:
             find_tunnel=partial(find_tunnel, places=places),
             changed=self._link.try_now,
         )
+        self._tunnel_use = TunnelUse(NgrokUse(places.state_dir).add)
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -183,6 +189,7 @@ class _Keeper:
         finally:
             self._stopping.set()
             self._link.stop()
+            self._tunnel_use.note()
             self._entry.stop(ENTRY_TIMEOUT_S)
             crash_point("keeper.ending")
             self._withdraw()
@@ -227,6 +234,9 @@ class _Keeper:
             keepers=keepers,
             computer_id=self._store.computer_id,
             meter=lambda word, done, total: None,
+            check_amount=lambda runtime, size_bytes: check_transfer(
+                runtime, NgrokUse(self._places.state_dir).read, size_bytes
+            ),
         )
 
         def start(path: str) -> Watch:
@@ -266,18 +276,22 @@ class _Keeper:
         if record.tunnel is None:
             connection = self._connect_own_way(record.machine.ssh)
         else:
-            connection = self._connect_by_tunnel(record.ssh)
+            is_counted = record.tunnel.kind in COUNTED
+            connection = self._connect_by_tunnel(record.ssh, is_counted=is_counted)
         crash_point("keeper.linked")
         return connection
 
-    def _connect_by_tunnel(self, address: SshAddress | None) -> SshConnection:
+    def _connect_by_tunnel(self, address: SshAddress | None, *, is_counted: bool) -> SshConnection:
         self._is_proxied = True
         if address is None:
             raise self._tunnel.unknown_address()
         try:
-            return SshConnection(address, self._ssh_files.private_key_file)
+            connection = SshConnection(address, self._ssh_files.private_key_file)
         except RuntimeUnreachable as exc:
             raise self._tunnel.blame(exc) from exc
+        if is_counted:
+            self._tunnel_use.begin(connection)
+        return connection
 
     def _connect_own_way(self, address: SshAddress) -> SshConnection:
         """A connection as the provider gives it."""
@@ -319,10 +333,13 @@ class _Keeper:
             has_job=self._has_job,
             may_go_on=self._may_go_on,
         )
-        demand = Demand(signs)
-        self._server.notice = lambda: demand.notice
+        demand = self._demand = Demand(signs)
         self._kept = KeepAlive(client, endpoint, is_wanted=demand.is_wanted)
         self._kept.start()
+
+    def _notice(self) -> str:
+        demand = self._demand.notice if self._demand is not None else ""
+        return "; ".join(filter(None, (demand, self._tunnel_use.warning)))
 
     def _has_job(self) -> bool:
         """Whether a job runs there."""
@@ -421,6 +438,7 @@ class _Keeper:
         if time.monotonic() - self._record_checked < RECORD_CHECK_INTERVAL_S:
             return True
         self._record_checked = time.monotonic()
+        self._tunnel_use.note()
         try:
             record = self._store.load(self._name)
         except ColabdevError as exc:

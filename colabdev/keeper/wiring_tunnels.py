@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from colabdev.config.places import Places
 from colabdev.core.connection_codes import Told
@@ -25,12 +26,13 @@ def find_tunnel(kind: str, places: Places) -> Tunnel:
         return cloudflared.CloudflaredTunnel(os.environ, _timing(os.environ))
     if kind == "ngrok":
         from colabdev.adapters.ngrok_token import NgrokTokens
+        from colabdev.adapters.public_address import find_own_networks
         from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
 
         return NgrokTunnel(
             token=NgrokTokens(places.config_dir, os.environ).token,
             server=NgrokServer.from_environment(os.environ),
-            own_networks=lambda: (),
+            own_networks=partial(find_own_networks, os.environ),
             timing=_timing(os.environ),
         )
     raise ColabdevError(f"this keeper knows no tunnel {kind!r}", hint="update colabdev")

@@ -35,6 +35,10 @@ PUSHED_BYTES = 512 * 1024
 _PUSHED_CHANGES = 2000
 
 
+def _any_amount(size_bytes: int) -> None:
+    """Where nobody counts them."""
+
+
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
     """How far a sync goes."""
@@ -49,6 +53,8 @@ class SyncOptions:
     """Whether what is here goes there, too; without, edits only come home."""
     max_bytes: int | None = None
     """Larger files are problems, on either side."""
+    check_amount: Callable[[int], None] = _any_amount
+    """Raises when so many bytes are not to go over the way there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +280,8 @@ class Exchange:
             done = done.loud()
             report = self._report(told + done, plan, comparison.tree, remote)
             return Outcome(replace(report, guard=plan.guard))
+        if self._options.send:  # What comes home at the end must come, whatever it costs.
+            self._options.check_amount(sum(action.content_bytes for action in [*here, *there]))
         received = self._transfer.receive(here)
         if received.actions:
             crash_point("sync.received")

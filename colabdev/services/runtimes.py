@@ -33,6 +33,8 @@ from colabdev.ports.tunnels import CLOSE_REQUEST
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
+TUNNEL_TIMEOUT_S = 180.0
+"""What it needs may have to be installed on the runtime first."""
 STATUS_TIMEOUT_S = 3.0
 
 
@@ -205,14 +207,15 @@ class Runtimes:
     ) -> RuntimeRecord:
         """Bring the agent up, learn what the machine has, make the work dir."""
         assert record.machine is not None, "started before"
-        progress(f"connecting to {record.name}")
+        by = f" by {record.tunnel.kind}" if record.tunnel else ""
+        progress(f"connecting to {record.name}{by}")
         keeper = self._keepers.ensure(record.name)
         if keeper.link()["state"] == "refused":
             # It has the environment of whoever started it, perhaps an ssh-agent that has gone since.
             keeper.quit()
             keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
-        keeper.wait_ready(READY_TIMEOUT_S)
+        keeper.wait_ready(TUNNEL_TIMEOUT_S if record.tunnel else READY_TIMEOUT_S)
         agent = keeper.agent()
         try:
             facts, _ = agent.request("probe")

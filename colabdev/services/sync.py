@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from colabdev.agent import rules
 from colabdev.agent.blocks import FROM_BYTES
@@ -52,11 +53,14 @@ class Syncer:
         keepers: Keepers,
         computer_id: Callable[[], str],
         meter: Meter,
+        check_amount: Callable[[RuntimeRecord, int], None] = lambda runtime, size_bytes: None,
     ) -> None:
+        """`check_amount` raises when so many bytes are not to go there, unless forced."""
         self._store = store
         self._keepers = keepers
         self._computer_id = computer_id
         self._meter = meter
+        self._check_amount = check_amount
 
     def sync_project(
         self,
@@ -109,6 +113,9 @@ class Syncer:
                 agent=agent, place=place, tree=project.tree, progress=progress, meter=self._meter
             )
             limited = replace(options, max_bytes=project.max_bytes)
+            if not options.force:
+                check = partial(self._check_amount, record)
+                limited = replace(limited, check_amount=check)
             exchange = Exchange(transfer, scan, limited, known)
             outcome = exchange.pull(pulled) if pulled is not None else exchange.go()
         finally:

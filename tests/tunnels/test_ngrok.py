@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from colabdev.adapters.ngrok_use import NgrokUse
+from colabdev.core.ngrok_usage import FREE_BYTES
 from tests.support.house import House
 from tests.support.jobs import Running
 from tests.support.ngrok_edge import AUTH, BIND, TOKEN, NgrokEdge, ngrok_error
@@ -219,6 +221,30 @@ def test_what_waiting_helps_is_tried_again(house: House, edge: NgrokEdge) -> Non
     house.keeper().wait_ready(20)
 
 
+def test_what_goes_through_is_counted_and_much_of_it_is_asked_about(house: House) -> None:
+    use = NgrokUse(house.places.state_dir)
+    before = use.read()
+    assert before.connections >= 1
+    (house.project / "some.bin").write_bytes(os.urandom(3_000_000))
+    assert house.colabdev("sync").returncode == 0
+    wait_until(
+        lambda: 3_000_000 < use.read().size_bytes - before.size_bytes < 4_000_000,
+        message="the keeper counts",
+    )
+    use.add(FREE_BYTES - use.read().size_bytes - 1_000_000, 0)
+    wait_until(
+        lambda: "of what ngrok's free plan has a month" in str(house.keeper().link()["notice"]),
+        message="the keeper warns",
+    )
+    (house.project / "more.bin").write_bytes(os.urandom(3_000_000))
+    halted = house.colabdev("sync")
+    assert halted.returncode == 14
+    assert "3.0 MB would go through ngrok, whose free plan has 1 GB a month" in halted.stderr
+    pushed = house.colabdev("data", "push", house.project, "--name", "some")
+    assert pushed.returncode == 14, pushed.stderr
+    assert house.colabdev("sync", "--force").returncode == 0
+
+
 def test_token_is_nowhere_but_where_it_was_put(house: House) -> None:
     """After all that happened above."""
     root = house.home.parent
@@ -238,10 +264,14 @@ def test_token_is_nowhere_but_where_it_was_put(house: House) -> None:
 
 
 def test_other_tunnel_takes_its_place_and_none_ends_it(house: House, edge: NgrokEdge) -> None:
-    allow = ("--allow-ip", "127.0.0.0/8")
-    done = house.colabdev(*CONNECT, "--tunnel", "ngrok", *allow)
+    (house.project / "address").write_text("127.0.0.1")
+    with web_server(house.project) as port:
+        pages = {"COLABDEV_ADDRESS_URLS": f"http://127.0.0.1:{port}/address"}
+        allow = ("--allow-ip", "auto", "--allow-ip", "203.0.113.9")
+        done = house.colabdev(*CONNECT, "--tunnel", "ngrok", *allow, env=pages)
     assert done.returncode == 0, done.stderr
-    assert edge.binds[-1]["Opts"]["IPRestriction"]["allow_cidrs"] == ["127.0.0.0/8"]
+    allowed = edge.binds[-1]["Opts"]["IPRestriction"]["allow_cidrs"]
+    assert allowed == ["127.0.0.1/32", "203.0.113.9/32"]
     assert edge.agents == 1
     done = house.colabdev(*CONNECT, "--tunnel", "direct", "--json")
     assert done.returncode == 0, done.stderr
