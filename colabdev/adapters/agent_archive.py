@@ -12,6 +12,7 @@ from importlib import resources
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
 _ROLES = {
     "cloudflared": "cloudflared_session",
+    "colab-ssh": "colab_ssh_session",
     "mirror": "mirror",
     "ngrok": "ngrok_session",
     "sample": "sampler",
@@ -33,6 +34,8 @@ _ENTRY += f"{_entry('__main__')}\nsys.exit(main())\n"
 _CELL_MODULES = (
     "cell",
     "cloudflared_session",
+    "colab_ssh",
+    "colab_ssh_session",
     "colab_vm",
     "connection_code",
     "environments",

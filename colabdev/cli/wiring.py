@@ -217,17 +217,12 @@ class Wiring:
 
     def check_tunnel(self, kind: str) -> None:
         """Refuse a tunnel that cannot be had, before anything is started for it."""
-        if kind == "ngrok":
-            self.ngrok_tokens().token()
-            return
         if kind == "cloudflared":
             from colabdev.tunnels.cloudflared import find_cloudflared
 
             find_cloudflared(os.environ)
-            return
-        raise UsageError(
-            f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
-        )
+        else:
+            self.ngrok_tokens().token()
 
     def has_ngrok_token(self) -> bool:
         """Whether the user has given one to colabdev."""

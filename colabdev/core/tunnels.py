@@ -19,7 +19,8 @@ COLAB_SSH = "colab-ssh"
 NOTEBOOK = "notebook"
 
 TUNNELS: Mapping[str, Sequence[str]] = {
-    "local": (DIRECT, NGROK, CLOUDFLARED, COLAB_SSH),
+    # launch_ssh changes root's password and /etc/ssh, which a sandbox shares with its computer.
+    "local": (DIRECT, NGROK, CLOUDFLARED),
     "ssh": (DIRECT,),
     "colab": (COLAB, NGROK, CLOUDFLARED, COLAB_SSH),
     NOTEBOOK: (NGROK, CLOUDFLARED, COLAB_SSH),

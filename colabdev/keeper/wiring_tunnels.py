@@ -9,7 +9,7 @@ from functools import partial
 
 from colabdev.config.places import Places
 from colabdev.core.connection_codes import Told
-from colabdev.core.tunnels import CLOUDFLARED
+from colabdev.core.tunnels import CLOUDFLARED, COLAB_SSH, NGROK
 from colabdev.errors import ColabdevError
 from colabdev.ports.tunnels import Tunnel
 from colabdev.tunnels import cloudflared
@@ -24,12 +24,13 @@ def find_tunnel(kind: str, places: Places) -> Tunnel:
     """The tunnel of that kind."""
     if kind == CLOUDFLARED:
         return cloudflared.CloudflaredTunnel(os.environ, _timing(os.environ))
-    if kind == "ngrok":
+    if kind in (NGROK, COLAB_SSH):
         from colabdev.adapters.ngrok_token import NgrokTokens
         from colabdev.adapters.public_address import find_own_networks
         from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
 
         return NgrokTunnel(
+            kind,
             token=NgrokTokens(places.config_dir, os.environ).token,
             server=NgrokServer.from_environment(os.environ),
             own_networks=partial(find_own_networks, os.environ),

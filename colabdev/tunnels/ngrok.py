@@ -1,4 +1,5 @@
-"""`--tunnel ngrok`: ngrok's own SDK on the runtime, in a process that the agent's supervisor keeps."""
+"""`--tunnel ngrok`: ngrok's own SDK on the runtime, in a process that the agent's supervisor keeps; and
+`--tunnel colab-ssh`: the same, opened by the classic `launch_ssh`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 from colabdev.adapters.runtime_pins import runtime_pins
 from colabdev.core.ngrok_problems import FINAL_CODES, explain_ngrok
-from colabdev.core.tunnels import AUTO
+from colabdev.core.tunnels import AUTO, COLAB_SSH, NGROK
 from colabdev.errors import UsageError
 from colabdev.models.tunnels import TunnelState, TunnelUse
 from colabdev.ports.tunnels import AgentRequests
@@ -47,6 +48,7 @@ class NgrokTunnel:
 
     def __init__(
         self,
+        kind: str = NGROK,
         *,
         token: Callable[[], str],
         server: NgrokServer,
@@ -55,6 +57,7 @@ class NgrokTunnel:
     ) -> None:
         """`token` raises `AuthNeeded` without one. `own_networks` are those that this computer is seen
         from. `timing`: see `agent.tunnel.Timing`; what it leaves out is the agent's."""
+        self._kind = kind
         self._token = token
         self._server = server
         self._own_networks = own_networks
@@ -62,7 +65,7 @@ class NgrokTunnel:
 
     @property
     def kind(self) -> str:
-        return "ngrok"
+        return self._kind
 
     def hold(self, agent: AgentRequests, use: TunnelUse, port: int) -> Iterator[TunnelState]:
         token = self._token()
@@ -87,10 +90,14 @@ def asked_of_ngrok(
         "beat_s": int(timing.get("beat_s", BEAT_S)),
         "tolerance_s": int(timing.get("tolerance_s", TOLERANCE_S)),
     }
+    modules, lines = ["ngrok"], [*runtime_pins("ngrok")]
+    if use.kind == COLAB_SSH:
+        modules += ["colab_ssh", "requests"]
+        lines += [*runtime_pins("colab-ssh"), "requests"]
     return {
-        "kind": "ngrok",
-        "modules": ["ngrok"],
-        "lines": list(runtime_pins("ngrok")),
+        "kind": use.kind,
+        "modules": modules,
+        "lines": lines,
         "final": list(FINAL_CODES),
         "timing": {name: s for name, s in timing.items() if name not in beats},
         "settings": {

@@ -145,7 +145,7 @@ def test_another_machine_takes_the_place_of_one_that_went(user: ColabHouse, cola
 def test_notebook_file_is_one_that_jupyter_takes(user: ColabHouse) -> None:
     done = user.colabdev("notebook", "mine.ipynb")
     assert done.returncode == 0, done.stderr
-    document = nbformat.read(user.project / "mine.ipynb", as_version=4)
+    document = nbformat.read(user.project / "mine.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(document)
     (code,) = (cell for cell in document.cells if cell.cell_type == "code")
     public_key = (user.ssh_files.directory / "id_ed25519.pub").read_text().split()[1]
