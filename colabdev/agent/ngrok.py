@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import time
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 from . import daemons, processes, tunnels
 from .ngrok_files import REFUSED, Place, name_of
@@ -26,9 +26,9 @@ def hold(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     `ngrok_daemon.Supervisor` says it.
 
     Arguments: `asked`, see there; the body is its secret, which the supervisor gets by its stdin and
-    which is nowhere else, so that one that was killed gets it again from here. A tunnel that was asked
-    for otherwise ends. Whoever asks anew has what was refused tried again. Ends when stdin has something
-    for us.
+    which is nowhere else, so that one that was killed gets it again from here. Without it only what
+    runs is followed, and `{"needs_secret"}` is the last word. One that was asked for otherwise ends.
+    Whoever asks anew has what was refused tried again. Ends when stdin has something for us.
     """
     place, asked = Place(os.path.expanduser("~")), dict(arguments["asked"])
     name = name_of(asked)
@@ -36,25 +36,20 @@ def hold(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     os.makedirs(place.directory, mode=0o700, exist_ok=True)
     if _of_another(place, name):
         _end(place)
-    if not daemons.is_held(place.lock):
-        _start(place, asked, body)
-    said: Optional[Dict[str, Any]] = None
-    started = time.monotonic()
-    while True:
-        told = place.read()
-        if told is not None and told.get("asked") == name and told != said:
+    said: Dict[str, Any] = {}
+    due = time.monotonic()
+    while not _of_another(place, name):  # Else somebody asked for that after us.
+        is_wanted = said.get("state") != REFUSED and time.monotonic() >= due
+        if is_wanted and not daemons.is_held(place.lock):
+            if not body:
+                yield {"needs_secret": True}, b""
+                return
+            _start(place, asked, body)
+            due = time.monotonic() + _REVIVE_S
+        told = place.read() or {}
+        if told.get("asked") == name and told != said:
             said = told
             yield {"state": told}, b""
-        if _of_another(place, name):
-            return  # Somebody asked for another one after us.
-        is_refused = said is not None and said["state"] == REFUSED
-        if (
-            not is_refused
-            and time.monotonic() - started > _REVIVE_S
-            and not daemons.is_held(place.lock)
-        ):
-            started = time.monotonic()
-            _start(place, asked, body)
         if select.select([_STDIN], [], [], _LOOK_S)[0]:
             return
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from colabdev.adapters.runtime_pins import runtime_pins
 from colabdev.core.ngrok_problems import FINAL_CODES, explain_ngrok
 from colabdev.core.tunnels import AUTO
-from colabdev.errors import UsageError
+from colabdev.errors import AuthNeeded, UsageError
 from colabdev.models.tunnels import Endpoint, TunnelProblem, TunnelState, TunnelUse
 from colabdev.ports.tunnels import AgentRequests
 
@@ -63,12 +63,24 @@ class NgrokTunnel:
         return "ngrok"
 
     def hold(self, agent: AgentRequests, use: TunnelUse, port: int) -> Iterator[TunnelState]:
-        token = self._token()
+        token, missing = "", None
+        try:
+            token = self._token()
+        except AuthNeeded as exc:
+            missing = exc  # What runs already has its own.
+        asked = self._asked(use, port)
+        for header, _ in agent.stream("ngrok.hold", {"asked": asked}, token.encode()):
+            if missing is not None and header.get("needs_secret"):
+                raise missing
+            state = parse_state(header["state"], explain_ngrok)
+            yield replace(state, doubt=_doubt(use))
+
+    def _asked(self, use: TunnelUse, port: int) -> dict[str, object]:
         beats = {
             "beat_s": int(self._timing.get("beat_s", BEAT_S)),
             "tolerance_s": int(self._timing.get("tolerance_s", TOLERANCE_S)),
         }
-        asked = {
+        return {
             "kind": "ngrok-session",
             "modules": ["ngrok"],
             "lines": list(runtime_pins("ngrok")),
@@ -84,9 +96,6 @@ class NgrokTunnel:
                 **beats,
             },
         }
-        for header, _ in agent.stream("ngrok.hold", {"asked": asked}, token.encode()):
-            state = parse_state(header["state"], explain_ngrok)
-            yield replace(state, doubt=_doubt(use))
 
     def _allowed(self, use: TunnelUse) -> list[str]:
         own = self._own_networks() if AUTO in use.allow_ip else ()
