@@ -11,10 +11,12 @@ from importlib import resources
 
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
 _ROLES = {
+    "carry": "carrier",
     "cloudflared": "cloudflared_session",
     "colab-ssh": "colab_ssh_session",
+    "lease": "lease_end",
     "mirror": "mirror",
-    "ngrok": "ngrok_session",
+    "ngrok-session": "ngrok_session",
     "sample": "sampler",
     "supervise": "supervisor",
     "tunnel": "tunnel",
@@ -38,10 +40,10 @@ _CELL_MODULES = (
     "colab_ssh_session",
     "colab_vm",
     "connection_code",
+    "daemons",
     "environments",
     "interpreter",
     "jobdir",
-    "locks",
     "ngrok_session",
     "processes",
     "tunnel",

@@ -18,6 +18,7 @@ from typing import Any
 
 from colabdev.adapters.broker import HUNG_AFTER_S, KeeperClient, KeeperUnavailable
 from colabdev.adapters.handshake import KEEPER_VERSION
+from colabdev.adapters.processes import detached_flags
 from colabdev.adapters.store import FileStore
 from colabdev.errors import ColabdevError, RuntimeUnreachable, error_from_json
 from colabdev.models import RuntimeRecord
@@ -113,7 +114,7 @@ def spawn_keeper(name: str, environment: Mapping[str, str]) -> Mapping[str, Any]
         cwd=os.path.abspath(os.sep),
         env=environment,
         start_new_session=True,
-        creationflags=_detached_flags(),
+        creationflags=detached_flags(),
     )
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_attend, args=(keeper, lines), daemon=True).start()
@@ -151,9 +152,3 @@ def is_keeper(pid: int, name: str) -> bool:
     except OSError:
         return not Path("/proc/self").exists()
     return b"colabdev.keeper" in words and name.encode("ascii") in words
-
-
-def _detached_flags() -> int:
-    if sys.platform != "win32":
-        return 0
-    return subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP

@@ -210,3 +210,10 @@ def _failed_exec(code: int, message: str) -> subprocess.Popen[bytes]:
         start_new_session=True,
         env={"PATH": os.defpath},
     )
+
+
+def detached_flags() -> int:
+    """What a process needs on Windows to outlive its parent's console."""
+    if sys.platform != "win32":
+        return 0
+    return subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP

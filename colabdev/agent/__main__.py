@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import checkup, jobs, machine, mirrors, probe, sync, wire, workdir
+from . import checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
 from .refusal import Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -49,14 +49,19 @@ def _later(module: str, name: str) -> Callable[..., Any]:
     """A handler whose module is loaded when somebody asks for it: what knows of zips and tars would
     double the time that an agent takes to start."""
 
-    def handle(arguments: Dict[str, Any], body: Any) -> Any:
-        return getattr(importlib.import_module("." + module, __package__), name)(arguments, body)
+    def handle(*arguments: Any) -> Any:
+        return getattr(importlib.import_module("." + module, __package__), name)(*arguments)
 
     return handle
 
 
 HANDLERS: Dict[str, Handler] = {
     "archive.list": _later("shelf", "answer_list"),
+    "checkpoint.confirm": _later("checkpoints", "answer_confirm"),
+    "checkpoint.list": _later("checkpoints", "answer_list"),
+    "checkpoint.manifest": _later("checkpoints", "answer_manifest"),
+    "checkpoint.prune": _later("checkpoints", "answer_prune"),
+    "checkpoint.token": _later("credentials", "answer_token"),
     "checkup": answer_checkup,
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
@@ -66,6 +71,8 @@ HANDLERS: Dict[str, Handler] = {
     "job.signal": jobs.answer_signal,
     "job.status": jobs.answer_status,
     "job.stop": jobs.answer_stop,
+    "lease.keep": lease.answer_keep,
+    "lease.status": lease.answer_status,
     "mirror.status": mirrors.answer_status,
     "ping": answer_ping,
     "prepare": answer_prepare,
@@ -79,6 +86,11 @@ HANDLERS: Dict[str, Handler] = {
 
 STREAMS: Dict[str, Stream] = {
     "archive.fetch": _later("shelf", "fetch"),
+    "checkpoint.fetch": _later("checkpoints", "fetch"),
+    "checkpoint.push": _later("checkpoints", "push"),
+    "checkpoint.restore": _later("restoring", "restore"),
+    "checkpoint.stored": _later("restoring", "stored"),
+    "checkpoint.verify": _later("checkpoints", "verify"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
@@ -87,7 +99,6 @@ STREAMS: Dict[str, Stream] = {
     "mirror.flush": mirrors.flush,
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
-    "sync.watch": _later("watching", "watch"),
     "tunnel.hold": _later("tunnels", "hold"),
 }
 """The requests that are answered by any number of frames."""
@@ -100,6 +111,7 @@ UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
 
 CONVERSATIONS: Dict[str, Conversation] = {
     "job.input": jobs.carry_input,
+    "sync.watch": _later("watching", "watch"),
 }
 """The requests that are followed and answered by any number of frames, until the client goes."""
 
@@ -171,6 +183,7 @@ def _send(outlet: BinaryIO, header: Dict[str, Any], body: bytes) -> None:
 def main() -> int:
     """The zipapp's entry point."""
     machine.take_environment()
+    lease.show_presence()
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except (wire.WireError, BrokenPipeError, ConnectionError) as exc:

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Dict, Iterator
 
-from . import colab_vm, connection_code, tunnels
+from . import colab_vm, connection_code, daemons, tunnels
 from .tunnel_files import Place, name_of
 
 DRIVE_MOUNT = "/content/drive"
@@ -84,10 +84,12 @@ def _addresses(settings: Dict[str, Any], port: int) -> Iterator[Any]:
     place, name = Place(os.path.expanduser("~")), name_of(asked)
     agent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     secret = _secret(settings["secret"])
+    tunnels.end_another(place, name)
     said: Any = None
     complained = ""
     while True:
-        tunnels.have(place, asked, secret, agent)
+        if not daemons.is_held(place.lock):
+            tunnels.start(place, asked, secret, agent)
         told = place.read() or {}
         if told.get("asked") == name:
             why = str(told.get("why") or "")

@@ -95,6 +95,18 @@ def pieces(file: BinaryIO, size: int = PIECE_BYTES) -> Iterator[bytes]:
         yield piece
 
 
+def explain(exc: OSError) -> str:
+    """Why Drive fails, in words."""
+    reasons = {
+        errno.ENOSPC: "Drive, or the runtime's disk, is full",
+        errno.EDQUOT: "Drive is full",
+        errno.EROFS: "Drive is mounted read-only",
+        errno.ENODEV: "Drive is not mounted",
+        errno.ENOTCONN: "Drive's own program on the runtime has ended; it must be mounted again",
+    }
+    return reasons.get(exc.errno or 0, "Drive fails: {}".format(exc))
+
+
 def check_part(name: object) -> str:
     """`name`, when it is one part of a path and nothing else; ValueError otherwise."""
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import cursors, follow, inlet, jobdir, processes, wire
+from . import cursors, follow, inlet, jobdir, lease, processes, wire
 from .jobdir import JobFiles
 from .launch import launch
 from .refusal import Refusal
@@ -29,11 +29,19 @@ def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """Start the job of `spec` unless it was started before; then, if asked to, follow it.
 
     With `expect` (marker and maybe tree) only when the work dir is that project's, and its files are
-    that tree: so nobody needs to ask first, and what did not change is started in one round trip.
+    that tree: so nobody needs to ask first, and what did not change is started in one round trip. With
+    `lease` the machine is given back when it has ended; that is written down before it starts.
     """
     spec = dict(arguments["spec"])
     files = files_of(spec["id"])
-    launch(spec, dict(arguments.get("env") or {}), files, dict(arguments.get("expect") or {}))
+    if arguments.get("lease"):
+        lease.end_with(files.id, dict(arguments["lease"]))
+    try:
+        launch(spec, dict(arguments.get("env") or {}), files, dict(arguments.get("expect") or {}))
+    except (OSError, Refusal):
+        if arguments.get("lease") and not os.path.exists(files.spec):
+            lease.forget(files.id)
+        raise
     yield {"id": files.id}, b""
     if arguments.get("follow"):
         yield from follow.frames(files, 0, describe, wait=True)

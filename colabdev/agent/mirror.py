@@ -9,20 +9,17 @@ child's work: a Drive that does not answer hangs the child, and we go on saying 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
-import select
-import signal
 import time
 from contextlib import suppress
-from datetime import datetime, timezone
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import archive, jobdir, shelf, tree
-from .drive import Stored
-from .mirror_files import MAX_FILE_BYTES, Place, agent_name, read, read_state
+from . import daemons, jobdir, shelf, tree
+from .daemons import Child, agent_name
+from .drive import Stored, explain
+from .mirror_files import MAX_FILE_BYTES, Place, read, read_state
+from .storing import now, store
 from .workdir import View, WorkDir
 
 SCHEMA = 1
@@ -94,28 +91,11 @@ def main(arguments: List[str]) -> int:
     """Leave the agent that started us, and go on until nobody needs us."""
     place = Place(arguments[0])
     timing = Timing(**json.loads(arguments[1])) if arguments[1:] else Timing()
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    lock = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if _take(lock, place):
+    daemons.leave_starter()
+    lock = daemons.take(place.lock, lambda: (read_state(place) or {}).get("agent"))
+    if lock is not None:
         Mirror(place, timing, lock).run()
     return 0
-
-
-def _take(lock: int, place: Place) -> bool:
-    """Hold the lock. Only another version's daemon is waited for: it leaves once it sees us ask."""
-    deadline = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            told = read_state(place) or {}
-            if told.get("agent") == agent_name() or time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
 
 
 class Mirror:
@@ -133,7 +113,8 @@ class Mirror:
         self._asked = 0
         self._answered = 0
         self._drive_dir = ""
-        self._child: Optional[_Child] = None
+        self._child: Optional[Child] = None
+        self._child_asked = 0
         self._problem = ""
         self._retry_at = 0.0
         self._retry_s = timing.retry_s
@@ -146,10 +127,10 @@ class Mirror:
     def run(self) -> None:
         """Until the work dir, or the need for this version, is gone."""
         while self._is_needed():
-            now = time.monotonic()
+            begun = time.monotonic()
             self._collect()
-            if self._asked != self._answered or now >= self._look_at:
-                self._look(now)
+            if self._asked != self._answered or begun >= self._look_at:
+                self._look(begun)
             if self._child is None and self._is_due(time.monotonic()):
                 self._begin()
             self.say()
@@ -173,7 +154,7 @@ class Mirror:
         if told == {key: value for key, value in self._said.items() if key != "since"}:
             return
         if told["state"] != self._said.get("state"):
-            since: Any = _now()
+            since: Any = now()
         else:
             since = self._said["since"]
         self._said = dict(told, since=since)
@@ -208,7 +189,7 @@ class Mirror:
             self._drive_dir, self._stored_tree = str(asked.get("drive_dir")), ""
         return True
 
-    def _look(self, now: float) -> None:
+    def _look(self, begun: float) -> None:
         try:
             if self._watcher is None:
                 self._watcher = Watcher(self._place.workdir)
@@ -216,7 +197,7 @@ class Mirror:
         except OSError as exc:
             self._problem = "cannot look at the files: {}".format(exc.strerror or exc)
             self._answered = self._asked
-            self._look_at = now + self._timing.look_s
+            self._look_at = begun + self._timing.look_s
             return
         ended = time.monotonic()
         if self._seen is None or seen.tree != self._seen.tree:
@@ -225,7 +206,7 @@ class Mirror:
                 self._changed_first = ended
         self._seen = seen
         share = _BUSY_SHARE if self._is_dirty() else _IDLE_SHARE
-        pause_s = max(self._timing.look_s, (ended - now) / share)
+        pause_s = max(self._timing.look_s, (ended - begun) / share)
         self._look_at = ended + min(pause_s, max(_LONGEST_LOOK_S, self._timing.look_s))
         if not self._is_dirty() and self._child is None:
             self._problem = ""
@@ -253,14 +234,15 @@ class Mirror:
         assert self._seen is not None, "it is due"
         known = self._stored
         seen, drive_dir = self._seen, self._drive_dir
-        self._child = _Child(lambda: _store(self._place, drive_dir, seen, known), asked=self._asked)
+        self._child_asked = self._asked
+        self._child = Child(lambda: _store(self._place, drive_dir, seen, known), explain)
 
     def _collect(self) -> None:
         child = self._child
         if child is None or not child.has_ended():
             return
         self._child = None
-        told = child.result()
+        told = child.result({"problem": "storing was interrupted"})
         if "stored" in told:
             self._stored = _stored_from(told["stored"])
             self._stored_tree = str(told["tree"])
@@ -270,49 +252,8 @@ class Mirror:
             self._problem = str(told["problem"])
             self._retry_at = time.monotonic() + self._retry_s
             self._retry_s = min(self._retry_s * 2, max(_LONGEST_RETRY_S, self._timing.retry_s))
-        self._answered = child.asked
+        self._answered = self._child_asked
         self._look_at = 0.0
-
-
-class _Child:
-    """A process of ours that does one thing and says what came of it, as one JSON object."""
-
-    def __init__(self, work: Callable[[], Dict[str, Any]], asked: int) -> None:
-        self.asked = asked
-        self._out, inlet = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            os.close(self._out)
-            _work(work, inlet)
-        os.close(inlet)
-
-    def has_ended(self) -> bool:
-        """It said all that it had to say, or was killed."""
-        return bool(select.select([self._out], [], [], 0)[0])
-
-    def result(self) -> Dict[str, Any]:
-        """What it said; that it was killed, when it said nothing."""
-        with open(self._out, "rb") as pipe:
-            said = pipe.read()
-        os.waitpid(self._pid, 0)
-        try:
-            told = json.loads(said.decode("ascii"))
-        except ValueError:
-            told = None
-        return told if isinstance(told, dict) else {"problem": "storing was interrupted"}
-
-
-def _work(work: Callable[[], Dict[str, Any]], inlet: int) -> None:
-    """The child's whole life."""
-    try:
-        told = work()
-    except OSError as exc:
-        told = {"problem": _words(exc)}
-    except Exception as exc:  # noqa: BLE001  A boundary: nobody else would ever hear of it.
-        told = {"problem": "a bug: {}: {}".format(type(exc).__name__, exc)}
-    with suppress(OSError):
-        os.write(inlet, json.dumps(told).encode("ascii"))
-    os._exit(0)
 
 
 def _store(place: Place, drive_dir: str, seen: Look, known: Optional[Stored]) -> Dict[str, Any]:
@@ -321,40 +262,9 @@ def _store(place: Place, drive_dir: str, seen: Look, known: Optional[Stored]) ->
     there = shelf.find_whole(folder, seen.tree, known)
     if there is not None:
         return {"stored": list(there), "tree": seen.tree}
-    marker = read(place.marker) or {}
-    about = {
-        "project": os.path.basename(place.workdir),
-        "stored": _now(),
-        "origin": "{} on {}".format(marker.get("project"), marker.get("computer")),
-    }
-    try:
-        # Made on the machine's own disk first: Drive gets it in one piece, under its own name.
-        with open(place.packed, "w+b") as file:
-            summary = archive.write(file, place.workdir, seen.paths, seen.left_out, about)
-            file.seek(0)
-            there = shelf.find_whole(folder, summary.tree, known)
-            if there is None:
-                there = shelf.store(folder, summary.tree, file)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(place.packed)
-    return {"stored": list(there), "tree": summary.tree}
+    tree_hash, there = store(place, folder, seen.paths, seen.left_out, known)
+    return {"stored": list(there), "tree": tree_hash}
 
 
 def _stored_from(row: Any) -> Optional[Stored]:
     return Stored(str(row[0]), int(row[1]), str(row[2])) if isinstance(row, list) else None
-
-
-def _words(exc: OSError) -> str:
-    reasons = {
-        errno.ENOSPC: "Drive, or the runtime's disk, is full",
-        errno.EDQUOT: "Drive is full",
-        errno.EROFS: "Drive is mounted read-only",
-        errno.ENODEV: "Drive is not mounted",
-        errno.ENOTCONN: "Drive's own program on the runtime has ended; it must be mounted again",
-    }
-    return reasons.get(exc.errno or 0, "Drive fails: {}".format(exc))
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

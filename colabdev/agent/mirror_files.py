@@ -3,13 +3,11 @@
 .colabdev/ask.json      `{"number", "agent", "drive_dir"}`: what is wanted, by whom
 .colabdev/mirror.json   how it stands: see `Mirror.say`
 .colabdev/mirror.lock   held by the mirror for its whole life
-.colabdev/mirror.zip    the archive in the making
+.colabdev/code.zip      the archive in the making; outputs.zip one of outputs
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any, Dict, Optional
 
 from . import jobdir, tree
@@ -27,16 +25,15 @@ class Place:
         self.ask = ours + "/ask.json"
         self.state = ours + "/mirror.json"
         self.lock = ours + "/mirror.lock"
-        self.packed = ours + "/mirror.zip"
         self.marker = ours + "/marker.json"
         self.journal = ours + "/journal"
         self.rules = ours + "/rules.json"
         self.complaints = ours + "/mirror.log"
+        self._ours = ours
 
-
-def agent_name() -> str:
-    """Tells this agent from another version's."""
-    return os.path.basename(sys.argv[0])
+    def packed(self, folder: str) -> str:
+        """Where an archive for that folder of Drive is made."""
+        return "{}/{}.zip".format(self._ours, folder)
 
 
 def read_state(place: Place) -> Optional[Dict[str, Any]]:

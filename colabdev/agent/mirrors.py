@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import changes, jobdir
-from .locks import is_held
-from .mirror_files import MAX_FILE_BYTES, Place, agent_name, read_state
+from . import changes, daemons, jobdir
+from .daemons import agent_name
+from .mirror_files import MAX_FILE_BYTES, Place, read_state
 from .workdir import View, WorkDir
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -43,7 +41,7 @@ def answer_status(arguments: Dict[str, Any], body: bytes) -> Answer:
     """How the mirror of `workdir` stands: `mirror` as `Mirror.say` wrote it, or null; and whether it
     `runs`. Touches no Drive."""
     place = Place(str(arguments["workdir"]))
-    return {"mirror": read_state(place), "runs": is_held(place.lock)}, b""
+    return {"mirror": read_state(place), "runs": daemons.is_held(place.lock)}, b""
 
 
 def flush(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
@@ -113,17 +111,9 @@ def _ask(place: Place, drive_dir: str) -> int:
 def _revive(place: Place) -> None:
     """Start the mirror when none runs, or one of another version does: that one leaves."""
     told = read_state(place) or {}
-    if is_held(place.lock) and told.get("agent") == agent_name():
+    if daemons.is_held(place.lock) and told.get("agent") == agent_name():
         return
-    with open(place.complaints, "wb") as complaints:
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-S", sys.argv[0], "mirror", place.workdir],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=complaints,
-            cwd="/",
-        )
-    child.wait()  # It forks away at once.
+    daemons.start(["mirror", place.workdir], place.complaints)
 
 
 def _away(path: str, larger_than: int = -1) -> List[str]:

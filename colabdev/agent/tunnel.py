@@ -2,9 +2,9 @@
 
 `python3 -I -S <agent archive> tunnel`, a JSON line on stdin: `asked`, and the `secret`, which goes to
 the child by its stdin and nowhere else. `asked` is `kind`, the role of the agent archive that the child
-plays (`ngrok_session`, …); `modules` that its Python needs, and the `lines` of requirements that
-bring them; `timing`; `final`, the codes of failures that waiting does not help; and `settings`, for the
-child alone.
+plays (`ngrok-session`, …); `has_secret`; `modules` that its Python needs, and the `lines` of
+requirements that bring them; `timing`; `final`, the codes of failures that waiting does not help; and
+`settings`, for the child alone.
 
 The child reads `{"settings", "secret"}` as a line, and ends when its stdin does. It says, a JSON line
 each: `{"endpoint": {"host", "port"}}`, `{"beat": true}` while its other end answers,

@@ -13,6 +13,7 @@ import typer
 from colabdev.cli import (
     auth,
     boundary,
+    checkpoints,
     data,
     doctor,
     editors,
@@ -72,6 +73,13 @@ def build_app() -> typer.Typer:
     rehearsals.command()(local.kill)
     rehearsals.callback()(lambda: None)
     app.add_typer(rehearsals, name="local")
+    saved = typer.Typer(help="Checkpoints of jobs, and how safe they are.", no_args_is_help=True)
+    for about_saved in (
+        *(checkpoints.ls, checkpoints.verify, checkpoints.pull),
+        *(checkpoints.push, checkpoints.prune, checkpoints.restore),
+    ):
+        saved.command()(about_saved)
+    app.add_typer(saved, name="checkpoints")
     sets = typer.Typer(help="Data sets on Drive.", no_args_is_help=True)
     sets.command()(data.push)
     sets.command()(data.pull)

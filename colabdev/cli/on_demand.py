@@ -10,13 +10,23 @@ from colabdev.models import RuntimeRecord
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
+    from colabdev.services.starts import Start
 
 
 def bring_up(
-    wiring: Wiring, named: str | None, provider: str | None, gpu: str | None, *, yes: bool
+    wiring: Wiring,
+    named: str | None,
+    provider: str | None,
+    gpu: str | None,
+    *,
+    yes: bool,
+    must_leave: bool = False,
 ) -> str:
-    """The name of the runtime to run on. Whether to start one is asked once, at a terminal."""
-    found = wiring.on_demand().find(named, provider, gpu=gpu, project_path=wiring.project_path())
+    """The name of the runtime to run on. Whether to start one is asked once, at a terminal. With
+    `must_leave` it is one that can give itself back."""
+    found = wiring.on_demand().find(
+        named, provider, gpu=gpu, project_path=wiring.project_path(), must_leave=must_leave
+    )
     if isinstance(found, RuntimeRecord):
         return found.name
     if not yes:
@@ -32,16 +42,22 @@ def bring_up(
     return found.request.name
 
 
-def give_back(wiring: Wiring, runtime: str) -> None:
-    """Release the runtime when all is safe; else say why it stays. The job's own status remains."""
-    why = wiring.on_demand().give_back(runtime, wiring.homecoming().bring, output.progress)
-    if why:
-        stays_up(runtime, why)
+def give_back(wiring: Wiring, start: Start) -> None:
+    """`--down`: release the runtime when the job has ended and all is safe; else say why it stays. The
+    job's own status remains."""
+    job = start.starting.told or wiring.job_store().load(start.job.id)
+    if job is None or not job.state.is_end:
+        why = f"{start.job.id} has not ended"
     else:
-        output.progress(f"{runtime} is released")
+        bring = wiring.homecoming().bring
+        why = wiring.on_demand().give_back(job.runtime, bring, output.progress)
+    if not why:
+        output.progress(f"{start.job.runtime} is released")
+        return
+    output.say(f"colabdev: {start.job.runtime} stays up: {why}")
+    if start.job.gives_back:
+        output.say(f"  {GIVES_ITSELF_BACK}")
+    output.say(f"  next: colabdev down {start.job.runtime}")
 
 
-def stays_up(runtime: str, why: str) -> None:
-    """What `--down` did not do."""
-    output.say(f"colabdev: {runtime} stays up: {why}")
-    output.say(f"  next: colabdev down {runtime}")
+GIVES_ITSELF_BACK = "it gives itself back when its jobs have ended and Drive has all of it"

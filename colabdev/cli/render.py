@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
+from colabdev.core.checkpoints import Durable, describe_durable
 from colabdev.core.quoting import line_to_type
 from colabdev.core.times import format_age, format_time
 from colabdev.core.usage import describe_room, describe_usage
@@ -199,6 +200,8 @@ def _sentences(glance: Glance | None) -> Iterator[str]:
         # What one of several takes says nothing of the others.
         takes = describe_usage(row) if glance.running == 1 else ""
         yield "; ".join(filter(None, (jobs, takes, describe_room(row))))
+    if glance.durable is not None:
+        yield describe_durable(glance.durable)
     for link, saw, _ in glance.mirrors:
         yield f"Drive, {link.workdir}: {saw}"
 
@@ -218,7 +221,7 @@ def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[st
         if record.ssh
         else None,
         "since": format_time(machine.since if machine else record.created),
-        "durable": None,
+        "durable": durable_json(glance.durable if glance else None),
         "running_jobs": glance.running if glance else None,
         "metrics": glance.metrics if glance else None,
         "mirrors": [
@@ -227,6 +230,21 @@ def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[st
         ]
         if glance
         else None,
+    }
+
+
+def durable_json(durable: Durable | None) -> dict[str, Any] | None:
+    """How safe the newest checkpoint of a runtime is, as the JSON contract has it."""
+    if durable is None:
+        return None
+    return {
+        "job": durable.job,
+        "step": durable.step,
+        "level": durable.level,
+        "safe": durable.is_safe,
+        "age_s": round(durable.age_s, 1),
+        "at_risk_steps": durable.at_risk_steps,
+        "at_risk_s": durable.at_risk_s,
     }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from colabdev.models import Begin, HardwareWish
     from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
-    from colabdev.services.starts import RunRequest
+    from colabdev.services.starts import CheckpointWish, RunRequest
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
 
@@ -53,6 +53,7 @@ def connect_request(
             host=settings.runtime.host if settings else None,
             gpu=settings.runtime.gpu if settings else (),
             ttl_s=settings.runtime.ttl_s if settings else None,
+            max_units=settings.runtime.max_units if settings else None,
         )
     if python is not None:
         python = wiring.checked_python(python)
@@ -94,13 +95,13 @@ def connect_request(
 
 
 def hardware_wish(
-    gpu: str | None, *, high_memory: bool, wait: bool, adopt: str | None
+    gpu: str | None, *, high_memory: bool = False, wait: bool = False, adopt: str | None = None
 ) -> HardwareWish:
     """What was typed of the machine."""
     from colabdev.models import HardwareWish
     from colabdev.services.plan import accelerator_names
 
-    return HardwareWish(accelerator_names(gpu), high_memory, wait, adopt)
+    return HardwareWish(accelerator_names(gpu), high_memory=high_memory, wait=wait, adopt=adopt)
 
 
 def run_request(
@@ -119,6 +120,7 @@ def run_request(
     env_files: Sequence[Path] = (),
     timeout: str | None = None,
     requirements: str | None = None,
+    gives_back: bool = False,
 ) -> RunRequest:
     """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets, `filed`
     what stands in files of variables."""
@@ -154,9 +156,23 @@ def run_request(
         window=window,
         stdin=stdin,
         timeout_s=_timeout_s(timeout),
+        gives_back=gives_back,
         gpu=gpu,
         requirements=required,
+        checkpoints=_checkpoint_wish(project),
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
+    )
+
+
+def _checkpoint_wish(project: standing.OwnProject | None) -> CheckpointWish | None:
+    from colabdev.config.places import drive_api_url
+    from colabdev.services.starts import CheckpointWish
+
+    wished = project.settings.checkpoints if project and project.settings else None
+    if wished is None or wished.dir is None:
+        return None
+    return CheckpointWish(
+        wished.dir, wished.keep, wished.stores, wished.accept, drive_api_url(os.environ)
     )
 
 
@@ -206,6 +222,13 @@ def _in_folder(folder: Path, files: Iterable[Path]) -> Sequence[str]:
     """Those of the files that lie there, by their paths from there."""
     paths = (Path(os.path.normpath(file)) for file in files)
     return [path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder)]
+
+
+def parse_timeout(typed: str) -> float:
+    """The seconds that were typed for how long to wait."""
+    seconds = _seconds(typed, "wait for {!r}", hint="--timeout 10m")
+    assert seconds is not None, "something was typed"
+    return seconds
 
 
 def _timeout_s(typed: str | None) -> float | None:

@@ -14,11 +14,11 @@ from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
-from colabdev.cli.on_demand import bring_up, give_back, stays_up
+from colabdev.cli.on_demand import GIVES_ITSELF_BACK, bring_up, give_back
 from colabdev.cli.requests import ask_around, filed_variables, run_request
 from colabdev.cli.runtimes import RuntimeOption
 from colabdev.cli.streams import Screen
-from colabdev.errors import ExitCode, UsageError
+from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -52,96 +52,115 @@ class RunCommand(TyperCommand):
         return args[:at], args[at:]
 
 
+ScriptArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SCRIPT",
+        help="A .py, .sh or .ipynb file of the project; else a command on the runtime.",
+    ),
+]
+WordsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="ARGS", help="For it, untouched.")
+]
+ModuleOption = Annotated[
+    str | None, typer.Option(_MODULE, metavar="MODULE", help="Run a module, as `python -m`.")
+]
+AttachedOption = Annotated[
+    bool, typer.Option("--attached", help="Ctrl-C interrupts the job instead of leaving it.")
+]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Start it, print the job's id, and leave it alone.")
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="The job's name. Default: the script's.")
+]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="K=V", help="A variable for it. Repeatable."),
+]
+EnvFileOption = Annotated[
+    list[Path] | None,
+    typer.Option("--env-file", metavar="FILE", help="Its variables, as in .env. Repeatable."),
+]
+SecretOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME",
+        help="A variable from the keyring, else from here, else asked for; on no disk. Repeatable.",
+    ),
+]
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="TIME", help="End it then, with status 124: 90m, 8h."),
+]
+AfterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after",
+        metavar="JOB",
+        help="Start it when that one has ended. Repeatable.",
+        autocompletion=complete_job,
+    ),
+]
+AfterOkOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--after-ok",
+        metavar="JOB",
+        help="Likewise, but only if that one succeeded.",
+        autocompletion=complete_job,
+    ),
+]
+RequirementsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--requirements",
+        metavar="FILE",
+        help="Install what this file, or a pyproject.toml, lists. Default: colabdev.toml's.",
+    ),
+]
+InPlaceOption = Annotated[
+    bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
+]
+NoSyncOption = Annotated[bool, typer.Option("--no-sync", help="Run what is on the runtime now.")]
+ProviderOption = Annotated[
+    str | None, typer.Option(help="With no runtime up: where to start one, as for connect.")
+]
+GpuOption = Annotated[str | None, typer.Option(help="Run only where this GPU is, such as T4.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Start a runtime without a question.")]
+DownOption = Annotated[
+    bool,
+    typer.Option(
+        "--down",
+        help="Give the runtime back when it has ended; Colab's also without this computer.",
+    ),
+]
+
+
 def run(
     ctx: typer.Context,
-    script: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SCRIPT",
-            help="A .py, .sh or .ipynb file of the project; else a command on the runtime.",
-        ),
-    ] = None,
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="ARGS", help="For it, untouched.")
-    ] = None,
-    module: Annotated[
-        str | None, typer.Option(_MODULE, metavar="MODULE", help="Run a module, as `python -m`.")
-    ] = None,
+    script: ScriptArgument = None,
+    arguments: WordsArgument = None,
+    module: ModuleOption = None,
     runtime: RuntimeOption = None,
     interactive: InteractiveOption = False,
-    attached: Annotated[
-        bool, typer.Option("--attached", help="Ctrl-C interrupts the job instead of leaving it.")
-    ] = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Start it, print the job's id, and leave it alone.")
-    ] = False,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The job's name. Default: the script's.")
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="K=V", help="A variable for it. Repeatable."),
-    ] = None,
-    env_file: Annotated[
-        list[Path] | None,
-        typer.Option("--env-file", metavar="FILE", help="Its variables, as in .env. Repeatable."),
-    ] = None,
-    secret: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--secret",
-            metavar="NAME",
-            help="A variable from the keyring, else from here, else asked for; on no disk. Repeatable.",
-        ),
-    ] = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option("--timeout", metavar="TIME", help="End it then, with status 124: 90m, 8h."),
-    ] = None,
-    after: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--after",
-            metavar="JOB",
-            help="Start it when that one has ended. Repeatable.",
-            autocompletion=complete_job,
-        ),
-    ] = None,
-    after_ok: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--after-ok",
-            metavar="JOB",
-            help="Likewise, but only if that one succeeded.",
-            autocompletion=complete_job,
-        ),
-    ] = None,
-    requirements: Annotated[
-        str | None,
-        typer.Option(
-            "--requirements",
-            metavar="FILE",
-            help="Install what this file, or a pyproject.toml, lists. Default: colabdev.toml's.",
-        ),
-    ] = None,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
-    ] = False,
-    no_sync: Annotated[
-        bool, typer.Option("--no-sync", help="Run what is on the runtime now.")
-    ] = False,
-    provider: Annotated[
-        str | None,
-        typer.Option(help="With no runtime up: where to start one, as for connect."),
-    ] = None,
-    gpu: Annotated[str | None, typer.Option(help="Run only where this GPU is, such as T4.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Start a runtime without a question.")] = False,
-    down: Annotated[
-        bool,
-        typer.Option(
-            "--down", help="When it has ended while this command follows it: what `down` does."
-        ),
-    ] = False,
+    attached: AttachedOption = False,
+    detach: DetachOption = False,
+    name: NameOption = None,
+    env: EnvOption = None,
+    env_file: EnvFileOption = None,
+    secret: SecretOption = None,
+    timeout: TimeoutOption = None,
+    after: AfterOption = None,
+    after_ok: AfterOkOption = None,
+    requirements: RequirementsOption = None,
+    in_place: InPlaceOption = False,
+    no_sync: NoSyncOption = False,
+    provider: ProviderOption = None,
+    gpu: GpuOption = None,
+    yes: YesOption = False,
+    down: DownOption = False,
 ) -> int:
     """Run a program on the runtime, detached, and stream its log here.
 
@@ -152,15 +171,10 @@ def run(
 
     Example: colabdev run train.py --epochs 10
     Example: colabdev run --provider local --yes --down train.py
+    Example: colabdev run --gpu T4 --yes --detach --down train.py
     """
     wiring: Wiring = ctx.obj
     wanted = wishes(interactive=interactive, attached=attached, detach=detach)
-    if down and detach:
-        raise UsageError(
-            "cannot give the runtime back at the end of a job that is left alone: --down needs somebody "
-            "who follows it",
-            hint="leave --detach out, or type colabdev down when it has ended",
-        )
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
         words,
@@ -177,6 +191,7 @@ def run(
         window=wanted.window,
         stdin=wanted.stdin,
         terminal=wanted.variables,
+        gives_back=down,
     )
     request = ask_around(
         wiring,
@@ -186,7 +201,9 @@ def run(
         after_ok=after_ok or (),
         progress=output.progress,
     )
-    chosen = bring_up(wiring, wiring.named(runtime), provider, gpu, yes=yes)
+    chosen = bring_up(
+        wiring, wiring.named(runtime), provider, gpu, yes=yes, must_leave=down and detach
+    )
     request = replace(request, runtime=chosen)
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)
@@ -194,16 +211,8 @@ def run(
         return _start_and_leave(starter, start)
     status = _start_and_follow(wiring, starter, start, wanted)
     if down:
-        _give_back(wiring, start)
+        give_back(wiring, start)
     return status
-
-
-def _give_back(wiring: Wiring, start: Start) -> None:
-    job = start.starting.told or wiring.job_store().load(start.job.id)
-    if job is not None and job.state.is_end:
-        give_back(wiring, job.runtime)
-    else:
-        stays_up(start.job.runtime, f"{start.job.id} has not ended")
 
 
 def _start_and_leave(starter: JobStarter, start: Start) -> int:
@@ -213,6 +222,8 @@ def _start_and_leave(starter: JobStarter, start: Start) -> int:
         render_jobs.left(start)
         return JobStatus(ExitCode.INTERRUPTED)
     render_jobs.detached(start.job)
+    if start.job.gives_back:
+        output.progress(f"{start.job.runtime}: {GIVES_ITSELF_BACK}")
     return JobStatus(ExitCode.OK)
 
 

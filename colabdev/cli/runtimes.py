@@ -155,6 +155,7 @@ def down(
     force: Annotated[
         bool, typer.Option("--force", help="Give up edits that are nowhere but there.")
     ] = False,
+    request: Annotated[str | None, typer.Option("--request", hidden=True)] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Give a runtime back: its projects are handed to Drive, its disk is deleted.
@@ -174,7 +175,7 @@ def down(
         render.would_release(releases.would_release(names), as_json=as_json)
         return ExitCode.OK
     bring_home = partial(wiring.homecoming().bring, force=force)
-    released = releases.down(names, output.progress, bring_home)
+    released = releases.down(names, output.progress, bring_home, request_id=request)
     render.released(released, as_json=as_json)
     failure = next((release.error.exit_code for release in released if release.error), None)
     if failure is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.agent.rules import Rule
+    from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.cli.wiring_notebook import NotebookWiring
     from colabdev.config.places import Places
@@ -85,6 +86,7 @@ class Wiring:
             provider=self.provider,
             keepers=self.keepers(),
             host_entries=self.host_entries(),
+            jobs=self.job_store(),
         )
 
     def releases(self) -> Releases:
@@ -297,7 +299,7 @@ class Wiring:
         return read_env_file(self.absolute(typed))
 
     def on_demand(self) -> OnDemand:
-        from colabdev.cli.requests import connect_request
+        from colabdev.cli.requests import connect_request, hardware_wish
         from colabdev.services.on_demand import OnDemand
 
         return OnDemand(
@@ -305,7 +307,9 @@ class Wiring:
             releases=self.releases(),
             store=self.store(),
             provider=self.provider,
-            plan=lambda name, provider: connect_request(self, name, provider, None, None),
+            plan=lambda name, provider, gpu: connect_request(
+                self, name, provider, None, None, hardware_wish(gpu)
+            ),
             jobs=self.jobs(),
         )
 
@@ -401,6 +405,7 @@ class Wiring:
             open_project=lambda path: opener.open(Path(path)),
             safekeeping=self.safekeeping(),
             logs=self.job_logs(),
+            checkpoints=self.checkpoints().safety(opener),
             flush=self._flush_mount,
         )
 
@@ -420,6 +425,13 @@ class Wiring:
         from colabdev.services.archives import Archives
 
         return Archives(self.keepers(), open_restore_target)
+
+    def checkpoints(self) -> CheckpointWiring:
+        """What has to do with checkpoints."""
+        from colabdev.cli import output
+        from colabdev.cli.wiring_checkpoints import CheckpointWiring
+
+        return CheckpointWiring(self.places(), self.keepers(), self._meter or output.Meter())
 
     def data_sets(self, *, force: bool = False) -> DataSets:
         """`force`: also much through what counts it."""

@@ -50,6 +50,7 @@ def format_job(job: JobRecord) -> str:
         "ended": format_exact_time(job.ended) if job.ended else None,
         "log_bytes": job.log_bytes,
         "reason": job.reason,
+        "gives_back": job.gives_back,
         "ours": job.ours,
     }
     return json.dumps(document, indent=2) + "\n"
@@ -78,6 +79,7 @@ def parse_job(text: str) -> JobRecord:
             ended=parse_time(document["ended"]) if document["ended"] else None,
             log_bytes=_count(document["log_bytes"]),
             reason=_reason(document.get("reason")),
+            gives_back=document.get("gives_back") is True,
             ours=document.get("ours") is not False,
         )
     except (KeyError, TypeError) as exc:

@@ -182,6 +182,8 @@ def _format_tunnel(tunnel: ColabTunnel | None) -> dict[str, Any] | None:
         "endpoint": tunnel.endpoint,
         "host_keys": list(tunnel.host_keys),
         "keep_until": format_exact_time(tunnel.keep_until),
+        "gives_back": tunnel.gives_back,
+        "max_units": tunnel.max_units,
     }
 
 
@@ -195,7 +197,17 @@ def _parse_tunnel(document: Mapping[str, Any] | None) -> ColabTunnel | None:
         endpoint=_text(document["endpoint"]),
         host_keys=keys,
         keep_until=parse_time(document["keep_until"]),
+        gives_back=document.get("gives_back") is True,  # Older records say neither.
+        max_units=_optional_number(document.get("max_units")),
     )
+
+
+def _optional_number(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
 
 
 def _format_use(use: TunnelUse | None) -> dict[str, Any] | None:

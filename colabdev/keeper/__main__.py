@@ -29,7 +29,9 @@ from filelock import Timeout
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.broker import KeeperClient
+from colabdev.adapters.checkpoint_copies import FileCheckpointCopies
 from colabdev.adapters.direct_agent import DirectAgent
+from colabdev.adapters.giving_back import give_back_by_command
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.job_store import FileJobStore
@@ -51,6 +53,7 @@ from colabdev.keeper.demand import Demand, Signs
 from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
+from colabdev.keeper.parting import Parting
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
 from colabdev.keeper.tunnel_use import TunnelUse
@@ -67,6 +70,7 @@ from colabdev.models import (
 from colabdev.ports import Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
+from colabdev.services.checkpoint_pull import CheckpointPulls
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.sync import Syncer
@@ -153,7 +157,6 @@ class _Keeper:
             connected=self._spares.use,
         )
         self._server = KeeperServer(self._key, self._link, self._spares)
-        self._server.notice = self._notice
         self._entry = EntryFollower(
             lambda: store.load(name), open_host_entries(self._ssh_files, os.environ)
         )
@@ -163,6 +166,13 @@ class _Keeper:
         self._colab: ColabClient | None = None
         self._kept: KeepAlive | None = None
         self._demand: Demand | None = None
+        self._parting = Parting(
+            name,
+            runtimes=store,
+            jobs=FileJobStore(places.state_dir),
+            give_back=lambda record: give_back_by_command(record, os.environ, places.log_dir),
+        )
+        self._server.notice = self._notice
         self._tunnel = TunnelHolder(
             name,
             store,
@@ -182,7 +192,9 @@ class _Keeper:
         editors = threading.Thread(target=self._watch_for_editors, daemon=True)
         editors.start()
         threading.Thread(target=self._bring_jobs_home, daemon=True).start()
+        threading.Thread(target=self._give_back_in_time, daemon=True).start()
         threading.Thread(target=self._hold_tunnel, daemon=True).start()
+        threading.Thread(target=self._pull_checkpoints, daemon=True).start()
         self._entry.start()
         try:
             self._server.run(self._should_go_on)
@@ -266,6 +278,34 @@ class _Keeper:
         except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
             log.exception("bug while jobs were brought home")
 
+    def _give_back_in_time(self) -> None:
+        try:
+            self._parting.run(self._stopping)
+        except Exception:  # A task's boundary: the runtime is to be kept all the same.
+            log.exception("bug in giving the runtime back")
+
+    def _notice(self) -> str:
+        """Why the runtime stays, or does not stay, otherwise than its user may think; and what is nearly
+        used up."""
+        stays = self._parting.notice or (self._demand.notice if self._demand else "")
+        return "; ".join(filter(None, (stays, self._tunnel_use.warning)))
+
+    def _pull_checkpoints(self) -> None:
+        keepers = LocalKeepers(self._store, _start_no_other, own=True)
+        jobs = FileJobStore(self._places.state_dir)
+        logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
+        pulls = CheckpointPulls(
+            name=self._name,
+            runtimes=self._store,
+            jobs=jobs,
+            copies=FileCheckpointCopies(self._places.state_dir),
+            open_agent=lambda: logs.agent(self._name),
+        )
+        try:
+            pulls.run(self._stopping)
+        except Exception:  # A task's boundary: other stores take checkpoints all the same.
+            log.exception("bug while checkpoints were brought here")
+
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.
         record = self._store.load(self._name)
@@ -333,13 +373,9 @@ class _Keeper:
             has_job=self._has_job,
             may_go_on=self._may_go_on,
         )
-        demand = self._demand = Demand(signs)
-        self._kept = KeepAlive(client, endpoint, is_wanted=demand.is_wanted)
+        self._demand = Demand(signs)
+        self._kept = KeepAlive(client, endpoint, is_wanted=self._demand.is_wanted)
         self._kept.start()
-
-    def _notice(self) -> str:
-        demand = self._demand.notice if self._demand is not None else ""
-        return "; ".join(filter(None, (demand, self._tunnel_use.warning)))
 
     def _has_job(self) -> bool:
         """Whether a job runs there."""

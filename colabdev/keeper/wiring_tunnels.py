@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from colabdev.adapters.ngrok_token import NgrokTokens
 from colabdev.config.places import Places
 from colabdev.core.connection_codes import Told
 from colabdev.core.tunnels import CLOUDFLARED, COLAB_SSH, NGROK
 from colabdev.errors import ColabdevError
 from colabdev.ports.tunnels import Tunnel
 from colabdev.tunnels import cloudflared
+from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
 
 
 def command_to(told: Told) -> str | None:
@@ -25,18 +27,21 @@ def find_tunnel(kind: str, places: Places) -> Tunnel:
     if kind == CLOUDFLARED:
         return cloudflared.CloudflaredTunnel(os.environ, _timing(os.environ))
     if kind in (NGROK, COLAB_SSH):
-        from colabdev.adapters.ngrok_token import NgrokTokens
-        from colabdev.adapters.public_address import find_own_networks
-        from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
-
         return NgrokTunnel(
             kind,
             token=NgrokTokens(places.config_dir, os.environ).token,
             server=NgrokServer.from_environment(os.environ),
-            own_networks=partial(find_own_networks, os.environ),
+            own_networks=partial(_own_networks, os.environ),
             timing=_timing(os.environ),
         )
     raise ColabdevError(f"this keeper knows no tunnel {kind!r}", hint="update colabdev")
+
+
+def _own_networks(environment: Mapping[str, str]) -> Sequence[str]:
+    # With requests, which most keepers need for nothing else.
+    from colabdev.adapters.public_address import find_own_networks
+
+    return find_own_networks(environment)
 
 
 def _timing(environment: Mapping[str, str]) -> Mapping[str, float]:

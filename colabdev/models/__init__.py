@@ -66,6 +66,10 @@ class ColabTunnel:
     """The keys, one of which the SSH server behind the websocket must show; as `SshAddress.host_key`."""
     keep_until: datetime
     """When it is not kept alive any more, whatever happens."""
+    gives_back: bool = False
+    """Then it is given back, too; else Colab takes it when it likes."""
+    max_units: float | None = None
+    """What it may cost while nobody uses it; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +112,18 @@ class HardwareWish:
     """What a runtime that is rented is to be."""
 
     accelerators: tuple[str, ...] = ()
-    """In this order; what comes must be one of them. `none` is a machine without. Empty: the provider's
-    usual one."""
+    """In this order; what comes must be one of them. `none` is a machine without. Empty: `preferred`."""
+    preferred: tuple[str, ...] = ()
+    """Likewise, for a machine that is not there yet. Empty: the provider's usual one."""
     high_memory: bool = False
     wait: bool = False
     """When there is none now, ask again until there is."""
     adopt: str | None = None
     """The provider's own name of a runtime that exists already, to be used instead of a new one."""
     ttl_s: int | None = None
-    """How long to keep it alive at most."""
+    """How long it lives at most; None: as long as the provider lets it."""
+    max_units: float | None = None
+    """What it may cost while nobody uses it."""
 
 
 NO_WISH = HardwareWish()
@@ -190,6 +197,11 @@ class RuntimeRecord:
             return None
         there = self.machine.ssh
         return SshAddress(end.host, end.port, there.user, there.host_key, via=end.proxy_command)
+
+    @property
+    def can_leave(self) -> bool:
+        """Its machine can give itself back, without a computer."""
+        return self.machine is not None and self.machine.ssh.tunnel is not None
 
     @property
     def workdir(self) -> str | None:
@@ -295,6 +307,8 @@ class JobRecord:
     """How long the log of a job that has ended is; None before."""
     reason: str | None = None
     """One of `jobdir.REASONS`: why it failed, where its status alone does not tell."""
+    gives_back: bool = False
+    """Its runtime is given back when it has ended."""
     ours: bool = True
     """This runtime record's; False of one that another computer started on the same host."""
 

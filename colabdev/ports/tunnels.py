@@ -46,4 +46,4 @@ class Tunnel(Protocol):
 
 
 CLOSE_REQUEST = "tunnel.close"
-"""Asked of the agent, it ends whatever tunnel the runtime has; harmless without one."""
+"""The agent's request that ends whatever tunnel there is; harmless without one."""

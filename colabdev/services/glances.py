@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
+from colabdev.core.checkpoints import Durable, durable_of
 from colabdev.core.job_records import is_started_by, parse_job_list
 from colabdev.core.usage import time_of
 from colabdev.errors import ColabdevError
 from colabdev.models import JobState, ProjectLink, RuntimeRecord
-from colabdev.ports import Keepers
+from colabdev.ports import AgentStream, Keepers
+from colabdev.services.checkpoint_lists import jobs_on
 from colabdev.services.safekeeping import describe_mirror
 
 TIMEOUT_S = 3.0
@@ -28,6 +31,8 @@ class Glance:
     """The newest row of a job that runs; what it says of the machine holds for all."""
     mirrors: Sequence[tuple[ProjectLink, str, bool]] = ()
     """How Drive stands with each project: in words, and whether well."""
+    durable: Durable | None = None
+    """How safe its newest checkpoint is."""
 
 
 class Glances:
@@ -56,6 +61,7 @@ class Glances:
                 has_drive = runtime.machine is not None and runtime.machine.drive_dir is not None
                 links = runtime.projects if has_drive else ()
                 mirrors = [(link, *describe_mirror(agent, link)) for link in links]
+                durable = _durable(agent, runtime)
         except ColabdevError:
             return  # As if it had not answered: how it stands is said beside it.
         rows = [
@@ -65,4 +71,10 @@ class Glances:
         ]
         metrics = [row["metrics"] for row in rows if isinstance(row.get("metrics"), Mapping)]
         newest = max(metrics, key=time_of, default=None)
-        seen[runtime.name] = Glance(len(rows), newest, mirrors)
+        seen[runtime.name] = Glance(len(rows), newest, mirrors, durable)
+
+
+def _durable(agent: AgentStream, runtime: RuntimeRecord) -> Durable | None:
+    with suppress(ColabdevError):  # All else that was seen is worth saying.
+        return durable_of(jobs_on(agent, runtime), time.time())
+    return None

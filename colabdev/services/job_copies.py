@@ -16,6 +16,7 @@ from colabdev.errors import ColabdevError, StateUnreadable
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.ports import AgentStream, JobStore, RuntimeStore
 from colabdev.services.job_logs import JobLogs
+from colabdev.services.known_jobs import readable_jobs
 
 log = logging.getLogger(__name__)
 
@@ -100,15 +101,7 @@ class JobCopies:
             self._jobs.delete(job_id)
 
     def _ended(self) -> Sequence[JobRecord]:
-        ended = []
-        for job_id in self._jobs.ids():
-            try:
-                job = self._jobs.load(job_id)
-            except StateUnreadable:
-                continue  # `ps` says so.
-            if job is not None and job.state.is_end:
-                ended.append(job)
-        return ended
+        return [job for job in readable_jobs(self._jobs) if job.state.is_end]
 
     def _is_gone(self, job: JobRecord) -> bool:
         try:

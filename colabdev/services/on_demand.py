@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from colabdev.errors import ColabdevError, RuntimeNotFound, UsageError
 from colabdev.models import Phase, RuntimeRecord
@@ -13,8 +13,8 @@ from colabdev.services.plan import ConnectRequest, accelerator_names, check_same
 from colabdev.services.releases import BringHome, Releases
 from colabdev.services.runtimes import Runtimes
 
-Plan = Callable[[str | None, str | None], ConnectRequest]
-"""What `connect` would do for that name and that provider, as typed."""
+Plan = Callable[[str | None, str | None, str | None], ConnectRequest]
+"""What `connect` would do for that name, that provider and that `--gpu`, as typed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Missing:
 
     @property
     def _hardware(self) -> str:
-        return " or ".join(self.request.hardware.accelerators) or "the usual GPU"
+        wish = self.request.hardware
+        return " or ".join(wish.accelerators or wish.preferred) or "the usual GPU"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,10 @@ class OnDemand:
         *,
         gpu: str | None,
         project_path: str | None,
+        must_leave: bool = False,
     ) -> RuntimeRecord | Missing:
-        """The runtime that is up, or what to start. ColabdevError when that cannot be had as wished."""
+        """The runtime that is up, or what to start. ColabdevError when that cannot be had as wished;
+        with `must_leave` it is to give itself back without a computer."""
         try:
             known = self._known(named, provider, project_path)
         except RuntimeNotFound:
@@ -66,18 +69,13 @@ class OnDemand:
             known = None
         if known is not None and known.phase is not Phase.LOST:
             _check_gpu(known, gpu)
+            if must_leave and not known.can_leave:
+                raise _cannot_leave(known.name, known.provider)
             return known
-        request = self.plan(named, provider)
+        request = self.plan(named, provider, gpu)
+        if must_leave and not request.can_leave:
+            raise _cannot_leave(request.name, request.provider)
         self.provider(request.provider)  # Says so when this version, or this user, has it not.
-        if gpu is not None and request.provider == "colab":
-            hardware = replace(request.hardware, accelerators=accelerator_names(gpu))
-            request = replace(request, hardware=hardware)
-        elif gpu is not None:
-            raise UsageError(
-                f"cannot promise a GPU {gpu!r}: a runtime of provider {request.provider!r} has what its "
-                "computer has",
-                hint="leave --gpu out; colabdev status --json says what there is",
-            )
         return Missing(request)
 
     def _known(
@@ -85,7 +83,7 @@ class OnDemand:
     ) -> RuntimeRecord | None:
         if provider is None:
             return self.runtimes.choose(named, project_path)
-        request = self.plan(named, provider)
+        request = self.plan(named, provider, None)
         known = self.store.load(request.name)
         if known is not None:
             check_same_provider(known, request)
@@ -105,6 +103,18 @@ class OnDemand:
         except ColabdevError as exc:
             return exc.message
         return release.error.message if release.error else ""
+
+
+def _cannot_leave(name: str, provider: str) -> UsageError:
+    where = {
+        "local": "it sleeps with this computer",
+        "ssh": "a host of your own is not given back by itself",
+    }
+    return UsageError(
+        f"cannot give {name!r} back at the end of a job that is left alone: "
+        f"{where.get(provider, 'nobody on it can')}",
+        hint="leave --detach out, or type colabdev down when it has ended",
+    )
 
 
 def _check_gpu(runtime: RuntimeRecord, gpu: str | None) -> None:

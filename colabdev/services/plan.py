@@ -45,6 +45,11 @@ class ConnectRequest:
     """Which that is, why, and what Google's terms say of it."""
 
     @property
+    def can_leave(self) -> bool:
+        """The runtime will be able to give itself back, without a computer."""
+        return self.provider == "colab"
+
+    @property
     def under_another_name(self) -> str:
         """What to type when the name is taken."""
         words = ["colabdev", "connect", f"{self.name}-2", "--provider", self.provider]
@@ -63,6 +68,7 @@ class ProjectWishes:
     host: str | None = None
     gpu: tuple[str, ...] = ()
     ttl_s: int | None = None
+    max_units: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ def plan_connect(
         project_name=check_project_name(project.name) if project else None,
         python=typed.python,
         host=_host(typed, project, chosen=chosen, name=name, up=up),
-        hardware=_hardware(typed, project, chosen=chosen, is_up=up is not None),
+        hardware=_hardware(typed, project, chosen=chosen),
         tunnel=tunnel,
         tunnel_line=tunnel_line,
     )
@@ -179,9 +185,7 @@ def accelerator_names(typed: str | None) -> tuple[str, ...]:
     return tuple((typed or "").replace(",", " ").split())
 
 
-def _hardware(
-    typed: Typed, project: ProjectWishes | None, *, chosen: str, is_up: bool
-) -> HardwareWish:
+def _hardware(typed: Typed, project: ProjectWishes | None, *, chosen: str) -> HardwareWish:
     """What is to be rented; what was not typed stands in the project's settings."""
     if chosen != "colab":
         if typed.hardware != NO_WISH:
@@ -193,8 +197,9 @@ def _hardware(
     if project is None:
         return typed.hardware
     # A runtime that is up stays what it is, whatever the settings say by now.
-    named = typed.hardware.accelerators or (() if is_up else project.gpu)
-    return replace(typed.hardware, accelerators=named, ttl_s=project.ttl_s)
+    return replace(
+        typed.hardware, preferred=project.gpu, ttl_s=project.ttl_s, max_units=project.max_units
+    )
 
 
 def _host(

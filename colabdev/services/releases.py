@@ -70,14 +70,22 @@ class Releases:
         return sorted({*self._store.names(), *self._repairs.strays()})
 
     def down(
-        self, names: Sequence[str], progress: Progress, bring_home: BringHome
+        self,
+        names: Sequence[str],
+        progress: Progress,
+        bring_home: BringHome,
+        *,
+        request_id: str | None = None,
     ) -> Sequence[Release]:
-        """Give the runtimes back. One that cannot be released does not keep the others."""
-        return [self._down_or_reason(name, progress, bring_home) for name in names]
+        """Give the runtimes back. One that cannot be released does not keep the others; with
+        `request_id` one that was started by another request is left alone."""
+        return [self._down_or_reason(name, progress, bring_home, request_id) for name in names]
 
-    def _down_or_reason(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
+    def _down_or_reason(
+        self, name: str, progress: Progress, bring_home: BringHome, request_id: str | None
+    ) -> Release:
         try:
-            return self._down(name, progress, bring_home)
+            return self._down(name, progress, bring_home, request_id)
         except ColabdevError as exc:
             return Release(name, exc)
 
@@ -92,11 +100,13 @@ class Releases:
                 releases.append(Release(name, exc))
         return releases
 
-    def _down(self, name: str, progress: Progress, bring_home: BringHome) -> Release:
+    def _down(
+        self, name: str, progress: Progress, bring_home: BringHome, request_id: str | None
+    ) -> Release:
         """Give the runtime back, and forget it once that is proved."""
         with self._store.operation(name):
             record = self._store.load(name) or self._repairs.rebuilt(name)
-            if record is None:
+            if record is None or request_id not in (None, record.request_id):
                 return Release(name)
             unended = bring_home(record, progress)
             # A full disk must not stop the one command that makes room on it.

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 
 from colabdev.core.choose import choose_runtime, last_of_project
 from colabdev.core.names import check_runtime_name
+from colabdev.core.parting import how_it_went, lease_of, ttl_left_s
 from colabdev.core.tunnels import may_have_tunnel
 from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
     RuntimeLost,
+    RuntimeUnreachable,
     StateUnreadable,
     UsageError,
     runtime_lost,
@@ -28,13 +30,16 @@ from colabdev.models import (
     RuntimeStatus,
     StartRequest,
 )
-from colabdev.ports import HostEntries, Keepers, Progress, Provider, RuntimeStore
+from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Provider, RuntimeStore
 from colabdev.ports.tunnels import CLOSE_REQUEST
+from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
 TUNNEL_TIMEOUT_S = 180.0
 """What it needs may have to be installed on the runtime first."""
+PATIENCE_S = 5.0
+"""After this long the user is told what keeps them waiting."""
 STATUS_TIMEOUT_S = 3.0
 
 
@@ -56,7 +61,9 @@ class Runtimes:
         provider: Callable[[str], Provider],
         keepers: Keepers,
         host_entries: HostEntries,
+        jobs: JobStore,
     ) -> None:
+        self._jobs = jobs
         self._store = store
         self._provider = provider
         self._keepers = keepers
@@ -215,7 +222,7 @@ class Runtimes:
             keeper.quit()
             keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
-        keeper.wait_ready(TUNNEL_TIMEOUT_S if record.tunnel else READY_TIMEOUT_S)
+        _wait_ready(keeper, progress, TUNNEL_TIMEOUT_S if record.tunnel else READY_TIMEOUT_S)
         agent = keeper.agent()
         try:
             facts, _ = agent.request("probe")
@@ -225,6 +232,10 @@ class Runtimes:
             if link is not None:
                 place = {"workdir": link.workdir, "drive_dir": record.machine.drive_dir}
             agent.request("prepare", place)
+            if record.can_leave:
+                linked = record.with_project(link) if link else record
+                left_s = ttl_left_s(record, datetime.now(UTC))
+                agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
             if record.tunnel is None and may_have_tunnel(record.provider):
                 agent.request(CLOSE_REQUEST)  # It may have had one before.
         finally:
@@ -246,7 +257,7 @@ class Runtimes:
     def state_of(self, record: RuntimeRecord) -> RuntimeStatus:
         """How this runtime stands now; as in `survey`."""
         if record.phase is Phase.LOST:
-            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+            return self._gone(record)
         if record.phase is Phase.RELEASING:
             detail = f"being released; if no `down` runs now, colabdev down {record.name} goes on"
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
@@ -276,8 +287,19 @@ class Runtimes:
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, f"{exc.message}; {exc.hint}")
         if lost:
             self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
-            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+            return self._gone(record)
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
+
+    def _gone(self, record: RuntimeRecord) -> RuntimeStatus:
+        """Lost, or as it was to go."""
+        went = how_it_went(record, readable_jobs(self._jobs), datetime.now(UTC))
+        if not went:
+            return RuntimeStatus(record, RuntimeState.LOST, _lost_detail(record.name))
+        detail = (
+            f"gone: it was to give itself back {went}, which it does when Drive has its projects, "
+            f"outputs and logs; colabdev down {record.name} forgets it"
+        )
+        return RuntimeStatus(record, RuntimeState.RELEASED, detail)
 
     def _is_lost(self, record: RuntimeRecord) -> bool:
         """The provider says that a runtime that was up is gone. Failing to ask says nothing."""
@@ -302,6 +324,14 @@ class Runtimes:
         return readable, unreadable
 
 
+def _wait_ready(keeper: Keeper, progress: Progress, timeout_s: float) -> None:
+    try:
+        keeper.wait_ready(PATIENCE_S)
+    except RuntimeUnreachable as exc:
+        progress(f"waiting: {exc.message}")
+        keeper.wait_ready(timeout_s - PATIENCE_S)
+
+
 def _lost_detail(name: str) -> str:
     error = runtime_lost(name)
     return f"{error.message}; {error.hint}"
@@ -320,6 +350,8 @@ def _usable(
 ) -> RuntimeRecord:
     assert record.machine is not None, "started before"
     gpu = facts.get("gpu")
-    machine = replace(record.machine, accelerator=gpu if isinstance(gpu, str) else None)
+    # What is no GPU, a TPU say, the provider alone knows of.
+    accelerator = gpu if isinstance(gpu, str) else record.machine.accelerator
+    machine = replace(record.machine, accelerator=accelerator)
     usable = replace(record, phase=Phase.UP, machine=machine)
     return usable.with_project(link) if link else usable

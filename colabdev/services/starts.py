@@ -15,6 +15,7 @@ from colabdev.config.requirements import Requirements
 from colabdev.config.scripts import Program
 from colabdev.core.accelerators import complain_of_gpu
 from colabdev.core.job_records import parse_job_list
+from colabdev.core.parting import lease_of
 from colabdev.core.reconcile import Action
 from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import usable_machine, workdir_of
@@ -29,6 +30,19 @@ from colabdev.services.sync_report import SyncReport
 
 MAX_SYNCS = 3
 _NAMED_FILES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointWish:
+    """What the project says of the checkpoints of its jobs."""
+
+    dir: str
+    """A pattern, from the work dir."""
+    keep: int
+    stores: Sequence[str]
+    accept: str
+    api_url: str
+    """Where the Drive API is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +63,15 @@ class RunRequest:
     timeout_s: float | None = None
     """How long its command may run."""
     after: Sequence[After] = ()
+    gives_back: bool = False
+    """When it has ended its runtime is given back."""
     gpu: Sequence[str] = ()
     """What the project asks for; another one is said before the job starts."""
     requirements: Requirements | None = None
     env_files: Sequence[str] = ()
     """Those that lie in the project, by their paths there."""
+    checkpoints: CheckpointWish | None = None
+    """Where it writes them, and where they are to go; None for nowhere."""
 
 
 class Code(Protocol):
@@ -114,11 +132,30 @@ class JobStarter:
             "after": [{"id": one.job.id, "ok": one.ok} for one in after],
             "requirements": request.requirements and request.requirements.to_json(),
             "created": job.created.timestamp(),
+            "checkpoints": self._checkpoints(request, runtime),
         }
         if after:
             progress(f"it waits for {', '.join(one.job.id for one in after)}")
         arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
+        if job.gives_back:
+            arguments["lease"] = lease_of(runtime)
         return Start(job, runtime, Starting(arguments))
+
+    def _checkpoints(
+        self, request: RunRequest, runtime: RuntimeRecord
+    ) -> Mapping[str, object] | None:
+        wish, machine = request.checkpoints, usable_machine(runtime)
+        if wish is None or request.project_name is None:
+            return None
+        return {
+            "dirs": [wish.dir],
+            "keep": wish.keep,
+            "stores": list(wish.stores),
+            "accept": wish.accept,
+            "project": request.project_name,
+            "drive_dir": machine.drive_dir,
+            "api_url": wish.api_url,
+        }
 
     def _expect(
         self, request: RunRequest, runtime: RuntimeRecord, progress: Progress
@@ -194,6 +231,7 @@ class JobStarter:
                 request_id=runtime.request_id,
                 argv=request.program.typed,
                 created=created,
+                gives_back=request.gives_back and runtime.can_leave,
             )
             if self.jobs.create(job):
                 crash_point("run.recorded")

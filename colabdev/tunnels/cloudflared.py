@@ -52,6 +52,7 @@ def asked_of_runtime(
     """What the runtime's supervisor is asked for; see `agent.tunnel`."""
     return {
         "kind": PROGRAM,
+        "has_secret": False,
         "modules": [],
         "lines": [],
         "final": [],

@@ -11,7 +11,7 @@ from typing import Any
 from colabdev.adapters.runtime_pins import runtime_pins
 from colabdev.core.ngrok_problems import FINAL_CODES, explain_ngrok
 from colabdev.core.tunnels import AUTO, COLAB_SSH, NGROK
-from colabdev.errors import UsageError
+from colabdev.errors import AuthNeeded, UsageError
 from colabdev.models.tunnels import TunnelState, TunnelUse
 from colabdev.ports.tunnels import AgentRequests
 from colabdev.tunnels.states import parse_state
@@ -68,10 +68,16 @@ class NgrokTunnel:
         return self._kind
 
     def hold(self, agent: AgentRequests, use: TunnelUse, port: int) -> Iterator[TunnelState]:
-        token = self._token()
+        token, missing = "", None
+        try:
+            token = self._token()
+        except AuthNeeded as exc:
+            missing = exc  # What runs already has its own.
         allowed = replace(use, allow_ip=self._allowed(use))
         asked = asked_of_ngrok(allowed, port, self._server, self._timing)
         for header, _ in agent.stream("tunnel.hold", {"asked": asked}, token.encode()):
+            if missing is not None and header.get("needs_secret"):
+                raise missing
             state = parse_state(header["state"], explain_ngrok)
             yield replace(state, doubt=_doubt(use))
 
@@ -95,7 +101,8 @@ def asked_of_ngrok(
         modules += ["colab_ssh", "requests"]
         lines += [*runtime_pins("colab-ssh"), "requests"]
     return {
-        "kind": use.kind,
+        "kind": "ngrok-session" if use.kind == NGROK else use.kind,
+        "has_secret": True,
         "modules": modules,
         "lines": lines,
         "final": list(FINAL_CODES),

@@ -63,7 +63,7 @@ def test_an_edit_on_the_machine_is_stored_once_it_settled(versioned: Mirrored) -
     (place.workdir / "a.py").write_text("typed in VS Code")
     place.wait_for({"a.py": "typed in VS Code", "b.py": "1"})
     wait_until(lambda: place.said()["state"] == "current", message=str(place.said()))
-    assert not (place.workdir / ".colabdev" / "mirror.zip").exists()
+    assert not (place.workdir / ".colabdev" / "code.zip").exists()
     assert place.said()["stored"][2] == "accepted"
 
 

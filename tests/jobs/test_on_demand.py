@@ -63,7 +63,7 @@ def test_start_is_asked_for_once_at_a_terminal(house: House, answer: bytes, stat
 def test_gpu_that_cannot_be_promised_is_refused_before_anything_starts(house: House) -> None:
     done = house.colabdev(*LOCAL, "--gpu", "T4", "--yes", "true")
     assert done.returncode == 125
-    assert "cannot promise a GPU 'T4'" in done.stderr
+    assert "for provider 'colab', not 'local'" in done.stderr
     done = house.colabdev("run", "--provider", "colab", "--yes", "true")
     assert done.returncode == 125
     assert "there is no Google login" in done.stderr
@@ -98,5 +98,5 @@ def test_runtime_stays_when_not_all_is_safe(house: House) -> None:
     assert "local stays up" in err
     done = house.colabdev("run", "--down", "--detach", "true")
     assert done.returncode == 125
-    assert "--down needs somebody who follows it" in done.stderr
+    assert "at the end of a job that is left alone: it sleeps with this computer" in done.stderr
     assert names(house) == ["local"]

@@ -1,4 +1,4 @@
-"""One session of the SDK as a process, by the rules of `agent.tunnel`: each refusal, each version."""
+"""A session of the SDK as a process, by the rules of `agent.tunnel`: refusals and versions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def session(archive: Path, edge: NgrokEdge, python: str | Path) -> Iterator[subp
         "tolerance_s": 1,
     }
     with subprocess.Popen(
-        [python, archive, "ngrok"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [python, archive, "ngrok-session"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin is not None
         process.stdin.write(json.dumps({"settings": settings, "secret": TOKEN}) + "\n")

@@ -27,6 +27,7 @@ from colabdev.providers.colab.client import (
     Account,
     Assignment,
     ColabClient,
+    NoneFree,
     Unclear,
 )
 from colabdev.providers.colab.drive import (
@@ -36,7 +37,7 @@ from colabdev.providers.colab.drive import (
     mount_drive,
 )
 from colabdev.providers.colab.hardware import choose_accelerators, price_line
-from colabdev.providers.colab.kernel import Kernel
+from colabdev.providers.colab.kernel import CellFailed, Kernel
 from colabdev.providers.colab.notes import Note, Notes
 from colabdev.providers.colab.wire import FREE_TIER_TERMS, notebook_hash
 
@@ -176,10 +177,23 @@ class ColabProvider:
             note = None
         if note is None:
             adopt = request.hardware.adopt
+            self._check_not_ours(adopt)
             note = Note(request.request_id, endpoint=adopt, adopted=adopt is not None)
             self._notes.save(request.name, note)
         crash_point("colab.begun")
         return note
+
+    def _check_not_ours(self, endpoint: str | None) -> None:
+        """One runtime under two names would be given back with either."""
+        if endpoint is None:
+            return
+        for name in self._notes.names():
+            note = self._notes.load(name)
+            if note is not None and note.endpoint == endpoint:
+                raise UsageError(
+                    f"the runtime {endpoint} is {name!r} here already",
+                    hint=f"colabdev connect {name}",
+                )
 
     def _of(self, note: Note) -> Assignment | None:
         """The runtime of a note, as Colab lists it now."""
@@ -192,7 +206,7 @@ class ColabProvider:
     ) -> Assignment:
         wish = request.hardware
         known = self._of(note)
-        if known is not None:
+        if known is not None and note.endpoint is not None:
             _check_same(request.name, known, wish)
             return known
         if note.adopted:
@@ -200,9 +214,11 @@ class ColabProvider:
             raise UsageError(
                 f"this account has no runtime {note.endpoint}", hint="colabdev status lists them"
             )
-        accelerators = choose_accelerators(wish.accelerators, account)
+        accelerators = choose_accelerators(wish.accelerators or wish.preferred, account)
         progress(price_line(accelerators, account))
-        assignment = self._ask_until(notebook_hash(note.request_id), accelerators, wish, progress)
+        # Known without an endpoint: nobody saw yet whether it is what was asked for.
+        request_hash = notebook_hash(note.request_id)
+        assignment = known or self._ask_until(request_hash, accelerators, wish, progress)
         if assignment.accelerator not in {one.name for one in accelerators}:
             self._unassign(request.name, assignment.endpoint)
             raise NoCapacity(
@@ -223,14 +239,16 @@ class ColabProvider:
         delay_s = self._wait_first_s
         while True:
             refusal: NoCapacity | None = None
+            may_come = False
             for one in accelerators:
                 try:
                     return self._ask_clearly(request_hash, one, wish)
                 except NoCapacity as exc:
                     refusal = exc
+                    may_come = may_come or isinstance(exc, NoneFree)
                     progress(exc.message)
             assert refusal is not None, "something is asked for"
-            if not wish.wait:
+            if not (wish.wait and may_come):
                 raise refusal
             progress(f"asking again in {delay_s:.0f} s; Ctrl-C ends that")
             time.sleep(delay_s)
@@ -262,8 +280,14 @@ class ColabProvider:
             crash_point("colab.set_up")
             drive_dir = self._mounted(assignment, kernel, progress)
         since = note.machine.since if note.machine else datetime.now(UTC)
-        keep_until = since + timedelta(seconds=request.hardware.ttl_s or DEFAULT_TTL_S)
-        tunnel = ColabTunnel(assignment.endpoint, told.colab_host_keys, keep_until)
+        wish = _bounds(request.hardware, note)
+        tunnel = ColabTunnel(
+            assignment.endpoint,
+            told.colab_host_keys,
+            keep_until=since + timedelta(seconds=wish.ttl_s or DEFAULT_TTL_S),
+            gives_back=wish.ttl_s is not None,
+            max_units=wish.max_units,
+        )
         return Machine(
             ssh=SshAddress("127.0.0.1", told.port, "root", told.host_key, tunnel=tunnel),
             content_dir=CONTENT_DIR,
@@ -280,7 +304,8 @@ class ColabProvider:
         except RuntimeUnreachable:
             raise
         except ColabdevError as exc:
-            progress(f"Drive is not mounted: {exc.message}; nothing of this runtime is kept there")
+            cause = exc.text if isinstance(exc, CellFailed) else exc.message
+            progress(f"Drive is not mounted: {cause}; nothing of this runtime is kept there")
             return None
         return DRIVE_DIR
 
@@ -335,6 +360,18 @@ def _check_same(name: str, known: Assignment, wish: HardwareWish) -> None:
             f"{name!r} is a runtime with {known.accelerator} already",
             hint=f"colabdev down {name}, then connect it with the other one",
         )
+
+
+def _bounds(wish: HardwareWish, note: Note) -> HardwareWish:
+    """Of a runtime that is there already, those that it has hold where nothing else is said."""
+    known = note.machine.ssh.tunnel if note.machine else None
+    if known is None or note.machine is None:
+        return wish
+    ttl_s = wish.ttl_s
+    if ttl_s is None and known.gives_back:
+        ttl_s = int((known.keep_until - note.machine.since).total_seconds())
+    units = known.max_units if wish.max_units is None else wish.max_units
+    return replace(wish, ttl_s=ttl_s, max_units=units)
 
 
 def _not_set_up(note: Note, assignment: Assignment) -> Machine:

@@ -38,6 +38,7 @@ def open_websocket(url: str, headers: dict[str, str]) -> WebSocket:
             open_timeout=OPEN_TIMEOUT_S,
             ping_interval=PING_INTERVAL_S,
             logger=_quiet_logger(),
+            legacy=True,  # What comes is the connection, to be closed by whoever has it.
         )
         assert isinstance(opened, ClientConnection)
         return opened
