@@ -40,6 +40,7 @@ def ngrok_house(root: Path) -> Iterator[tuple[House, NgrokEdge]]:
             [sys.executable, "-m", "colabdev", "auth", "ngrok"],
             env=house.environment,
             input=TOKEN.encode(),
+            capture_output=True,
             check=True,
             timeout=60,
         )
