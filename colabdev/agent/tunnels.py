@@ -37,19 +37,20 @@ def hold(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     name = name_of(asked)
     end_another(place, name)
     said: Dict[str, Any] = {}
-    due = time.monotonic()
+    due, started = time.monotonic(), False
     while not _of_another(place, name):  # Else somebody asked for that after us.
-        is_wanted = said.get("state") != REFUSED and time.monotonic() >= due
-        if is_wanted and not daemons.is_held(place.lock):
+        # Looked at in this order, what one says that is gone was its last word.
+        runs = daemons.is_held(place.lock)
+        told = place.read() or {}
+        if told.get("asked") == name and told != said and (runs or started):
+            said = told
+            yield {"state": told}, b""
+        if not runs and said.get("state") != REFUSED and time.monotonic() >= due:
             if asked["has_secret"] and not body:
                 yield {"needs_secret": True}, b""
                 return
             start(place, asked, body, sys.argv[0])
-            due = time.monotonic() + _REVIVE_S
-        told = place.read() or {}
-        if told.get("asked") == name and told != said:
-            said = told
-            yield {"state": told}, b""
+            due, started = time.monotonic() + _REVIVE_S, True
         if select.select([_STDIN], [], [], _LOOK_S)[0]:
             return
 
