@@ -7,13 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from colabdev.adapters.ngrok_token import NgrokTokens
 from colabdev.config.places import Places
 from colabdev.core.tunnels import CLOUDFLARED, NGROK
 from colabdev.errors import ColabdevError
 from colabdev.ports.tunnels import Tunnel
 from colabdev.tunnels.cloudflared import CloudflaredTunnel
-from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
 
 
 def find_tunnel(kind: str, places: Places) -> Tunnel:
@@ -21,6 +19,10 @@ def find_tunnel(kind: str, places: Places) -> Tunnel:
     if kind == CLOUDFLARED:
         return CloudflaredTunnel(os.environ)
     if kind == NGROK:
+        # With what asks keyrings, which no other keeper needs.
+        from colabdev.adapters.ngrok_token import NgrokTokens
+        from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
+
         return NgrokTunnel(
             token=NgrokTokens(places.config_dir, os.environ).token,
             server=NgrokServer.from_environment(os.environ),
