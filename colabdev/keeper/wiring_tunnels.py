@@ -7,14 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from colabdev.adapters.ngrok_token import NgrokTokens
 from colabdev.config.places import Places
 from colabdev.core.connection_codes import Told
 from colabdev.core.tunnels import CLOUDFLARED, COLAB_SSH, NGROK
 from colabdev.errors import ColabdevError
 from colabdev.ports.tunnels import Tunnel
 from colabdev.tunnels import cloudflared
-from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
 
 
 def command_to(told: Told) -> str | None:
@@ -27,6 +25,10 @@ def find_tunnel(kind: str, places: Places) -> Tunnel:
     if kind == CLOUDFLARED:
         return cloudflared.CloudflaredTunnel(os.environ, _timing(os.environ))
     if kind in (NGROK, COLAB_SSH):
+        # With what asks keyrings, which no other keeper needs.
+        from colabdev.adapters.ngrok_token import NgrokTokens
+        from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
+
         return NgrokTunnel(
             kind,
             token=NgrokTokens(places.config_dir, os.environ).token,
