@@ -57,6 +57,8 @@ class LocalKeepers:
 
     def ensure(self, name: str) -> KeeperClient:
         begun = time.monotonic()
+        holder: int | None = None
+        held_since = begun
         while time.monotonic() - begun < START_TIMEOUT_S:
             record = self._store.load(name)
             if record is None:
@@ -73,7 +75,10 @@ class LocalKeepers:
                 raise error_from_json(said["error"])
             if "ready" not in said:
                 # Another keeper holds the lock: it is starting, leaving, or does not answer any more.
-                if time.monotonic() - begun > HUNG_AFTER_S:
+                pid = self._store.keeper_pid(name)
+                if pid != holder:
+                    holder, held_since = pid, time.monotonic()
+                elif time.monotonic() - held_since > HUNG_AFTER_S:
                     self._kill(name)
                 time.sleep(_POLL_S)
         raise ColabdevError(
