@@ -96,9 +96,11 @@ STREAMS: Dict[str, Stream] = {
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
+    "job.kept": _later("kept_jobs", "fetch"),
     "job.news": _later("news", "wait"),
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,
+    "ngrok.hold": _later("ngrok", "hold"),
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
 }

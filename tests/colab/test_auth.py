@@ -12,7 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.colab import Colab
-from tests.support.colab_server.accounts import COLAB_SCOPE, DEFAULT_EMAIL, EMAIL_SCOPE
+from tests.support.colab_server.accounts import (
+    COLAB_SCOPE,
+    DEFAULT_EMAIL,
+    DRIVE_FILE_SCOPE,
+    EMAIL_SCOPE,
+)
 from tests.support.colab_user import CLIENT_SECRET, ColabHouse, files_with
 from tests.support.terminals import at_terminal
 
@@ -33,7 +38,7 @@ def test_login_is_kept_in_a_private_file_until_it_is_taken_back(house: ColabHous
         "source": "own client",
         "where": str(house.login_file),
         "email": DEFAULT_EMAIL,
-        "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, "openid"]),
+        "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, DRIVE_FILE_SCOPE, "openid"]),
         "usable": True,
     }
     assert house.colabdev("auth", "login").returncode == 0, "by the client of the last one"

@@ -54,6 +54,18 @@ def test_what_was_refused_is_forgotten_by_down(house: ColabHouse, colab: Colab) 
     assert list(house.places.colab_dir.glob("*")) == []
 
 
+def test_balance_that_does_not_last_is_said_before_anything_is_asked_for(
+    house: ColabHouse, colab: Colab
+) -> None:
+    house.log_in_by_gcloud()
+    colab.account(balance=4.28)
+    colab.fault("assign_status", 503)
+    said = house.colabdev("connect", "--gpu", "T4").stderr
+    assert (
+        "the balance is 4.28, enough for 4.0 h, and that is less than the 12 h it may live" in said
+    )
+
+
 @pytest.mark.parametrize(
     ("typed", "code", "said"),
     [
@@ -110,6 +122,7 @@ def test_status_shows_the_account_and_what_was_made_elsewhere(
         "schema": 1,
         "runtimes": [],
         "account": {"balance": 97.4, "hourly_rate": 1.07, "hours_left": 91.0},
+        "limits": [],
         "elsewhere": [{"endpoint": endpoint, "accelerator": "T4"}],
     }
     shown = house.colabdev("status").stdout
