@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import Row, against_limit, peak_rss_mb
+from benchmarks.way import AGENT_REMARK
 
 if TYPE_CHECKING:
     from benchmarks.sync import Sides
@@ -66,7 +67,7 @@ def _peaks(sides: Sides, name: str, work: Callable[[], None]) -> tuple[float, fl
 
 def _is_server(name: str, argv: list[bytes]) -> bool:
     if name == "colabdev":
-        return any(b"/colabdev/agent-" in word for word in argv) and b"mirror" not in argv
+        return any(AGENT_REMARK in word for word in argv)
     return _program(argv) == name and bool({b"--server", b"-server"}.intersection(argv))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.measure import Row, against_limit, alternate
 from benchmarks.sync import FILES, MANY_FILES, make_tree
-from benchmarks.way import RTT_S, Way, has_unison, thin, unison_command
+from benchmarks.way import AGENT_REMARK, RTT_S, Way, has_unison, thin, unison_command
 from tests.support.house import House
 from tests.support.waiting import wait_until
 
@@ -166,8 +166,7 @@ def _agents(house: House) -> list[int]:
     for directory in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (directory / "cmdline").read_bytes()
-            is_agent = b"/colabdev/agent-" in words and b"\0mirror\0" not in words
-            if is_agent and state in (directory / "environ").read_bytes():
+            if AGENT_REMARK in words and state in (directory / "environ").read_bytes():
                 found.append(int(directory.name))
     return found
 

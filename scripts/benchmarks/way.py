@@ -20,6 +20,8 @@ from tests.support.relay import RelayProcess
 
 RTT_S = 0.1
 LINK_BITS_PER_S = 20e6
+AGENT_REMARK = b"# colabdev-agent"
+"""By which the agents that take requests are told among a machine's processes."""
 
 Environment = dict[str, str]
 
