@@ -202,6 +202,8 @@ def _sentences(glance: Glance | None) -> Iterator[str]:
         yield "; ".join(filter(None, (jobs, takes, describe_room(row))))
     if glance.durable is not None:
         yield describe_durable(glance.durable)
+    if glance.stays:
+        yield glance.stays
     for link, saw, _ in glance.mirrors:
         yield f"Drive, {link.workdir}: {saw}"
 

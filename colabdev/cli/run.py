@@ -250,6 +250,11 @@ def _start_and_follow(wiring: Wiring, starter: JobStarter, start: Start, wanted:
     )
     start.starting.when_started = attachment.begin
     log = starter.run(start, screen.progress)
-    stopped_by = stream_log(log, lambda: render_jobs.left(start), screen, attachment)
+    stopped_by = stream_log(
+        log,
+        lambda: render_jobs.left(start, in_contact=jobs.in_contact(start.job)),
+        screen,
+        attachment,
+    )
     ended = start.starting.told or wiring.job_store().load(start.job.id)
     return end_status(ended, stopped_by, screen)

@@ -156,6 +156,14 @@ class AgentStream(Protocol):
     ) -> tuple[Mapping[str, object], bytes]:
         """Ask and wait for the answer: its values and its body. One round trip."""
 
+    def ask(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> None:
+        """Ask, and wait for nothing. Answers come in the order of the questions."""
+
+    def answer(self, kind: str) -> tuple[Mapping[str, object], bytes]:
+        """The next answer, which is to a question of that kind."""
+
     def stream(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Iterator[tuple[Mapping[str, object], bytes]]:
@@ -327,6 +335,9 @@ class LocalTree(Protocol):
         """What a scan would say now of these paths, None for each where nothing is. None in place of
         them all when only a scan tells; `folders` are kept in step by themselves, so one of them that
         went is such a case. What came or went elsewhere since the last scan is not looked for."""
+
+    def rules_key(self) -> str:
+        """The key of the rules of the last scan, whoever made it; "" when nobody knows."""
 
     def watch(self) -> TreeWatch:
         """Notice changes from now on, by the rules of the last scan."""

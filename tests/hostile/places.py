@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "doctor": ("doctor",),
     "config schema": ("config", "schema"),
     "auth terms": ("auth", "terms"),
+    "auth ngrok": ("auth", "ngrok", "--remove"),
     "down": ("down", "local"),
 }
 """What is typed for each command, in this order; all of them work in a healthy place."""

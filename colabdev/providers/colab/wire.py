@@ -46,6 +46,10 @@ HOURLY_RATES: Mapping[str, float] = {
 }
 """Compute units per hour, as users measured them. Unverified: they change."""
 
+LIFETIME_S = 12 * 3600
+LONGEST_LIFETIME_S = 24 * 3600
+"""How long Colab lets a runtime live; the longer one with Pro+. Unverified: it may end it before."""
+
 FREE_TIER_TERMS = """\
 Colab's FAQ forbids on runtimes that are free of charge, which is without a positive balance of
 compute units: remote control such as SSH shells and remote desktops, and working mainly through
