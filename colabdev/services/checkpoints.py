@@ -85,6 +85,7 @@ class Checkpoints:
         `runtime` is None when none is up; then those here are all that can be told.
         """
         found: list[Checkpoint] = []
+        here = copies_here(self.copies)
         unasked: list[str] = []
         if runtime is not None:
             try:
@@ -95,8 +96,10 @@ class Checkpoints:
                     if place is not None:
                         found += _stored(agent, place, {job.job for job in jobs}, word)
             except ColabdevError as exc:
+                if not here:
+                    raise
                 unasked.append(f"{runtime.name} does not tell of all: {exc.message}")
-        found += _others(found, copies_here(self.copies))
+        found += _others(found, here)
         if word is not None:
             found = [one for one in found if one.job.startswith(word)]
             if not found and not unasked:

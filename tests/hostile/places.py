@@ -177,7 +177,9 @@ def _linked_state(bench: Bench) -> Iterator[Place]:
     )
 
 
-_NEED_A_DIRECTORY = ("init", "connect", "sync", "ssh", "restore", "data ls", "down")
+_NEED_A_DIRECTORY = (
+    *("init", "connect", "sync", "ssh", "restore", "checkpoints ls", "data ls", "down"),
+)
 _NO_DIRECTORY = dict.fromkeys(_NEED_A_DIRECTORY, 1) | {"run": 125}
 _LOST_RESULT = dict.fromkeys(COMMANDS, 1) | {"run": 0, "logs": 0, "attach": 0, "ssh": 0}
 
@@ -217,6 +219,7 @@ PLACES = [
             "run": 125,
             "ssh": 255,
             "restore": 12,
+            "checkpoints ls": 12,
             "data ls": 12,
             "doctor": 1,
         },
