@@ -53,6 +53,7 @@ GOLDEN = """{
    ]
   },
   "tunnel": null,
+  "via": null,
   "content_dir": "/content",
   "drive_dir": "/content/drive/MyDrive",
   "since": "2026-11-20T22:34:05.123456+00:00",
