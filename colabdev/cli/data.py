@@ -38,7 +38,7 @@ def push(
     wiring: Wiring = ctx.obj
     path = wiring.absolute(folder)
     shard_bytes = parse_size(shard_size)
-    record = wiring.runtimes().choose(wiring.named(runtime), wiring.project_path())
+    record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
     pushed = wiring.data_sets(force=force).push(
         record, path, path.name if name is None else name, shard_bytes, output.progress
     )
@@ -67,7 +67,7 @@ def pull(
     Example: colabdev data pull flowers
     """
     wiring: Wiring = ctx.obj
-    record = wiring.runtimes().choose(wiring.named(runtime), wiring.project_path())
+    record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
     pulled = wiring.data_sets().pull(record, name, to, version, output.progress)
     render_drive.pulled(pulled, as_json=as_json)
     return ExitCode.OK
@@ -79,6 +79,6 @@ def ls(ctx: typer.Context, runtime: RuntimeOption = None, as_json: JsonOption = 
     Example: colabdev data ls
     """
     wiring: Wiring = ctx.obj
-    record = wiring.runtimes().choose(wiring.named(runtime), wiring.project_path())
+    record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
     render_drive.data_sets(wiring.data_sets().list(record), as_json=as_json)
     return ExitCode.OK

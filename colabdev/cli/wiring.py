@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
-    from colabdev.models import RuntimeRecord, SshAddress
+    from colabdev.models import RuntimeRecord, SshAddress, SyncedSettings
     from colabdev.ports import HostEntries, Meter, Progress, Provider, SyncedProject, WindowsSide
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
+    from colabdev.services.known_runtimes import KnownRuntimes
     from colabdev.services.on_demand import OnDemand
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
@@ -74,6 +75,11 @@ class Wiring:
     def named(self, typed: str | None) -> str | None:
         """The runtime that was typed, else the one that the environment names."""
         return typed if typed is not None else os.environ.get("COLABDEV_NAME") or None
+
+    def known_runtimes(self) -> KnownRuntimes:
+        from colabdev.services.known_runtimes import KnownRuntimes
+
+        return KnownRuntimes(self.store())
 
     def runtimes(self) -> Runtimes:
         from colabdev.services.runtimes import Runtimes
@@ -173,7 +179,7 @@ class Wiring:
         from colabdev.adapters.stdio import carry_stdio
         from colabdev.core.workdirs import usable_machine
 
-        address = usable_machine(self.runtimes().choose(name, None)).ssh
+        address = usable_machine(self.known_runtimes().choose(name, None)).ssh
         keeper = self.keepers().ensure(name)
         keeper.wait_ready(PROXY_TIMEOUT_S)
         carry_stdio(keeper.open_tcp(address.host, address.port))
@@ -265,7 +271,7 @@ class Wiring:
         from colabdev.services.starts import JobStarter
 
         return JobStarter(
-            choose=self.runtimes().choose,
+            choose=self.known_runtimes().choose,
             jobs=self.job_store(),
             logs=self.job_logs(),
             code=self.project_code(),
@@ -356,7 +362,7 @@ class Wiring:
     def opener(self, max_bytes: int) -> Opener:
         from colabdev.adapters.opening import Opener
 
-        return Opener(self.places().state_dir, _compile_rules, max_bytes)
+        return Opener(self.places().state_dir, _compile_rules, _load_synced_settings, max_bytes)
 
     def watch(
         self, record: RuntimeRecord, project: SyncedProject, mode: Mode, *, as_json: bool
@@ -390,7 +396,7 @@ class Wiring:
             open_project=lambda path: opener.open(Path(path)),
             safekeeping=self.safekeeping(),
             logs=self.job_logs(),
-            checkpoints=self.checkpoints().safety(opener),
+            checkpoints=self.checkpoints().safety(),
             flush=self._flush_mount,
         )
 
@@ -528,6 +534,12 @@ def _compile_rules(lines: Iterable[str]) -> list[Rule]:
     from colabdev.adapters.ignore_files import compile_rules
 
     return compile_rules(lines)
+
+
+def _load_synced_settings(file: Path) -> SyncedSettings:
+    from colabdev.config.settings import load_synced_settings
+
+    return load_synced_settings(file)
 
 
 def log_to_stderr() -> None:

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "ssh": ("ssh", "local", "--", "true"),
     "ssh-config print": ("ssh-config", "print"),
     "restore": ("restore", "--list"),
+    "checkpoints ls": ("checkpoints", "ls"),
     "data ls": ("data", "ls"),
     "doctor": ("doctor",),
     "config schema": ("config", "schema"),
