@@ -28,7 +28,7 @@ def hold(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     Arguments: `asked`, see there; the body is its secret, which the supervisor gets by its stdin and
     which is nowhere else, so that one that was killed gets it again from here. Without it only what
     runs is followed, and `{"needs_secret"}` is the last word. One that was asked for otherwise ends.
-    Whoever asks anew has what was refused tried again. Ends when stdin has something for us.
+    What was refused is only tried again with `again`. Ends when stdin has something for us.
     """
     place, asked = Place(os.path.expanduser("~")), dict(arguments["asked"])
     name = name_of(asked)
@@ -36,20 +36,23 @@ def hold(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     os.makedirs(place.directory, mode=0o700, exist_ok=True)
     if _of_another(place, name):
         _end(place)
+    is_first, due = bool(arguments.get("again")), time.monotonic()
     said: Dict[str, Any] = {}
-    due = time.monotonic()
     while not _of_another(place, name):  # Else somebody asked for that after us.
-        is_wanted = said.get("state") != REFUSED and time.monotonic() >= due
-        if is_wanted and not daemons.is_held(place.lock):
+        # In this order: who lets go of the lock has said their last word.
+        runs, told = daemons.is_held(place.lock), place.read() or {}
+        told = told if told.get("asked") == name else {}
+        is_refused = told.get("state") == REFUSED and not is_first
+        if not runs and not is_refused and time.monotonic() >= due:
             if not body:
                 yield {"needs_secret": True}, b""
                 return
             _start(place, asked, body)
             due = time.monotonic() + _REVIVE_S
-        told = place.read() or {}
-        if told.get("asked") == name and told != said:
+        elif told and told != said:
             said = told
             yield {"state": told}, b""
+        is_first = False
         if select.select([_STDIN], [], [], _LOOK_S)[0]:
             return
 

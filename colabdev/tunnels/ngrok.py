@@ -57,6 +57,8 @@ class NgrokTunnel:
         self._server = server
         self._own_networks = own_networks
         self._timing = dict(timing)
+        self._is_first = True
+        """Who begins may have mended what was refused; a connection that came back has not."""
 
     @property
     def kind(self) -> str:
@@ -69,7 +71,9 @@ class NgrokTunnel:
         except AuthNeeded as exc:
             missing = exc  # What runs already has its own.
         asked = self._asked(use, port)
-        for header, _ in agent.stream("ngrok.hold", {"asked": asked}, token.encode()):
+        again, self._is_first = self._is_first, False
+        arguments = {"asked": asked, "again": again}
+        for header, _ in agent.stream("ngrok.hold", arguments, token.encode()):
             if missing is not None and header.get("needs_secret"):
                 raise missing
             state = parse_state(header["state"], explain_ngrok)
