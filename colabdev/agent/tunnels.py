@@ -30,27 +30,29 @@ def hold(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     Arguments: `asked`, see there; the body is its secret, which the supervisor gets by its stdin and
     which is nowhere else, so that one that was killed gets it again from here. Where it has one and we
     do not, only what runs is followed, and `{"needs_secret"}` is the last word. One that was asked for
-    otherwise ends. Whoever asks anew has what was refused tried again. Ends when stdin has something
-    for us.
+    otherwise ends. What was refused is only tried again with `again`. Ends when stdin has something for
+    us.
     """
     place, asked = Place(os.path.expanduser("~")), dict(arguments["asked"])
     name = name_of(asked)
     end_another(place, name)
     said: Dict[str, Any] = {}
-    due, started = time.monotonic(), False
+    is_first, due = bool(arguments.get("again")), time.monotonic()
     while not _of_another(place, name):  # Else somebody asked for that after us.
-        # Looked at in this order, what one says that is gone was its last word.
-        runs = daemons.is_held(place.lock)
-        told = place.read() or {}
-        if told.get("asked") == name and told != said and (runs or started):
-            said = told
-            yield {"state": told}, b""
-        if not runs and said.get("state") != REFUSED and time.monotonic() >= due:
+        # In this order: who lets go of the lock has said their last word.
+        runs, told = daemons.is_held(place.lock), place.read() or {}
+        told = told if told.get("asked") == name else {}
+        is_refused = told.get("state") == REFUSED and not is_first
+        if not runs and not is_refused and time.monotonic() >= due:
             if asked["has_secret"] and not body:
                 yield {"needs_secret": True}, b""
                 return
             start(place, asked, body, sys.argv[0])
-            due, started = time.monotonic() + _REVIVE_S, True
+            due = time.monotonic() + _REVIVE_S
+        elif told and told != said:
+            said = told
+            yield {"state": told}, b""
+        is_first = False
         if select.select([_STDIN], [], [], _LOOK_S)[0]:
             return
 

@@ -43,6 +43,7 @@ class TunnelHolder:
         self._reach = reach
         self._find_tunnel = find_tunnel
         self._changed = changed
+        self._tunnel: Tunnel | None = None
         self._state = TunnelState()
         self._error: ColabdevError | None = None
 
@@ -96,9 +97,8 @@ class TunnelHolder:
             return
         there = record.machine.ssh
         with closing(self._reach(there)) as agent:
-            yield from self._find_tunnel(record.tunnel.kind).hold(
-                agent, record.tunnel.wish, there.port
-            )
+            self._tunnel = self._tunnel or self._find_tunnel(record.tunnel.kind)
+            yield from self._tunnel.hold(agent, record.tunnel.wish, there.port)
 
     def _take(self, state: TunnelState) -> None:
         self._state, self._error = state, None

@@ -62,6 +62,8 @@ class NgrokTunnel:
         self._server = server
         self._own_networks = own_networks
         self._timing = dict(timing)
+        self._is_first = True
+        """Who begins may have mended what was refused; a connection that came back has not."""
 
     @property
     def kind(self) -> str:
@@ -75,7 +77,9 @@ class NgrokTunnel:
             missing = exc  # What runs already has its own.
         allowed = replace(use, allow_ip=self._allowed(use))
         asked = asked_of_ngrok(allowed, port, self._server, self._timing)
-        for header, _ in agent.stream("tunnel.hold", {"asked": asked}, token.encode()):
+        again, self._is_first = self._is_first, False
+        arguments = {"asked": asked, "again": again}
+        for header, _ in agent.stream("tunnel.hold", arguments, token.encode()):
             if missing is not None and header.get("needs_secret"):
                 raise missing
             state = parse_state(header["state"], explain_ngrok)

@@ -53,6 +53,7 @@ GOLDEN = """{
    ]
   },
   "tunnel": null,
+  "via": null,
   "content_dir": "/content",
   "drive_dir": "/content/drive/MyDrive",
   "since": "2026-11-20T22:34:05.123456+00:00",
@@ -239,6 +240,7 @@ NULLABLE = {
     ("tunnel", "endpoint", "proxy_command"),
     ("machine", "login"),
     ("machine", "tunnel"),
+    ("machine", "via"),
     ("machine", "login", "proxy_command"),
     ("machine",),
     ("keeper",),
@@ -257,12 +259,15 @@ TEXTUAL -= {
     if path[-1]
     in ("identity_files", "identities_only", "unused", "login", "tunnel", "allow_ip", "endpoint")
 }
-OPTIONAL = {("host",), ("tunnel",), ("machine", "login"), ("machine", "tunnel")}
+OPTIONAL = {
+    *(("host",), ("tunnel",)),
+    *(("machine", "login"), ("machine", "tunnel"), ("machine", "via")),
+}
 """Records of older versions have none."""
 
 
 def test_paths_cover_the_whole_document() -> None:
-    assert len(PATHS) == 47
+    assert len(PATHS) == 48
     assert set(PATHS) >= NULLABLE
 
 
