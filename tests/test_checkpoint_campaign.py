@@ -1,7 +1,9 @@
 """Promise 2: machines die while checkpoints are on their way to a Drive that misbehaves, and nothing is
 said to be safe that is not; and most of what could be safe is.
 
-Seeded. The margin is the issue's ten seconds divided by ten, as the carrier's patience is here.
+Seeded. What is called ripe was whole for longer than an upload takes and a second, a tenth of the real
+margin, as the carrier's patience is about a tenth here; only starting processes takes its time, so the
+first one has ten seconds to become safe. Some machines die before that.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from colabdev.agent import manifest
 from colabdev.agent.claims import Checkpoint, Claims
 from colabdev.core.checkpoints import parse_jobs
 from colabdev.errors import ColabdevError
-from colabdev.ports import BrokenCopy
+from colabdev.ports import AgentStream, BrokenCopy
 from colabdev.services.checkpoint_pull import bring
 from tests.support.carrying import QUICK, Carried
 from tests.support.drive import trainer
@@ -38,6 +40,9 @@ SHORT, LONG = 20, 200
 SIZE_BYTES = 150_000
 INTERVAL_S = 0.2
 MARGIN_S = 1.0
+FIRST_S = 10.0
+EARLY = 0.2
+"""The share of machines that die early."""
 AT_ONCE = 4
 TIMING = {**QUICK, "arrive_s": 1.0, "stall_s": 1.0}
 
@@ -67,6 +72,8 @@ class Tally:
     """What a campaign came to."""
 
     kills: int = 0
+    late: int = 0
+    """Machines whose first checkpoint was not safe in time."""
     claims: int = 0
     """Those that a dying machine had made, of PUBLISHED or more."""
     false_claims: list[str] = field(default_factory=list)
@@ -129,6 +136,7 @@ def campaign(root: Path, kills: int, seed: int) -> Tally:
 def judge(tally: Tally, kills: int) -> None:
     assert tally.kills == kills
     assert tally.false_claims == []
+    assert tally.late == 0
     # A tool that never claims anything has not passed.
     assert tally.claims > 2 * kills
     assert tally.ripe > kills
@@ -148,12 +156,14 @@ class Doomed:
         chosen: random.Random,
     ) -> None:
         self.root = root
-        self.trouble = [name for name in ("crash", "hang") if weather.pop(name, False)]
+        self.troubles = [name for name in ("crash", "hang") if weather.pop(name, False)]
+        self.trouble: list[str] = []
+        self.margin_s = FIRST_S
         self.weather = weather
         self.tally = Tally()
         self.chosen = chosen
-        self.is_honest = not self.trouble and weather in HONEST
-        self.story = f"{root.name} {self.trouble or weather or 'fair weather'}"
+        self.is_honest = not self.troubles and weather in HONEST
+        self.story = f"{root.name} {self.troubles or weather or 'fair weather'}"
         faults = Faults(seed=chosen.randrange(10**6), **weather)
         self.upload_s = 2 * faults.delay_s[1] + SIZE_BYTES / faults.bytes_per_s
         """How long a checkpoint's way takes at most: its file, and then its manifest."""
@@ -174,15 +184,17 @@ class Doomed:
         program = [sys.executable, "-I", "-S", trainer.__file__, *words]
         self.vm.start("exec " + " ".join(f"'{word}'" for word in program))
         wait_until(self.saved, timeout_s=20, message="nothing is saved")
-        end = time.monotonic() + self.chosen.uniform(0.3, 2.2) + MARGIN_S
-        trouble_at = time.monotonic() + self.chosen.uniform(0.2, 1.0)
         agent = self.vm.talk().stream_port()
-        while time.monotonic() < end:
-            if self.trouble and time.monotonic() > trouble_at:
-                self.make_trouble(self.trouble.pop())
-            if "pull" in self.stores:
-                self.pull(agent)
-            time.sleep(0.02)
+        if self.chosen.random() < EARLY:
+            self.go_on(agent, self.chosen.uniform(0.0, 1.0))
+        else:
+            first = self.saved()[0].saved + self.upload_s + FIRST_S
+            while self.vm.claims().safe(self.vm.accept) is None and time.time() < first:
+                self.go_on(agent, 0.05)
+            self.tally.late += time.time() >= first
+            self.margin_s = MARGIN_S
+            self.trouble = self.troubles
+            self.go_on(agent, self.chosen.uniform(0.3, 2.2) + MARGIN_S)
         self.killed = time.time()
         self.drive.lose_machine()
         end_processes(self.root / "content")
@@ -190,13 +202,23 @@ class Doomed:
         self.tally.kills += 1
         self.look_back()
 
+    def go_on(self, agent: AgentStream, seconds: float) -> None:
+        """For so long; what is to go wrong does so in the middle of it."""
+        begun = time.monotonic()
+        while (passed := time.monotonic() - begun) < seconds:
+            if self.trouble and passed > seconds / 3:
+                self.make_trouble(self.trouble.pop())
+            if "pull" in self.stores:
+                self.pull(agent)
+            time.sleep(0.02)
+
     def make_trouble(self, kind: str) -> None:
         if kind == "crash":
             self.drive.crash()
         else:
             self.drive.set(hangs=True)
 
-    def pull(self, agent: Any) -> None:
+    def pull(self, agent: AgentStream) -> None:
         """What a keeper does."""
         answer, _ = agent.request("checkpoint.list", {"runtime": None, "job": self.vm.job})
         for job in parse_jobs(answer):
@@ -299,7 +321,7 @@ class Doomed:
 
     def ripe(self, saved: list[Saved]) -> list[Saved]:
         """Those that were whole for longer than an upload takes, and the margin."""
-        since = self.killed - self.upload_s - MARGIN_S
+        since = self.killed - self.upload_s - self.margin_s
         return [one for one in saved if one.saved < since]
 
     def saved(self) -> list[Saved]:

@@ -23,6 +23,8 @@ _WORK = {
     "checkpoint.manifest": "send a checkpoint's manifest",
     "checkpoint.prune": "remove old checkpoints",
     "checkpoint.push": "make a checkpoint safe",
+    "checkpoint.receive": "take a checkpoint",
+    "checkpoint.received": "say how much of a checkpoint it has",
     "checkpoint.restore": "restore a checkpoint",
     "checkpoint.stored": "say which checkpoints are on Drive",
     "checkpoint.verify": "verify its checkpoints",

@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Dict, List, Optional
 
-from . import carriers, credentials, finding, jobdir, manifest, retention, taking
+from . import carriers, credentials, finding, jobdir, leftovers, manifest, retention, taking
 from .carrier_files import CarrierFiles, Run, run_of
 from .child import Child
 from .claims import FOUND, ON_DISK, REMOVED, Checkpoint, Journal
@@ -28,6 +28,7 @@ from .jobdir import JobFiles
 from .lane import Lane, Timing
 from .opening import open_store
 from .states import describe
+from .store_folder import mounted_below
 
 SCHEMA = 1
 
@@ -73,7 +74,10 @@ class Carrier:
         self._timing = timing
         self._journal = Journal(files.journal)
         self._journal.refresh()
-        self._finder = Finder(run.roots, run.dirs, run.created)
+        places = [
+            os.path.normpath(os.path.join(root, one)) for root in run.roots for one in run.dirs
+        ]
+        self._finder = Finder([one for one in places if not _is_mount(one)], run.created)
         self._lanes = [
             Lane(open_store(name, run, files), run, files, self._journal, timing)
             for name in run.stores
@@ -85,7 +89,10 @@ class Carrier:
         self._asked: Dict[str, Any] = {}
         self._answered = 0
         self._problem = ""
-        self._rejected: Dict[str, str] = {}
+        # A mount may hang whoever looks into it.
+        self._rejected = {
+            one: "it is on a mount: save to the disk" for one in places if _is_mount(one)
+        }
         self._told: Dict[str, Any] = {}
         self._has_ended = False
         self._ask_at = 0.0
@@ -199,6 +206,8 @@ class Carrier:
         if newest is None or self._taker is not None:
             return
         is_tight = _is_tight(self._files.held, newest.size_bytes)
+        if is_tight:
+            leftovers.release(self._files)
         for one in retention.releasable(claims, run.keep, run.accept, is_tight):
             if is_tight:
                 self._remove_source(one)
@@ -258,6 +267,10 @@ class Carrier:
             with suppress(OSError):
                 jobdir.write_document(self._files.told, told)
                 self._told = told
+
+
+def _is_mount(place: str) -> bool:
+    return mounted_below(place).startswith("fuse")
 
 
 def _is_tight(place: str, size_bytes: int) -> bool:

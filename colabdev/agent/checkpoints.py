@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from . import carriers, claims, credentials, drive, jobdir, jobs, manifest, retention
@@ -18,7 +18,7 @@ from .lane import guarded
 from .opening import open_store
 from .refusal import Refusal
 from .states import describe
-from .transfer import Patience, Transfer
+from .transfer import CHECKPOINTS, Patience, Transfer
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -54,9 +54,11 @@ def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     said: Optional[Dict[str, Any]] = None
     target: Optional[Checkpoint] = None
     problem = "it is not done in time"
+    journal = _journal(files.journal)
     while time.monotonic() < deadline:
         carriers.revive(files)
-        found = claims.read_claims(files.journal)
+        journal.refresh()
+        found = journal.claims
         told = _read(files.told) or {}
         is_taken = name is not None or told.get("answered", 0) >= number
         if target is None:
@@ -210,9 +212,17 @@ def _checkpoint(files: CarrierFiles, name: object) -> Checkpoint:
     return one
 
 
+@lru_cache(maxsize=64)
+def _journal(path: str) -> Journal:
+    """The same one each time: whoever asks every second has only what is new read."""
+    return Journal(path)
+
+
 def _standing(files: CarrierFiles, run: Run) -> Dict[str, Any]:
     """One job, as `checkpoint.list` tells it."""
-    found = claims.read_claims(files.journal)
+    journal = _journal(files.journal)
+    journal.refresh()
+    found = journal.claims
     told = _read(files.told) or {}
     is_running = carriers.runs(files)
     state = describe(files.job)
@@ -229,6 +239,7 @@ def _standing(files: CarrierFiles, run: Run) -> Dict[str, Any]:
         "attempt": run.attempt,
         "accept": run.accept,
         "stores": run.stores,
+        "folder": "{}/{}".format(run.folder, CHECKPOINTS),
         "runs": is_running,
         "state": told.get("state"),
         "problems": problems,

@@ -484,6 +484,12 @@ class CheckpointCopies(Protocol):
         """In `coming`: take that checkpoint, whose manifest is `content`, or go on with it.
         `ProtocolError` when that is no manifest, or names files that this computer cannot have."""
 
+    def read(self, job: str, name: str, path: str, offset: int) -> Iterator[bytes]:
+        """That file of the copy from `offset` on, in pieces; `ColabdevError` when it cannot be read."""
+
+    def manifest(self, job: str, name: str) -> bytes:
+        """The copy's manifest as it came."""
+
     def damage(self, job: str, name: str) -> str | None:
         """What is wrong with the copy, in words; None when every hash verifies."""
 

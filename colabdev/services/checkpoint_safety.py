@@ -18,8 +18,8 @@ READY_TIMEOUT_S = 15.0
 FORCED_TIMEOUT_S = 20.0
 """Whoever gives up what is not safe need not wait for it."""
 
-Ask = Callable[[str], bool]
-"""Whether somebody at the terminal says yes to that question; False when nobody is there."""
+Ask = Callable[[str, str], bool]
+"""Whether somebody at the terminal says yes to a question about a runtime; no when nobody is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,8 @@ class CheckpointSafety:
             progress(f"giving up what is not safe: {sentence}")
             return
         may_ask = all(risk.is_published for risk in risks)
-        if may_ask and self.ask(f"{sentence}: by Drive's own word alone. Release it all the same?"):
+        question = f"{sentence}: by Drive's own word alone. Release {runtime.name} all the same?"
+        if may_ask and self.ask(runtime.name, question):
             return
         raise NotSafeToRelease(
             f"cannot release {runtime.name!r}: {sentence}",

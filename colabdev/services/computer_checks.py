@@ -112,7 +112,7 @@ def check_secrets(config_dir: Path) -> Iterator[Check]:
     yield well(
         "secrets",
         "a Google login and an ngrok token are kept in the system's keyring if that answers, else in "
-        f"private files in {config_dir}; colabdev auth status says where. run --secret asks the "
+        f"a private file in {config_dir}; colabdev auth status says where. run --secret asks the "
         "keyring, the environment, then you, and keeps nothing",
     )
 

@@ -117,7 +117,9 @@ def test_carrier_lives_on_when_the_job_is_stopped_and_ends_when_all_is_safe(
     carried.talk_once("job.stop", id=carried.job, grace_s=1)
     assert time.monotonic() - begun < 8, "it waited for the carrier"
     assert is_running(pid)
-    told = carried.standing()
+    told = wait_until(
+        lambda: (told := carried.standing())["problems"] and told, message="nothing is said"
+    )
     assert "not mounted" in told["problems"]["local"]
     assert (told["is_safe"], told["at_risk_steps"], told["safe"]) == (False, 10, None)
     # Killed now, nobody supervises it: whoever asks next starts another.
@@ -128,6 +130,22 @@ def test_carrier_lives_on_when_the_job_is_stopped_and_ends_when_all_is_safe(
     wait_until(lambda: not carried.standing()["runs"], message="it does not end")
     told = carried.standing()
     assert (told["state"], told["at_risk_steps"], told["at_risk_s"]) == ("ended", 0, 0.0)
+
+
+def test_what_was_changed_after_it_was_hashed_is_not_carried(carried: Carried) -> None:
+    """A trainer that writes into a checkpoint that has its manifest: the held file is the same."""
+    shutil.rmtree(carried.drive)
+    carried.start()
+    carried.save(10)
+    carried.wait_for("1-10", "local")
+    with (carried.checkpoints / "step-000010" / "state.pt").open("r+b") as file:
+        file.write(b"other weights")
+    carried.drive.mkdir()
+    wait_until(lambda: carried.levels() == {}, timeout_s=20, message=carried.describe())
+    assert "state.pt changed on the runtime's disk" in str(carried.events())
+    carried.save(20)
+    carried.wait_for("1-20", "confirmed")
+    assert not carried.is_in_store("1-10")
 
 
 def test_later_attempt_elsewhere_ends_ours(carried: Carried) -> None:

@@ -125,6 +125,19 @@ def test_mount_is_never_taken_for_a_disk(carried: Carried, drive: FuseDrive) -> 
     assert carried.levels() == {"1-10": "accepted"}
 
 
+def test_what_is_saved_straight_to_a_mount_is_said_and_not_looked_at(
+    carried: Carried, drive: FuseDrive
+) -> None:
+    there = drive.mountpoint / "checkpoints"
+    there.mkdir()
+    carried.dirs = (str(there), "runs/*/checkpoints")
+    drive.set(hangs=True)
+    carried.start()
+    carried.save(10)
+    carried.wait_for("1-10", "local")
+    assert carried.standing()["rejected"] == {str(there): "it is on a mount: save to the disk"}
+
+
 def test_lie_is_found_by_asking_drive_itself(
     carried: Carried, drive: FuseDrive, colab: Colab
 ) -> None:
@@ -199,6 +212,17 @@ def test_older_ones_make_room_once_something_newer_is_safe(
             )
             place.save(50, 1_500_000)
             place.wait_for("1-50", "confirmed")
+            # What is held of a job that has ended is the first to go.
+            ended, held = place.job, content / "digits" / ".colabdev" / "checkpoints"
+            place.talk_once("job.stop", id=ended, grace_s=0)
+            wait_until(lambda: not place.standing()["runs"], message="it does not end")
+            shutil.rmtree(place.checkpoints)
+            place.checkpoints.mkdir()
+            place.job = ""
+            place.start()
+            place.save(60, 1_500_000)
+            place.wait_for("1-60", "confirmed")
+            wait_until(lambda: os.listdir(held) == [place.job], message="it is held still")
         finally:
             place.close()
             time.sleep(0.1)

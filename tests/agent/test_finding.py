@@ -32,7 +32,7 @@ def top(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def finder(tmp_path: Path) -> Finder:
-    return Finder([str(tmp_path)], ["runs/*/checkpoints"], since=0.0)
+    return Finder([f"{tmp_path}/runs/*/checkpoints"], since=0.0)
 
 
 def settled(finder: Finder) -> list[tuple[str, str]]:
@@ -122,6 +122,6 @@ def test_what_was_there_before_the_job_is_not_its(top: Path, tmp_path: Path) -> 
     write_all(top, "old.pt", "new.pt")
     os.utime(top / "old.pt", (1000.0, 1000.0))
     (top / "link.pt").symlink_to(top / "new.pt")
-    finder = Finder([str(tmp_path)], ["runs/*/checkpoints"], since=2000.0)
+    finder = Finder([f"{tmp_path}/runs/*/checkpoints"], since=2000.0)
     assert settled(finder) == [("new.pt", "file")]
     assert finding.look_at(str(top / "link.pt")) is None

@@ -15,6 +15,7 @@ from tests.support.drive import trainer
 from tests.support.drive.simulated import FuseDrive
 from tests.support.house import House
 from tests.support.jobs import workdir
+from tests.support.terminals import at_terminal
 from tests.support.waiting import wait_until
 
 SETTINGS = """
@@ -104,6 +105,21 @@ def test_what_is_saved_is_proved_seen_and_survives_the_runtime(house: House) -> 
     copy = Path(newest["path"])
     whole = json.loads((copy / "MANIFEST.json").read_text())["files"][0]["sha256"]
     assert hashlib.sha256((copy / "state.pt").read_bytes()).hexdigest() == whole
+    # And from here it comes to the next one, of which half is there already.
+    house.connect()
+    target = workdir(house).parent / "restored" / job
+    part = target / f".receiving-{newest['sha256'][:16]}"
+    part.mkdir(parents=True)
+    (part / "state.pt").write_bytes((copy / "state.pt").read_bytes()[:50_000])
+    restored = type_json(house, "restore")["checkpoint"]
+    assert restored["path"] == str(target / f"step-{newest['step']:06}")
+    assert (Path(restored["path"]) / "state.pt").read_bytes() == (copy / "state.pt").read_bytes()
+    assert not part.exists()
+    (copy / "state.pt").write_bytes(b"rot")
+    broken = house.colabdev("checkpoints", "restore", "--to", "again")
+    assert broken.returncode == 1
+    assert "has not its size" in broken.stderr
+    assert list((workdir(house).parent / "again").iterdir()) == []
 
 
 def test_drives_own_word_is_enough_only_for_who_says_so(house: House, tmp_path: Path) -> None:
@@ -115,10 +131,13 @@ def test_drives_own_word_is_enough_only_for_who_says_so(house: House, tmp_path: 
         pushed = type_json(house, "push", code=16)
         assert (pushed["safe"], pushed["checkpoint"]["level"]) == (False, "published")
         assert "nothing is safe yet: step" in house.colabdev("status").stdout
-        down = house.colabdev("down")
-        assert down.returncode == 16, down.stderr
-        assert "is PUBLISHED" in down.stderr
-        assert 'accept = "published" takes Drive\'s word' in down.stderr
+        with at_terminal(house, "down") as terminal:
+            terminal.expect(b"all the same? [Y/n]", timeout_s=60)
+            terminal.type(b"n\r")
+            assert terminal.finish(60) == 16
+            said = b" ".join(terminal.output.split())
+        assert b"is PUBLISHED" in said
+        assert b'accept = "published" takes Drive\'s word' in said
         (status,) = house.status()
         assert (status["state"], status["running_jobs"]) == ("ready", 1)
         settle_for(house, "drivefs", more='accept = "published"')
@@ -135,7 +154,6 @@ def test_drives_own_word_is_enough_only_for_who_says_so(house: House, tmp_path: 
         assert (path.parent, restored["name"]) == (workdir(house).parent / "back", one["name"])
         entry = json.loads((path / "MANIFEST.json").read_text())["files"][0]
         assert hashlib.sha256((path / "state.pt").read_bytes()).hexdigest() == entry["sha256"]
-        assert house.colabdev("down").returncode == 0
 
 
 def test_pull_killed_goes_on_when_typed_again(house: House) -> None:
@@ -157,7 +175,7 @@ def test_pull_killed_goes_on_when_typed_again(house: House) -> None:
         ("verify -r nobody", 1, "no runtime is called"),
         ("push --timeout soon", 2, "--timeout takes a number"),
         ("prune --keep 1", 2, "--keep"),
-        ("restore", 1, "Drive has no checkpoint"),
+        ("restore", 1, "no checkpoint is stored"),
         ("pull a b c", 2, "unexpected extra argument"),
     ],
 )

@@ -47,6 +47,7 @@ class Carried:
     environment: Mapping[str, str] = field(default_factory=dict)
     accept: str = "confirmed"
     keep: int = 3
+    dirs: tuple[str, ...] = ("runs/*/checkpoints",)
     timing: Mapping[str, float] = field(default_factory=lambda: QUICK)
     job: str = ""
     attempt: int = 1
@@ -109,7 +110,7 @@ class Carried:
             "workdir": str(self.workdir),
             "created": time.time(),
             "checkpoints": {
-                "dirs": ["runs/*/checkpoints"],
+                "dirs": list(self.dirs),
                 "keep": self.keep,
                 "stores": list(self.stores),
                 "accept": self.accept,

@@ -147,7 +147,7 @@ def test_killed_supervisor_is_started_again_with_its_token(house: House, edge: N
     kill_supervisor(house)
     wait_until(
         lambda: (
-            (runtime_home(house) / ".colabdev/ngrok/state.json").exists()
+            (runtime_home(house) / ".colabdev/tunnel/state.json").exists()
             and tunnel_state(house)["process"] != process
             and tunnel_state(house)["state"] == "up"
         ),
