@@ -30,14 +30,14 @@ def hold(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     Arguments: `asked`, see there; the body is its secret, which the supervisor gets by its stdin and
     which is nowhere else, so that one that was killed gets it again from here. Where it has one and we
     do not, only what runs is followed, and `{"needs_secret"}` is the last word. One that was asked for
-    otherwise ends. What was refused is only tried again with `again`. Ends when stdin has something for
-    us.
+    otherwise ends. What was refused is tried again, unless `again` is false. Ends when stdin has
+    something for us.
     """
     place, asked = Place(os.path.expanduser("~")), dict(arguments["asked"])
     name = name_of(asked)
     end_another(place, name)
     said: Dict[str, Any] = {}
-    is_first, due = bool(arguments.get("again")), time.monotonic()
+    is_first, due = arguments.get("again", True), time.monotonic()
     while not _of_another(place, name):  # Else somebody asked for that after us.
         # In this order: who lets go of the lock has said their last word.
         runs, told = daemons.is_held(place.lock), place.read() or {}
