@@ -15,6 +15,8 @@ _ROLES = {
     "cloudflared": "cloudflared",
     "lease": "lease_end",
     "mirror": "mirror",
+    "ngrok": "ngrok_daemon",
+    "ngrok-session": "ngrok_session",
     "sample": "sampler",
     "supervise": "supervisor",
 }

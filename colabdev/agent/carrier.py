@@ -19,9 +19,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Dict, List, Optional
 
-from . import finding, jobdir, manifest, retention, taking
+from . import carriers, credentials, finding, jobdir, manifest, retention, taking
 from .carrier_files import CarrierFiles, Run, run_of
-from .child import Child, Message
+from .child import Child
 from .claims import FOUND, ON_DISK, REMOVED, Checkpoint, Journal
 from .finding import Candidate, Finder
 from .jobdir import JobFiles
@@ -59,6 +59,8 @@ def main(arguments: List[str]) -> int:
     except OSError:
         return 0
     Carrier(run, files, timing).run()
+    if carriers.is_last(files):
+        credentials.forget()
     return 0
 
 
@@ -86,7 +88,6 @@ class Carrier:
         self._rejected: Dict[str, str] = {}
         self._told: Dict[str, Any] = {}
         self._has_ended = False
-        self._last: Message = {}
         self._ask_at = 0.0
 
     def run(self) -> None:
@@ -143,11 +144,10 @@ class Carrier:
         """Hear what it says; whether it has ended. What failed is tried again a little later."""
         candidate = self._taking
         assert candidate is not None, "somebody takes it"
-        for message in taker.messages():
-            self._last = message
+        taker.messages()
         if not taker.has_ended():
             return False
-        last, self._last = self._last, {}
+        last = dict(taker.last)
         self._taker = self._taking = None
         self._look_at = 0.0
         if "found" in last:
@@ -164,7 +164,8 @@ class Carrier:
     def _is_known(self, candidate: Candidate) -> bool:
         """It was taken by one of us before."""
         for one in self._journal.claims.checkpoints.values():
-            if one.source == candidate.path and one.saved == candidate.saved and one.is_local:
+            # One that went from the disk and is nowhere else is taken again.
+            if (one.source, one.saved) == (candidate.path, candidate.saved) and one.level:
                 self._finder.done(candidate)
                 return True
         return False

@@ -205,9 +205,10 @@ class Journal:
         """Append an event; it is on the disk then. OSError when the disk does not take it."""
         assert kind in EVENTS, kind
         event = {"event": kind, "time": time.time(), "name": name, **more}
-        crash_point("checkpoint.{}_unwritten".format(kind))
+        said = more["level"] if kind == LEVEL else kind
+        crash_point("checkpoint.{}_unwritten".format(said))
         _append(self._path, json.dumps(event, separators=(",", ":")).encode("ascii"))
-        crash_point("checkpoint.{}_written".format(kind))
+        crash_point("checkpoint.{}_written".format(said))
         self.refresh()
 
 

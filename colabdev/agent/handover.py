@@ -18,7 +18,7 @@ import zipfile
 from contextlib import suppress
 from typing import Any, Dict, Iterator, List
 
-from . import changes, drive, jobdir, jobs, lease, mirrors, shelf, tree
+from . import changes, drive, jobdir, jobs, kept_jobs, lease, mirrors, shelf, tree
 from .jobdir import JobFiles
 from .mirror_files import Place
 from .refusal import Refusal
@@ -109,18 +109,16 @@ def _hand_over_job(told: Dict[str, Any], drive_dir: Any) -> None:
         raise NotSafe("the log of {} is nowhere else: there is no Drive".format(told["id"]))
     files = JobFiles(os.path.join(jobs.root(), told["id"]))
     project = os.path.basename(str(told["workdir"]).rstrip("/")) or "content"
-    folder = os.path.join(
-        drive.root_of(drive_dir), drive.check_part(project), "runs", files.id, "log"
-    )
+    folder = kept_jobs.log_folder(drive_dir, project, files.id)
     stem = str(told["attempt"])
-    if any(_is_whole(path) for path in drive.same_named(folder, stem, ".zip")):
+    if any(map(kept_jobs.is_whole, drive.same_named(folder, stem, kept_jobs.SUFFIX))):
         return
     with tempfile.TemporaryFile() as packed:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for path in _records(files):
                 archive.write(path, os.path.basename(path))
         packed.seek(0)
-        drive.put(packed, folder, stem, ".zip")
+        drive.put(packed, folder, stem, kept_jobs.SUFFIX)
 
 
 def _records(files: JobFiles) -> Iterator[str]:
@@ -128,14 +126,6 @@ def _records(files: JobFiles) -> Iterator[str]:
     for path in (files.log, files.spec, files.events, files.metrics, files.status):
         if os.path.exists(path):
             yield path
-
-
-def _is_whole(path: str) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None and jobdir.STATUS in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
 
 
 def _told_jobs() -> List[Dict[str, Any]]:

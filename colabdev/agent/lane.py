@@ -226,12 +226,11 @@ class Lane:
         child, task = self._child, self._doing
         if child is None or task is None:
             return
-        messages = child.messages()
-        for message in messages:
+        for message in child.messages():
             self._hear(task, message)
         if child.has_ended():
             self._child = self._doing = None
-            self._conclude(task, messages[-1] if messages else {})
+            self._conclude(task, child.last)
         elif time.monotonic() - child.heard > self._timing.stall_s:
             self.problem = "it does not answer"
             child.kill()

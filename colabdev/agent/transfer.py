@@ -117,11 +117,13 @@ class Transfer:
         `refuted`. A file that Drive does not know yet is waited for."""
         http = DriveHttp(api_url)
         deadline = time.monotonic() + self._patience.silent_s
+        pause_s = _POLL_S
         for receipt, entry in self.stored(checkpoint, standing):
             proof = look_up(http, receipt, entry)
             while proof.state == HAS_OTHER and time.monotonic() < deadline:
                 say({"waiting": entry.path})
-                time.sleep(_SLOWEST_POLL_S)
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, _SLOWEST_POLL_S)
                 proof = look_up(http, receipt, entry)
             if proof.state == HAS_OTHER:
                 raise Refuted("{}: {}".format(entry.path, proof.why))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Dict, Tuple
 
-KINDS = ("cloudflared",)
+KINDS = ("cloudflared", "ngrok")
 """Each is a module with `close()`, which ends it and is harmless when it does not run."""
 
 

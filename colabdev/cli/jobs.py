@@ -23,6 +23,7 @@ from colabdev.models import JobState
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
     from colabdev.models import JobRecord
+    from colabdev.services.jobs import Jobs
 
 READER_GONE = 141
 """As for any program that is ended by SIGPIPE."""
@@ -73,9 +74,7 @@ def attach(
     )
     output.progress(f"job {found.id} on {found.runtime}")
     log = jobs.attach(standing, screen.progress)
-    stopped_by = stream_log(
-        log, lambda: render_jobs.left_running(found), screen, attachment, begins=True
-    )
+    stopped_by = stream_log(log, lambda: _left(jobs, found), screen, attachment, begins=True)
     ended = found if found.state is JobState.LOST else wiring.job_store().load(found.id)
     return end_status(ended, stopped_by, screen)
 
@@ -89,14 +88,17 @@ def ps(
 ) -> int:
     """List the jobs, newest first: those that run, and the newest that have ended.
 
-    --json has them all.
+    --json has them all. The status is 3 when a runtime could not be asked: how its jobs stand is
+    unknown then.
 
     Example: colabdev ps --json
     """
     wiring: Wiring = ctx.obj
     listing = wiring.jobs().ps(output.progress)
     render_jobs.jobs(listing if everything or as_json else listing.recent(), as_json=as_json)
-    return ExitCode.STATE_UNREADABLE if listing.errors() else ExitCode.OK
+    if listing.errors():
+        return ExitCode.STATE_UNREADABLE
+    return ExitCode.PARTLY_DONE if listing.unreached else ExitCode.OK
 
 
 def logs(
@@ -135,10 +137,14 @@ def logs(
     pieces = jobs.follow(found, output.progress, wait=follow, offset=offset)
     if as_json:
         pieces = render_jobs.log_lines(found, pieces, offset)
-    stopped_by = stream_log(pieces, lambda: render_jobs.left_running(found), Screen())
+    stopped_by = stream_log(pieces, lambda: _left(jobs, found), Screen())
     if follow and stopped_by is None:
         render_jobs.ended(wiring.job_store().load(found.id) or found)
     return JobStatus(ExitCode.OK if stopped_by is None else stopped_by)
+
+
+def _left(jobs: Jobs, job: JobRecord) -> None:
+    render_jobs.left_running(job, in_contact=jobs.in_contact(job))
 
 
 def stop(

@@ -15,6 +15,7 @@ from colabdev.cli.render import table
 from colabdev.core.job_ends import describe_end
 from colabdev.core.times import format_age, format_time
 from colabdev.core.usage import describe_room, describe_usage, time_of
+from colabdev.models import JobState
 
 if TYPE_CHECKING:
     from colabdev.models import JobRecord
@@ -33,19 +34,22 @@ def detached(job: JobRecord) -> None:
     _say_how_to_go_on(job)
 
 
-def left(start: Start) -> None:
+def left(start: Start, *, in_contact: bool = True) -> None:
     """Ctrl-C while a job is started or followed: what became of it."""
     if start.starting.started:
-        left_running(start.job)
+        left_running(start.job, in_contact=in_contact)
     elif start.starting.unanswered:
         say(f"\n{start.job.id} may have started; colabdev ps tells")
     else:
         say(f"\n{start.job.id} was not started")
 
 
-def left_running(job: JobRecord) -> None:
+def left_running(job: JobRecord, *, in_contact: bool = True) -> None:
     """Ctrl-C while following: the terminal has echoed ^C in the middle of a line."""
-    say(f"\n{job.id} runs on")
+    if in_contact:
+        say(f"\n{job.id} runs on")
+    else:
+        say(f"\nthere is no contact with {job.runtime}: whether {job.id} runs on is not known")
     _say_how_to_go_on(job)
 
 
@@ -115,7 +119,7 @@ def _job_json(job: JobRecord, listing: JobListing) -> dict[str, Any]:
         "id": job.id,
         "name": job.name,
         "runtime": job.runtime,
-        "state": job.state.value,
+        "state": _known_state(job, listing).value,
         "attempt": job.attempt,
         "exit_code": job.exit_status,
         "argv": list(job.argv),
@@ -171,7 +175,12 @@ def _job_row(job: JobRecord, listing: JobListing) -> tuple[str, ...]:
 
 
 def _state(job: JobRecord, listing: JobListing) -> str:
-    """With a question mark when its runtime could not be asked."""
+    """With what it was when its runtime could still be asked."""
     if job.reason in _REASONS:
         return f"{job.state.value}: {_REASONS[job.reason]}"
-    return job.state.value + ("" if listing.is_current(job) else "?")
+    was = "" if listing.is_current(job) else f", was {job.state.value}"
+    return _known_state(job, listing).value + was
+
+
+def _known_state(job: JobRecord, listing: JobListing) -> JobState:
+    return job.state if listing.is_current(job) else JobState.UNKNOWN

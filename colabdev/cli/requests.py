@@ -114,6 +114,7 @@ def run_request(
     env_files: Sequence[Path] = (),
     timeout: str | None = None,
     requirements: str | None = None,
+    unattended: bool = False,
     gives_back: bool = False,
 ) -> RunRequest:
     """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets, `filed`
@@ -153,12 +154,14 @@ def run_request(
         gives_back=gives_back,
         gpu=gpu,
         requirements=required,
-        checkpoints=_checkpoint_wish(project),
+        checkpoints=_checkpoint_wish(project, unattended=unattended),
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
     )
 
 
-def _checkpoint_wish(project: standing.OwnProject | None) -> CheckpointWish | None:
+def _checkpoint_wish(
+    project: standing.OwnProject | None, *, unattended: bool
+) -> CheckpointWish | None:
     from colabdev.config.places import drive_api_url
     from colabdev.services.starts import CheckpointWish
 
@@ -166,7 +169,12 @@ def _checkpoint_wish(project: standing.OwnProject | None) -> CheckpointWish | No
     if wished is None or wished.dir is None:
         return None
     return CheckpointWish(
-        wished.dir, wished.keep, wished.stores, wished.accept, drive_api_url(os.environ)
+        dir=wished.dir,
+        keep=wished.keep,
+        stores=wished.stores,
+        accept=wished.accept,
+        api_url=drive_api_url(os.environ),
+        unattended=unattended,
     )
 
 

@@ -128,7 +128,7 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     try:
         overview = wiring.colab().overview()
         if overview is not None:
-            account = render_colab.overview_json(overview)
+            account = render_colab.overview_json(overview, listing.runtimes)
     except ColabdevError as exc:
         account = {"account": {"problem": exc.to_json()}}
     render.listing(listing, seen, as_json=as_json, more=account)
@@ -164,7 +164,7 @@ def down(
     if everything:
         names = releases.all_to_release(name)
     else:
-        choose = partial(wiring.runtimes().choose, naming="colabdev down {}")
+        choose = partial(wiring.known_runtimes().choose, naming="colabdev down {}")
         names = releases.to_release(wiring.named(name), wiring.project_path(), choose)
     if dry_run:
         render.would_release(releases.would_release(names), as_json=as_json)

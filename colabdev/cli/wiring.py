@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.keepers import LocalKeepers
+    from colabdev.adapters.ngrok_token import NgrokTokens
+    from colabdev.adapters.ngrok_use import NgrokUse
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
-    from colabdev.models import RuntimeRecord, SshAddress
+    from colabdev.models import RuntimeRecord, SshAddress, SyncedSettings
     from colabdev.ports import HostEntries, Meter, Progress, Provider, SyncedProject, WindowsSide
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
+    from colabdev.services.known_runtimes import KnownRuntimes
     from colabdev.services.on_demand import OnDemand
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
@@ -72,6 +75,11 @@ class Wiring:
     def named(self, typed: str | None) -> str | None:
         """The runtime that was typed, else the one that the environment names."""
         return typed if typed is not None else os.environ.get("COLABDEV_NAME") or None
+
+    def known_runtimes(self) -> KnownRuntimes:
+        from colabdev.services.known_runtimes import KnownRuntimes
+
+        return KnownRuntimes(self.store())
 
     def runtimes(self) -> Runtimes:
         from colabdev.services.runtimes import Runtimes
@@ -171,7 +179,7 @@ class Wiring:
         from colabdev.adapters.stdio import carry_stdio
         from colabdev.core.workdirs import usable_machine
 
-        address = usable_machine(self.runtimes().choose(name, None)).ssh
+        address = usable_machine(self.known_runtimes().choose(name, None)).ssh
         keeper = self.keepers().ensure(name)
         keeper.wait_ready(PROXY_TIMEOUT_S)
         carry_stdio(keeper.open_tcp(address.host, address.port))
@@ -195,8 +203,11 @@ class Wiring:
 
     def check_tunnel(self, kind: str) -> None:
         """Refuse a tunnel that cannot be had, before anything is started for it."""
-        from colabdev.core.tunnels import CLOUDFLARED
+        from colabdev.core.tunnels import CLOUDFLARED, NGROK
 
+        if kind == NGROK:
+            self.ngrok_tokens().token()
+            return
         if kind == CLOUDFLARED:
             from colabdev.tunnels.cloudflared import find_cloudflared
 
@@ -208,7 +219,12 @@ class Wiring:
 
     def has_ngrok_token(self) -> bool:
         """Whether the user has given one to colabdev."""
-        return False
+        return self.ngrok_tokens().has_one()
+
+    def ngrok_tokens(self) -> NgrokTokens:
+        from colabdev.adapters.ngrok_token import NgrokTokens
+
+        return NgrokTokens(self.places().config_dir, os.environ)
 
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
@@ -255,7 +271,7 @@ class Wiring:
         from colabdev.services.starts import JobStarter
 
         return JobStarter(
-            choose=self.runtimes().choose,
+            choose=self.known_runtimes().choose,
             jobs=self.job_store(),
             logs=self.job_logs(),
             code=self.project_code(),
@@ -305,7 +321,19 @@ class Wiring:
             keepers=self.keepers(),
             computer_id=store.computer_id,
             meter=self._meter or output.Meter(),
+            check_amount=self.check_amount,
         )
+
+    def check_amount(self, runtime: RuntimeRecord, size_bytes: int) -> None:
+        """Raise when so many bytes are not to go to that runtime unasked."""
+        from colabdev.core.ngrok_usage import check_transfer
+
+        check_transfer(runtime, self.ngrok_use().read, size_bytes)
+
+    def ngrok_use(self) -> NgrokUse:
+        from colabdev.adapters.ngrok_use import NgrokUse
+
+        return NgrokUse(self.places().state_dir)
 
     def path_in_project(self, project: str, typed: str) -> str:
         """What was typed, from the directory we stand in, as a path in the project."""
@@ -334,7 +362,7 @@ class Wiring:
     def opener(self, max_bytes: int) -> Opener:
         from colabdev.adapters.opening import Opener
 
-        return Opener(self.places().state_dir, _compile_rules, max_bytes)
+        return Opener(self.places().state_dir, _compile_rules, _load_synced_settings, max_bytes)
 
     def watch(
         self, record: RuntimeRecord, project: SyncedProject, mode: Mode, *, as_json: bool
@@ -368,7 +396,7 @@ class Wiring:
             open_project=lambda path: opener.open(Path(path)),
             safekeeping=self.safekeeping(),
             logs=self.job_logs(),
-            checkpoints=self.checkpoints().safety(opener),
+            checkpoints=self.checkpoints().safety(),
             flush=self._flush_mount,
         )
 
@@ -394,11 +422,14 @@ class Wiring:
 
         return CheckpointWiring(self.places(), self.keepers(), self._meter or output.Meter())
 
-    def data_sets(self) -> DataSets:
+    def data_sets(self, *, force: bool = False) -> DataSets:
+        """`force`: also much through what counts it."""
         from colabdev.adapters.packing import open_data_folder
         from colabdev.services.datasets import DataSets
 
-        return DataSets(self.keepers(), open_data_folder)
+        if force:
+            return DataSets(self.keepers(), open_data_folder)
+        return DataSets(self.keepers(), open_data_folder, self.check_amount)
 
     def forwards(self) -> Forwards:
         from colabdev.adapters.local_ports import LocalPort
@@ -503,6 +534,12 @@ def _compile_rules(lines: Iterable[str]) -> list[Rule]:
     from colabdev.adapters.ignore_files import compile_rules
 
     return compile_rules(lines)
+
+
+def _load_synced_settings(file: Path) -> SyncedSettings:
+    from colabdev.config.settings import load_synced_settings
+
+    return load_synced_settings(file)
 
 
 def log_to_stderr() -> None:

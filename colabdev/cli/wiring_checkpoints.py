@@ -13,7 +13,6 @@ from colabdev.errors import ColabdevError
 
 if TYPE_CHECKING:
     from colabdev.adapters.checkpoint_copies import FileCheckpointCopies
-    from colabdev.adapters.opening import Opener
     from colabdev.config.places import Places
     from colabdev.models import RuntimeRecord
     from colabdev.ports import Keepers, Meter
@@ -51,12 +50,15 @@ class CheckpointWiring:
             api_url=drive_api_url(os.environ),
         )
 
-    def safety(self, opener: Opener) -> CheckpointSafety:
+    def safety(self) -> CheckpointSafety:
+        from colabdev.config.project import SETTINGS_FILE
+        from colabdev.config.settings import load_settings
         from colabdev.services.checkpoint_safety import CheckpointSafety
 
         def accepts_published(path: str) -> bool:
             with suppress(ColabdevError):  # Of a folder that went nobody knows.
-                return opener.settings(Path(path)).checkpoints.accept == "published"
+                file = Path(path) / SETTINGS_FILE
+                return file.exists() and load_settings(file).checkpoints.accept == "published"
             return False
 
         return CheckpointSafety(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from colabdev.config.project import SETTINGS_FILE
 from colabdev.errors import SettingsError, unknown_word
+from colabdev.models import SyncedSettings
 
 ProviderName = Literal["colab", "notebook", "local", "ssh"]
 TunnelName = Literal["auto", "ngrok", "colab", "cloudflared", "direct", "colab-ssh"]
@@ -46,7 +47,8 @@ class RuntimeSettings(_Section):
     gpu: tuple[str, ...] = Field((), description="In this order; what comes must be one of them.")
     tunnel: TunnelName = "auto"
     ttl: Duration | None = Field(
-        None, description="How long a rented runtime is kept alive: 30m, 8h, 1d."
+        None,
+        description="How long a rented runtime lives; at its end what `down` does: 30m, 8h, 1d.",
     )
     max_units: float | None = Field(
         None,
@@ -127,6 +129,18 @@ def load_settings(file: Path) -> Settings:
         return Settings.model_validate(document)
     except ValidationError as exc:
         raise _settings_error(file, exc) from exc
+
+
+def load_synced_settings(file: Path) -> SyncedSettings:
+    """Those in `file` that a sync needs, all of it checked."""
+    settings = load_settings(file)
+    outputs, place = settings.sync.outputs, settings.checkpoints.dir
+    if place is not None:
+        # Checkpoints are carried in their own way; what a job writes there is nobody's edit.
+        outputs = (*outputs, f"/{place}")
+    return SyncedSettings(
+        settings.project.name, settings.sync.exclude, outputs, settings.sync.watch
+    )
 
 
 def settings_schema() -> dict[str, Any]:

@@ -61,8 +61,16 @@ class JobCheckpoints:
     problems: Mapping[str, str]
     """What keeps a store from taking them."""
     wants_token: bool = False
+    """A store needs a token for Drive."""
+    is_unattended: bool = False
+    """The runtime is to get further ones by itself."""
     is_carried: bool = False
     """Somebody on the runtime still looks for new ones, or carries them."""
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Somebody has to send it one now and then."""
+        return manifest.DRIVEAPI in self.stores
 
     @property
     def newest(self) -> Checkpoint | None:
@@ -273,6 +281,7 @@ def _parse_job(row: object) -> JobCheckpoints:
             at_risk_s=None if seconds is None else float(seconds),
             problems={str(key): str(why) for key, why in problems.items() if why},
             wants_token=bool(token.get("wanted")),
+            is_unattended=bool(token.get("unattended")),
             is_carried=bool(row.get("runs")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:

@@ -7,15 +7,32 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Generic, TypeVar
 
 from colabdev.errors import ColabdevError
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 IDLE_S = 3600.0
 """Without a connection, a request or a running job for this long nobody uses it."""
+UNATTENDED_S = 600.0
+"""Without a connection or a request for this long, what it costs is for unattended work."""
 JOBS_INTERVAL_S = 60.0
-BALANCE_INTERVAL_S = 600.0
+FUNDS_INTERVAL_S = 600.0
+SHORT_BALANCE_H = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """How the account stands, in compute units."""
+
+    balance: float
+    hours_left: float | None
+    """How long the balance lasts for all that runs; None when nothing costs anything."""
+    goes_on_without: bool = False
+    """The user goes on also when it is not positive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +40,11 @@ class Signs:
     """What a decision is made of; the last two ask over the network, and may raise `ColabdevError`."""
 
     idle_s: Callable[[], float]
-    keep_until: datetime
+    keep_until: Callable[[], datetime]
+    max_units: float | None
+    """What it may cost while nobody uses it."""
     has_job: Callable[[], bool]
-    may_go_on: Callable[[], bool]
-    """The account's balance allows it."""
+    funds: Callable[[], Funds]
 
 
 class Demand:
@@ -43,49 +61,71 @@ class Demand:
     ) -> None:
         self._signs = signs
         self._idle_limit_s = idle_limit_s
-        self._clock = clock
         self._now = now
-        self._jobs = _Remembered(signs.has_job, JOBS_INTERVAL_S, clock)
-        self._balance = _Remembered(signs.may_go_on, BALANCE_INTERVAL_S, clock)
+        self._has_job = _Remembered(signs.has_job, True, JOBS_INTERVAL_S, clock)
+        self._funds = _Remembered[Funds | None](signs.funds, None, FUNDS_INTERVAL_S, clock)
+        self._attended_balance: float | None = None
         self.notice = ""
-        """Why it is not kept alive, for the user; "" while it is."""
+        """Why it is not kept alive, or will not be for long, for the user; "" when all is well."""
 
     def is_wanted(self) -> bool:
         """Whether to keep it alive now."""
-        notice = self._reason()
+        reason = self._reason()
+        notice = reason or self._warning()
         if notice != self.notice:
-            log.info("%s", notice or "kept alive again")
+            log.info("%s", notice or "kept alive")
             self.notice = notice
-        return not notice
+        return not reason
 
     def _reason(self) -> str:
-        if self._now() >= self._signs.keep_until:
+        if self._now() >= self._signs.keep_until():
             return (
                 "its ttl is over: it is not kept alive any more, and Colab takes it when it likes"
             )
-        if not self._balance.ask():
-            return "the balance of compute units is used up: it is not kept alive any more"
-        if self._signs.idle_s() > self._idle_limit_s and not self._jobs.ask():
+        funds, idle_s = self._funds.ask(), self._signs.idle_s()
+        if funds is not None:
+            if funds.balance <= 0 and not funds.goes_on_without:
+                return "the balance of compute units is used up: it is not kept alive any more"
+            spent = self._spent_unattended(funds, idle_s)
+            if self._signs.max_units is not None and spent >= self._signs.max_units:
+                return (
+                    f"unattended it has cost {spent:.1f} compute units, and max_units is "
+                    f"{self._signs.max_units:g}: it is not kept alive until it is used again"
+                )
+        if idle_s > self._idle_limit_s and not self._has_job.ask():
             return (
                 f"unused for {self._idle_limit_s / 3600:g} h and without a job: it is not kept alive "
                 "until it is used again"
             )
         return ""
 
+    def _spent_unattended(self, funds: Funds, idle_s: float) -> float:
+        """By the balance, which all of the account's runtimes share, since somebody used this one."""
+        if self._attended_balance is None or idle_s <= UNATTENDED_S:
+            self._attended_balance = funds.balance
+        return self._attended_balance - funds.balance
 
-class _Remembered:
-    """An answer, asked for again when it is older than that."""
+    def _warning(self) -> str:
+        funds = self._funds.ask()
+        left_h = None if funds is None or funds.goes_on_without else funds.hours_left
+        if left_h is None or left_h >= SHORT_BALANCE_H:
+            return ""
+        return f"the balance of compute units lasts for {left_h:.1f} h of what runs now"
+
+
+class _Remembered(Generic[T]):
+    """An answer, asked for again when it is older than that; `first` until there is one."""
 
     def __init__(
-        self, question: Callable[[], bool], interval_s: float, clock: Callable[[], float]
+        self, question: Callable[[], T], first: T, interval_s: float, clock: Callable[[], float]
     ) -> None:
         self._question = question
+        self._answer = first
         self._interval_s = interval_s
         self._clock = clock
         self._asked = float("-inf")
-        self._answer = True
 
-    def ask(self) -> bool:
+    def ask(self) -> T:
         if self._clock() - self._asked >= self._interval_s:
             self._asked = self._clock()
             try:

@@ -70,9 +70,8 @@ class TunnelHolder:
         if self._state.endpoint is None and self._error is not None:
             return self._error
         if self._state.endpoint is not None:
-            return RuntimeUnreachable(
-                f"{error.message}; on the runtime the tunnel says that it is up", hint=error.hint
-            )
+            said = f"{error.message}; yet the tunnel is up, says the runtime"
+            return RuntimeUnreachable(said, hint=self._state.doubt or error.hint)
         return error
 
     def unknown_address(self) -> ColabdevError:

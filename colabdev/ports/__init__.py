@@ -156,6 +156,14 @@ class AgentStream(Protocol):
     ) -> tuple[Mapping[str, object], bytes]:
         """Ask and wait for the answer: its values and its body. One round trip."""
 
+    def ask(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> None:
+        """Ask, and wait for nothing. Answers come in the order of the questions."""
+
+    def answer(self, kind: str) -> tuple[Mapping[str, object], bytes]:
+        """The next answer, which is to a question of that kind."""
+
     def stream(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Iterator[tuple[Mapping[str, object], bytes]]:
@@ -328,6 +336,9 @@ class LocalTree(Protocol):
         them all when only a scan tells; `folders` are kept in step by themselves, so one of them that
         went is such a case. What came or went elsewhere since the last scan is not looked for."""
 
+    def rules_key(self) -> str:
+        """The key of the rules of the last scan, whoever made it; "" when nobody knows."""
+
     def watch(self) -> TreeWatch:
         """Notice changes from now on, by the rules of the last scan."""
 
@@ -437,6 +448,15 @@ class ComingCheckpoint(Protocol):
     def place(self) -> Path:
         """Verify every hash and give the copy its name; returns where it is. `BrokenCopy` when it is
         not what its manifest says, and then nothing of it stays."""
+
+
+class DriveTokens(Protocol):
+    """What lets a runtime into the user's Drive."""
+
+    def mint(self, *, with_refresh: bool) -> Mapping[str, object]:
+        """The arguments of `checkpoint.token`: a token for an hour, good only for files on Drive that
+        our OAuth client made; `with_refresh` also what others can be got with. `AuthNeeded` says why
+        there is none, `RuntimeUnreachable` that Google could not be asked."""
 
 
 class CheckpointCopies(Protocol):

@@ -33,6 +33,8 @@ class Glance:
     """How Drive stands with each project: in words, and whether well."""
     durable: Durable | None = None
     """How safe its newest checkpoint is."""
+    stays: str = ""
+    """Why it has not given itself back, which it was to do; "" when there is nothing to say."""
 
 
 class Glances:
@@ -62,6 +64,7 @@ class Glances:
                 links = runtime.projects if has_drive else ()
                 mirrors = [(link, *describe_mirror(agent, link)) for link in links]
                 durable = _durable(agent, runtime)
+                stays = _describe_lease(agent) if runtime.can_leave else ""
         except ColabdevError:
             return  # As if it had not answered: how it stands is said beside it.
         rows = [
@@ -71,10 +74,17 @@ class Glances:
         ]
         metrics = [row["metrics"] for row in rows if isinstance(row.get("metrics"), Mapping)]
         newest = max(metrics, key=time_of, default=None)
-        seen[runtime.name] = Glance(len(rows), newest, mirrors, durable)
+        seen[runtime.name] = Glance(len(rows), newest, mirrors, durable, stays)
 
 
 def _durable(agent: AgentStream, runtime: RuntimeRecord) -> Durable | None:
     with suppress(ColabdevError):  # All else that was seen is worth saying.
         return durable_of(jobs_on(agent, runtime), time.time())
     return None
+
+
+def _describe_lease(agent: AgentStream) -> str:
+    told, _ = agent.request("lease.status")
+    if not told.get("why") or not told.get("problem"):
+        return ""
+    return f"{told['why']}, and it stays: {told['problem']}"

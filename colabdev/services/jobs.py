@@ -58,6 +58,9 @@ class JobListing:
     broken: tuple[StateUnreadable, ...] = ()
     """The runtimes whose state cannot be read; their jobs are as they were last known."""
     unasked: tuple[str, ...] = ()
+    """What could not be asked, or be written down, in words."""
+    unreached: tuple[str, ...] = ()
+    """The runtimes that could not be asked."""
     answers: Mapping[str, JobsOnRuntime] = field(default_factory=dict)
     """What the runtimes said that could be asked, by their names."""
     hidden: int = 0
@@ -124,6 +127,15 @@ class Jobs:
             answer, _ = agent.request("job.status", {"id": job.id})
         return _standing(job, answer.get("status"))
 
+    def in_contact(self, job: JobRecord) -> bool:
+        """Whether its runtime is connected now, as far as the keeper can tell; asks nobody else."""
+        try:
+            runtime = self.runtimes.load(job.runtime)
+            keeper = self.keepers.find(runtime) if runtime is not None else None
+            return keeper is not None and keeper.link()["state"] == "ready"
+        except ColabdevError:
+            return False
+
     def attach(self, standing: Standing, progress: Progress) -> Iterator[bytes]:
         """The last lines of the log, then what comes, to the end; the record says then how it ended."""
         log = self.logs.read(standing.job, progress, wait=True)
@@ -164,6 +176,7 @@ class Jobs:
     def ps(self, progress: Progress) -> JobListing:
         """Every job known here and on the runtimes that are up, as it stands now."""
         unasked: list[str] = []
+        unreached: list[str] = []
         answers: dict[str, JobsOnRuntime] = {}
         for name in self.runtimes.names():
             try:
@@ -175,6 +188,7 @@ class Jobs:
                 continue  # Named by `_known`.
             except ColabdevError as exc:
                 doing = "write down" if name in answers else "ask"
+                unreached += [] if name in answers else [name]
                 unasked.append(f"cannot {doing} how the jobs of {name!r} stand: {exc.message}")
         for name, answer in answers.items():
             for job_id, reason in answer.problems.items():
@@ -183,7 +197,13 @@ class Jobs:
         # As they were told, also when that could not be written down.
         told = {job_id: row for answer in answers.values() for job_id, row in answer.rows.items()}
         jobs = tuple(_as_told(job, told.get(job.id)) for job in known.jobs)
-        return replace(known, jobs=jobs, unasked=tuple(unasked), answers=answers)
+        return replace(
+            known,
+            jobs=jobs,
+            unasked=tuple(unasked),
+            unreached=tuple(unreached),
+            answers=answers,
+        )
 
     def look(self, job: JobRecord) -> JobRecord:
         """The job as its runtime has it now; one that has ended as it is known here."""

@@ -79,6 +79,7 @@ COMMANDS = [
     "attach",
     "auth login",
     "auth logout",
+    "auth ngrok",
     "auth status",
     "auth terms",
     "checkpoints ls",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests import test_crash_points as everywhere
@@ -77,3 +79,33 @@ def test_runtime_whose_state_was_removed_is_given_back(house: ColabHouse) -> Non
     house.store.delete("colab")
     assert house.colabdev("down", "--all").returncode == 0
     house.assert_nothing_is_billed()
+
+
+def test_release_is_proved_by_the_listing_or_said_not_to_be(house: ColabHouse) -> None:
+    """What is kept of it leads to it again; `--all` goes on with the others."""
+    house.log_in_by_gcloud()
+    crash(house, "colab.noted", "connect", "--provider", "colab")
+    house.colab.fault("unassign_status", 500)
+    refused = house.colabdev("down", "--all", "--json")
+    assert refused.returncode == 12
+    assert json.loads(refused.stdout)["error"]["message"].startswith("Colab does not release")
+    assert house.store.names() == ["colab"]
+    house.colab.fault("unassign_status", None)
+    house.colab.fault("list_lags", True, times=2)
+    before = house.colab.counters()["GET /tun/m/assignments"]
+    assert house.colabdev("down", "--all").returncode == 0
+    assert house.colab.counters()["GET /tun/m/assignments"] >= before + 3
+    house.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+def test_listing_that_never_forgets_keeps_the_record(house: ColabHouse) -> None:
+    house.log_in_by_gcloud()
+    crash(house, "colab.noted", "connect", "--provider", "colab")
+    house.colab.fault("list_lags", True)
+    unproven = house.colabdev("down", timeout_s=100)
+    assert unproven.returncode == 1
+    assert "Colab still lists" in unproven.stderr
+    assert house.store.names() == ["colab"]
+    house.colab.fault("list_lags", None)
+    assert house.colabdev("down").returncode == 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from colabdev.errors import ColabdevError
+from colabdev.models import HardwareWish, StartRequest
 from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse
 
@@ -30,12 +33,15 @@ FAULTS = [
 def test_refusal_is_told_apart_and_leaves_nothing(
     house: ColabHouse, colab: Colab, fault: str, value: Any, code: int, said: str
 ) -> None:
+    """Without a process for each: how a command says what a provider raises is tried elsewhere."""
     house.log_in_by_gcloud()
     colab.fault(fault, value)
-    done = house.colabdev("connect", "--gpu", "T4")
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    assert said in done.stderr
-    assert "\n  next: " in done.stderr
+    wish = HardwareWish(("T4",))
+    request = StartRequest("colab", "one", house.ssh_files.public_key(), hardware=wish)
+    with pytest.raises(ColabdevError, match=re.escape(said)) as caught:
+        house.colab_provider().start(request, lambda step: None)
+    assert caught.value.exit_code == code
+    assert caught.value.hint
     assert colab.describe()["runtimes"] == []
 
 
@@ -46,6 +52,18 @@ def test_what_was_refused_is_forgotten_by_down(house: ColabHouse, colab: Colab) 
     assert house.colabdev("down").returncode == 0
     assert house.store.names() == []
     assert list(house.places.colab_dir.glob("*")) == []
+
+
+def test_balance_that_does_not_last_is_said_before_anything_is_asked_for(
+    house: ColabHouse, colab: Colab
+) -> None:
+    house.log_in_by_gcloud()
+    colab.account(balance=4.28)
+    colab.fault("assign_status", 503)
+    said = house.colabdev("connect", "--gpu", "T4").stderr
+    assert (
+        "the balance is 4.28, enough for 4.0 h, and that is less than the 12 h it may live" in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,6 +122,7 @@ def test_status_shows_the_account_and_what_was_made_elsewhere(
         "schema": 1,
         "runtimes": [],
         "account": {"balance": 97.4, "hourly_rate": 1.07, "hours_left": 91.0},
+        "limits": [],
         "elsewhere": [{"endpoint": endpoint, "accelerator": "T4"}],
     }
     shown = house.colabdev("status").stdout

@@ -213,10 +213,10 @@ def test_ps_does_not_claim_to_know_a_runtime_whose_state_is_unreadable(tmp_path:
         record.write_text("{")
         done = house.colabdev("ps")
         assert done.returncode == 15
-        assert "running?" in done.stdout
+        assert "unknown, was running" in done.stdout
         document = json.loads(house.colabdev("ps", "--json").stdout)
         assert document["error"]["exit_code"] == 15
-        assert [(row["state"], row["current"]) for row in document["jobs"]] == [("running", False)]
+        assert [(row["state"], row["current"]) for row in document["jobs"]] == [("unknown", False)]
         record.write_bytes(whole)
         assert house.colabdev("ps").returncode == 0
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from colabdev.errors import RuntimeUnreachable
-from colabdev.keeper.demand import BALANCE_INTERVAL_S, IDLE_S, JOBS_INTERVAL_S, Demand, Signs
+from colabdev.keeper.demand import (
+    FUNDS_INTERVAL_S,
+    IDLE_S,
+    JOBS_INTERVAL_S,
+    UNATTENDED_S,
+    Demand,
+    Funds,
+    Signs,
+)
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TTL_S = 8 * 3600
+T = TypeVar("T")
 
 
 @dataclass
@@ -19,16 +29,20 @@ class World:
     passed_s: float = 0.0
     idle_s: float = 0.0
     has_job: bool = False
-    balance: bool = True
+    balance: float = 100.0
+    hours_left: float | None = 90.0
+    goes_on_without: bool = False
+    max_units: float | None = None
     offline: bool = False
     asked: int = 0
 
     def demand(self) -> Demand:
         signs = Signs(
             idle_s=lambda: self.idle_s,
-            keep_until=START + timedelta(seconds=TTL_S),
+            keep_until=lambda: START + timedelta(seconds=TTL_S),
+            max_units=self.max_units,
             has_job=lambda: self._ask(self.has_job),
-            may_go_on=lambda: self._ask(self.balance),
+            funds=lambda: self._ask(Funds(self.balance, self.hours_left, self.goes_on_without)),
         )
         return Demand(
             signs,
@@ -36,7 +50,7 @@ class World:
             now=lambda: START + timedelta(seconds=self.passed_s),
         )
 
-    def _ask(self, answer: bool) -> bool:
+    def _ask(self, answer: T) -> T:
         self.asked += 1
         if self.offline:
             raise RuntimeUnreachable("cannot reach it")
@@ -71,11 +85,41 @@ def test_runtime_is_not_kept_once_the_balance_is_used_up() -> None:
     world = World()
     demand = world.demand()
     assert demand.is_wanted()
-    world.balance = False
-    world.passed_s += BALANCE_INTERVAL_S - 1
+    world.balance = 0
+    world.passed_s += FUNDS_INTERVAL_S - 1
     assert demand.is_wanted()
     world.passed_s += 1
     assert not demand.is_wanted()
+    world.goes_on_without = True
+    world.passed_s += FUNDS_INTERVAL_S
+    assert demand.is_wanted()
+
+
+def test_balance_that_does_not_last_is_said_while_it_is_kept() -> None:
+    demand = World(hours_left=1.5).demand()
+    assert demand.is_wanted()
+    assert demand.notice == "the balance of compute units lasts for 1.5 h of what runs now"
+
+
+def test_unattended_work_costs_no_more_than_it_may() -> None:
+    """What is spent while somebody uses it does not count, nor what was spent before."""
+    world = World(max_units=20, has_job=True)
+    demand = world.demand()
+
+    def spend(units: float) -> bool:
+        world.balance -= units
+        world.passed_s += FUNDS_INTERVAL_S
+        return demand.is_wanted()
+
+    assert spend(30)
+    world.idle_s = UNATTENDED_S + 1
+    assert spend(15)
+    assert not spend(5)
+    assert demand.notice.startswith("unattended it has cost 20.0 compute units")
+    world.idle_s = 0
+    assert demand.is_wanted()
+    world.idle_s = UNATTENDED_S + 1
+    assert spend(19)
 
 
 def test_what_cannot_be_asked_changes_nothing() -> None:

@@ -80,6 +80,14 @@ class Running:
         """Ctrl-C."""
         self._command.send_signal(signal.SIGINT)
 
+    def read_complaints(self, until: str) -> str:
+        """Lines of stderr up to the first that has `until` in it."""
+        assert self._command.stderr is not None
+        said = ""
+        while until not in said and (line := self._command.stderr.readline()):
+            said += line.decode()
+        return said
+
     def finish(self, timeout_s: float = 30) -> tuple[int, bytes, str]:
         """Exit status, the rest of stdout, and stderr."""
         out, err = self._command.communicate(timeout=timeout_s)

@@ -43,11 +43,18 @@ def choose_accelerators(wanted: Sequence[str], account: Account) -> list[Acceler
     return chosen
 
 
-def price_line(accelerators: Sequence[Accelerator], account: Account) -> str:
-    """What it costs, before it is asked for."""
+def price_line(accelerators: Sequence[Accelerator], account: Account, life_s: float) -> str:
+    """What it costs, before it is asked for, and whether the balance lasts as long as it may live."""
     prices = []
     for one in accelerators:
         rate = HOURLY_RATES.get(one.name)
         cost = "price not known here" if rate is None else f"about {rate:g} compute units an hour"
         prices.append(f"{one.name} ({cost})")
-    return f"asking Colab for {', else '.join(prices)}; the balance is {account.balance:g}"
+    asking = f"asking Colab for {', else '.join(prices)}; the balance is {account.balance:g}"
+    dearest = max((HOURLY_RATES.get(one.name, 0.0) for one in accelerators), default=0.0)
+    rate = account.hourly_rate + dearest
+    if rate <= 0 or account.balance <= 0:
+        return asking
+    left_h = account.balance / rate
+    short = f", and that is less than the {life_s / 3600:g} h it may live"
+    return f"{asking}, enough for {left_h:.1f} h{short if left_h * 3600 < life_s else ''}"

@@ -39,7 +39,12 @@ from colabdev.providers.colab.drive import (
 from colabdev.providers.colab.hardware import choose_accelerators, price_line
 from colabdev.providers.colab.kernel import CellFailed, Kernel
 from colabdev.providers.colab.notes import Note, Notes
-from colabdev.providers.colab.wire import FREE_TIER_TERMS, notebook_hash
+from colabdev.providers.colab.wire import (
+    FREE_TIER_TERMS,
+    LIFETIME_S,
+    LONGEST_LIFETIME_S,
+    notebook_hash,
+)
 
 CONTENT_DIR = "/content"
 BOOTSTRAP_TIMEOUT_S = 300.0
@@ -49,9 +54,6 @@ _UNCLEAR_TRIES = 4
 _UNCLEAR_FIRST_S = 1.0
 _WAIT_FIRST_S = 15.0
 _WAIT_CAP_S = 120.0
-_SHORT_BALANCE_H = 2.0
-DEFAULT_TTL_S = 12 * 3600
-"""As long as Colab lets a runtime of a free account live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Overview:
 
     account: Account
     elsewhere: tuple[Assignment, ...]
+    life_s: tuple[int, int] = (LIFETIME_S, LONGEST_LIFETIME_S)
+    """How long a runtime lives at most, by the plan."""
 
 
 class ColabProvider:
@@ -153,9 +157,6 @@ class ColabProvider:
     def _check_terms(self, account: Account, progress: Progress) -> None:
         """Without a positive balance Colab's terms forbid SSH; nothing is asked for then."""
         if account.balance > 0:
-            left_h = account.hours_left
-            if left_h is not None and left_h < _SHORT_BALANCE_H:
-                progress(f"the balance lasts for {left_h:.1f} h of what runs now")
             return
         if not self._accepts_free_tier_terms():
             raise NoCapacity(
@@ -215,7 +216,7 @@ class ColabProvider:
                 f"this account has no runtime {note.endpoint}", hint="colabdev status lists them"
             )
         accelerators = choose_accelerators(wish.accelerators or wish.preferred, account)
-        progress(price_line(accelerators, account))
+        progress(price_line(accelerators, account, wish.ttl_s or LIFETIME_S))
         # Known without an endpoint: nobody saw yet whether it is what was asked for.
         request_hash = notebook_hash(note.request_id)
         assignment = known or self._ask_until(request_hash, accelerators, wish, progress)
@@ -284,7 +285,7 @@ class ColabProvider:
         tunnel = ColabTunnel(
             assignment.endpoint,
             told.colab_host_keys,
-            keep_until=since + timedelta(seconds=wish.ttl_s or DEFAULT_TTL_S),
+            keep_until=since + timedelta(seconds=wish.ttl_s or LIFETIME_S),
             gives_back=wish.ttl_s is not None,
             max_units=wish.max_units,
         )
@@ -300,13 +301,17 @@ class ColabProvider:
     def _mounted(self, assignment: Assignment, kernel: Kernel, progress: Progress) -> str | None:
         """Where Drive is; None, and said, when it cannot be mounted: the machine is of use without."""
         try:
-            mount_drive(self._client, assignment.endpoint, kernel, progress)
+            mended = mount_drive(self._client, assignment.endpoint, kernel, progress)
         except RuntimeUnreachable:
             raise
         except ColabdevError as exc:
             cause = exc.text if isinstance(exc, CellFailed) else exc.message
             progress(f"Drive is not mounted: {cause}; nothing of this runtime is kept there")
             return None
+        if mended.aside:
+            progress(
+                f"what was written in Drive's place was copied there, and is in {mended.aside}"
+            )
         return DRIVE_DIR
 
     def _answers(self, assignment: Assignment) -> Callable[..., str | None]:

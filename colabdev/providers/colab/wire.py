@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 COLAB_SCOPE = "https://www.googleapis.com/auth/colaboratory"
 EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
-SCOPES = ("openid", EMAIL_SCOPE, COLAB_SCOPE)
+DRIVE_SCOPE = "https://www.googleapis.com/auth/drive.file"
+"""Files that our own OAuth client has made, and no others."""
+SCOPES = ("openid", EMAIL_SCOPE, COLAB_SCOPE, DRIVE_SCOPE)
 NEEDED_SCOPES = frozenset({EMAIL_SCOPE, COLAB_SCOPE})
 _CLOUD_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """gcloud insists on it; nothing here uses it."""
@@ -43,6 +45,10 @@ HOURLY_RATES: Mapping[str, float] = {
     "G4": 8.9,
 }
 """Compute units per hour, as users measured them. Unverified: they change."""
+
+LIFETIME_S = 12 * 3600
+LONGEST_LIFETIME_S = 24 * 3600
+"""How long Colab lets a runtime live; the longer one with Pro+. Unverified: it may end it before."""
 
 FREE_TIER_TERMS = """\
 Colab's FAQ forbids on runtimes that are free of charge, which is without a positive balance of

@@ -33,6 +33,7 @@ class Tun:
         self._world = world
         self._runtimes = runtimes
         self._xsrf_key = secrets.token_bytes(32)
+        self._given_back: dict[str, Any] = {}
 
     def routes(self) -> list[web.RouteDef]:
         propagation = "/tun/m/credentials-propagation/{endpoint}"
@@ -92,6 +93,8 @@ class Tun:
     async def assignments(self, request: web.Request) -> web.Response:
         account = self._account(request)
         listed = [runtime.describe() for runtime in self._runtimes.of(account)]
+        if self._given_back and self._world.faults.take("list_lags"):
+            listed.append(self._given_back)
         return self._answer({"assignments": listed})
 
     async def unassign_token(self, request: web.Request) -> web.Response:
@@ -104,7 +107,9 @@ class Tun:
         self._check_xsrf(request, account)
         if (status := self._world.faults.take("unassign_status")) is not None:
             refuse(status, "refused on purpose")
-        await self._runtimes.end(self._runtime(request, account).endpoint, "unassigned")
+        runtime = self._runtime(request, account)
+        self._given_back = runtime.describe()
+        await self._runtimes.end(runtime.endpoint, "unassigned")
         return web.Response(status=204)
 
     async def ccu_info(self, request: web.Request) -> web.Response:
