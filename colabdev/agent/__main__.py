@@ -82,7 +82,7 @@ HANDLERS: Dict[str, Handler] = {
     "sync.compare": sync.compare,
     "sync.find": sync.find,
     "sync.push": sync.push,
-    "tunnels.close": _later("tunnels", "answer_close"),
+    "tunnel.close": _later("tunnels", "close"),
 }
 
 
@@ -93,7 +93,6 @@ STREAMS: Dict[str, Stream] = {
     "checkpoint.restore": _later("restoring", "restore"),
     "checkpoint.stored": _later("restoring", "stored"),
     "checkpoint.verify": _later("checkpoints", "verify"),
-    "cloudflared.hold": _later("cloudflared", "hold"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
@@ -101,9 +100,9 @@ STREAMS: Dict[str, Stream] = {
     "job.news": _later("news", "wait"),
     "job.start": jobs.start,
     "mirror.flush": mirrors.flush,
-    "ngrok.hold": _later("ngrok", "hold"),
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
+    "tunnel.hold": _later("tunnels", "hold"),
 }
 """The requests that are answered by any number of frames."""
 

@@ -21,6 +21,7 @@ from colabdev.cli import (
     forwards,
     jobs,
     local,
+    notebook,
     output,
     projects,
     proxy,
@@ -52,6 +53,7 @@ def build_app() -> typer.Typer:
     app.callback()(_global_options)
     app.command()(projects.init)
     app.command()(runtimes.connect)
+    app.command()(notebook.notebook)
     app.command()(runtimes.status)
     app.command()(sync.sync)
     app.command()(restore.restore)
@@ -73,12 +75,11 @@ def build_app() -> typer.Typer:
     rehearsals.callback()(lambda: None)
     app.add_typer(rehearsals, name="local")
     saved = typer.Typer(help="Checkpoints of jobs, and how safe they are.", no_args_is_help=True)
-    saved.command()(checkpoints.ls)
-    saved.command()(checkpoints.verify)
-    saved.command()(checkpoints.pull)
-    saved.command()(checkpoints.push)
-    saved.command()(checkpoints.prune)
-    saved.command()(checkpoints.restore)
+    for about_saved in (
+        *(checkpoints.ls, checkpoints.verify, checkpoints.pull),
+        *(checkpoints.push, checkpoints.prune, checkpoints.restore),
+    ):
+        saved.command()(about_saved)
     app.add_typer(saved, name="checkpoints")
     sets = typer.Typer(help="Data sets on Drive.", no_args_is_help=True)
     sets.command()(data.push)

@@ -34,6 +34,7 @@ def connect_request(
     tunnel: str | None = None,
     allow_ip: Sequence[str] = (),
     ngrok_url: str | None = None,
+    code: str | None = None,
 ) -> ConnectRequest:
     """What `connect` is to bring up."""
     from colabdev.core.names import check_runtime_name
@@ -59,6 +60,8 @@ def connect_request(
     up = None
     if name is not None:
         up = wiring.store().load(check_runtime_name(name))
+    elif provider is None and code is not None:
+        up = wiring.store().load("notebook")
     elif provider is None:
         up = wiring.runtimes().last_of_project(str(project.path) if project else None)
     elif provider in PROVIDERS:
@@ -73,6 +76,7 @@ def connect_request(
             tunnel,
             tuple(allow_ip),
             ngrok_url,
+            wiring.notebooks().take_code(code) if code is not None else None,
         ),
         wishes,
         known_providers=PROVIDERS,
@@ -83,6 +87,8 @@ def connect_request(
         wiring.check_local_system()
     if request.provider == "colab":
         wiring.colab().check_login()
+    if request.provider == "notebook":
+        wiring.notebooks().provider().check(request.name)
     if request.tunnel is not None:
         wiring.check_tunnel(request.tunnel.kind)
     return request

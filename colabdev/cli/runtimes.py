@@ -87,6 +87,10 @@ def connect(
         str | None,
         typer.Option(metavar="HOST:PORT", help="ngrok: your reserved address."),
     ] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="Notebook: what the cell of colabdev notebook printed."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Start a runtime, or reconnect to it.
@@ -108,6 +112,7 @@ def connect(
         tunnel=tunnel,
         allow_ip=allow_ip or (),
         ngrok_url=ngrok_url,
+        code=code,
     )
     status = wiring.runtimes().connect(request, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)

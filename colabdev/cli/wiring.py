@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from colabdev.agent.rules import Rule
     from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
+    from colabdev.cli.wiring_notebook import NotebookWiring
     from colabdev.config.places import Places
+    from colabdev.core.notebook_cell import FilledNotebook
     from colabdev.core.reconcile import Mode
     from colabdev.models import RuntimeRecord, SshAddress, SyncedSettings
     from colabdev.ports import HostEntries, Meter, Progress, Provider, SyncedProject, WindowsSide
@@ -66,6 +68,7 @@ class Wiring:
     def __init__(self, meter: Meter | None = None) -> None:
         """`meter` is told how far a transfer is; None: it is shown on stderr."""
         self._meter = meter
+        self._notebooks: NotebookWiring | None = None
 
     def places(self) -> Places:
         from colabdev.config.places import Places
@@ -109,7 +112,7 @@ class Wiring:
         return Repairs(
             store=self.store(),
             provider=self.provider,
-            provider_names=("local", "ssh", "colab"),
+            provider_names=("local", "ssh", "colab", "notebook"),
             host_entries=self.host_entries(),
         )
 
@@ -169,9 +172,28 @@ class Wiring:
             return SshProvider(self.places().hosts_dir, own_hosts, self._connect_ssh)
         if name == "colab":
             return self.colab().provider()
+        if name == "notebook":
+            return self.notebooks().provider()
         raise ColabdevError(
             f"the provider {name!r} is not in this version yet",
             hint="colabdev connect --provider local",
+        )
+
+    def notebooks(self) -> NotebookWiring:
+        """What has to do with machines that were started in a browser; the same for a whole command."""
+        if self._notebooks is None:
+            from colabdev.cli.wiring_notebook import NotebookWiring
+
+            self._notebooks = NotebookWiring(self.places(), self._connect_ssh)
+        return self._notebooks
+
+    def filled_notebook(self, tunnel: str | None) -> FilledNotebook:
+        """The notebook of `notebook`, for this computer."""
+        return self.notebooks().fill(
+            tunnel,
+            public_key=self.host_entries().public_key,
+            has_ngrok_token=self.has_ngrok_token,
+            check_tunnel=self.check_tunnel,
         )
 
     def carry_ssh(self, name: str) -> None:
@@ -203,19 +225,12 @@ class Wiring:
 
     def check_tunnel(self, kind: str) -> None:
         """Refuse a tunnel that cannot be had, before anything is started for it."""
-        from colabdev.core.tunnels import CLOUDFLARED, NGROK
-
-        if kind == NGROK:
-            self.ngrok_tokens().token()
-            return
-        if kind == CLOUDFLARED:
+        if kind == "cloudflared":
             from colabdev.tunnels.cloudflared import find_cloudflared
 
             find_cloudflared(os.environ)
-            return
-        raise UsageError(
-            f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
-        )
+        else:
+            self.ngrok_tokens().token()
 
     def has_ngrok_token(self) -> bool:
         """Whether the user has given one to colabdev."""
@@ -403,6 +418,8 @@ class Wiring:
     def _flush_mount(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:
         if runtime.provider == "colab":
             self.colab().provider().flush(runtime.name, progress, force=force)
+        if runtime.provider == "notebook":
+            self.notebooks().provider().flush(runtime.name, progress, force=force)
 
     def safekeeping(self) -> Safekeeping:
         from colabdev.services.safekeeping import Safekeeping
@@ -510,7 +527,8 @@ class Wiring:
         from colabdev.adapters.windows import find_windows_home
         from colabdev.adapters.windows_entries import WindowsEntries
 
-        return WindowsEntries(find_windows_home(os.environ), self.ssh_files().private_key_file)
+        key_file = self.ssh_files().private_key_file
+        return WindowsEntries(find_windows_home(os.environ), key_file, os.environ)
 
     def bug_report(self) -> BugReport:
         from colabdev.adapters.report_files import ReportFiles

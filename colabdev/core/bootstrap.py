@@ -37,8 +37,8 @@ def parse_bootstrap(printed: str) -> VmAnswer:
     try:
         port = document["port"]
         steps = tuple((str(name), float(seconds)) for name, seconds in document["steps"])
-        keys = tuple(_checked_key(key) for key in document["colab_host_keys"])
-        host_key, hostname = _checked_key(document["host_key"]), str(document["hostname"])
+        keys = tuple(checked_host_key(key) for key in document["colab_host_keys"])
+        host_key, hostname = checked_host_key(document["host_key"]), str(document["hostname"])
     except (KeyError, TypeError) as exc:
         raise ValueError(f"its answer lacks something: {exc}") from exc
     if not isinstance(port, int) or not 0 < port < 65536:
@@ -46,7 +46,8 @@ def parse_bootstrap(printed: str) -> VmAnswer:
     return VmAnswer(port, host_key, tuple(sorted(keys, key=_rank)), hostname, steps)
 
 
-def _checked_key(key: object) -> str:
+def checked_host_key(key: object) -> str:
+    """The key as an OpenSSH line without comment; ValueError for anything else."""
     if not isinstance(key, str) or not _HOST_KEY.fullmatch(key):
         raise ValueError(f"{key!r} is no host key")
     return key

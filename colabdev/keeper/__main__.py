@@ -60,7 +60,7 @@ from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
 from colabdev.keeper.tunnel_use import TunnelUse
 from colabdev.keeper.tunnels import TunnelHolder
-from colabdev.keeper.wiring_tunnels import find_tunnel
+from colabdev.keeper.wiring_tunnels import command_to, find_tunnel
 from colabdev.models import (
     ColabTunnel,
     JobState,
@@ -473,6 +473,10 @@ class _Keeper:
         if name == "ssh":
             own_hosts = OwnHosts(self._ssh_files.user_config)
             return SshProvider(self._places.hosts_dir, own_hosts, self._connect_trusting)
+        if name == "notebook":
+            from colabdev.providers.notebook import NotebookProvider
+
+            return NotebookProvider(self._places.notebooks_dir, self._connect_trusting, command_to)
         if name == "colab":
             from colabdev.providers.colab.notes import Notes
             from colabdev.providers.colab.provider import ColabProvider

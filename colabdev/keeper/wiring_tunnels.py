@@ -7,21 +7,30 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from colabdev.adapters.ngrok_token import NgrokTokens
 from colabdev.config.places import Places
-from colabdev.core.tunnels import CLOUDFLARED, NGROK
+from colabdev.core.connection_codes import Told
+from colabdev.core.tunnels import CLOUDFLARED, COLAB_SSH, NGROK
 from colabdev.errors import ColabdevError
 from colabdev.ports.tunnels import Tunnel
-from colabdev.tunnels.cloudflared import CloudflaredTunnel
-from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
+from colabdev.tunnels import cloudflared
+
+
+def command_to(told: Told) -> str | None:
+    """The command that leads to a notebook's machine, where its tunnel needs one."""
+    return cloudflared.command_to(told, os.environ)
 
 
 def find_tunnel(kind: str, places: Places) -> Tunnel:
     """The tunnel of that kind."""
     if kind == CLOUDFLARED:
-        return CloudflaredTunnel(os.environ)
-    if kind == NGROK:
+        return cloudflared.CloudflaredTunnel(os.environ, _timing(os.environ))
+    if kind in (NGROK, COLAB_SSH):
+        # With what asks keyrings, which no other keeper needs.
+        from colabdev.adapters.ngrok_token import NgrokTokens
+        from colabdev.tunnels.ngrok import NgrokServer, NgrokTunnel
+
         return NgrokTunnel(
+            kind,
             token=NgrokTokens(places.config_dir, os.environ).token,
             server=NgrokServer.from_environment(os.environ),
             own_networks=partial(_own_networks, os.environ),

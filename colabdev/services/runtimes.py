@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from colabdev.core.parting import how_it_went, lease_of, ttl_left_s
+from colabdev.core.tunnels import may_have_tunnel
 from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
@@ -28,6 +29,7 @@ from colabdev.models import (
     StartRequest,
 )
 from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Provider, RuntimeStore
+from colabdev.ports.tunnels import CLOSE_REQUEST
 from colabdev.services.kept_jobs import KeptJobs
 from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.known_runtimes import KnownRuntimes
@@ -219,8 +221,8 @@ class Runtimes(KnownRuntimes):
                 agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
                 if record.machine.drive_dir is not None:
                     self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
-            if record.tunnel is None:  # It may have had one before.
-                agent.request("tunnels.close")
+            if record.tunnel is None and may_have_tunnel(record.provider):
+                agent.request(CLOSE_REQUEST)  # It may have had one before.
         finally:
             agent.close()
         crash_point("connect.prepared")

@@ -12,7 +12,7 @@ from benchmarks.measure import Row
 
 ROUNDS = 15
 CHECKOUT = Path(__file__).parents[2]
-WHAT = "two epochs of digits, CPU, one thread"
+WHAT = "two epochs of digits, seconds of one CPU"
 
 
 def run(rounds: int) -> list[Row]:

@@ -101,6 +101,7 @@ COMMANDS = [
     "jupyter",
     "local kill",
     "logs",
+    "notebook",
     "proxy",
     "ps",
     "restore",

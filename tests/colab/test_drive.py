@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse
 from tests.support.waiting import wait_until
@@ -41,6 +43,7 @@ def in_cloud(colab: Colab) -> set[str]:
     return {file["name"] for file in colab.drive()}
 
 
+@pytest.mark.timeout(300)
 def test_drive_that_died_is_mounted_again_and_loses_nothing(
     house: ColabHouse, colab: Colab
 ) -> None:
@@ -55,7 +58,7 @@ def test_drive_that_died_is_mounted_again_and_loses_nothing(
         return house.colabdev("status").stderr
 
     wait_until(
-        lambda: "Drive had died; mounted again" in said(), timeout_s=40, message="it is mended"
+        lambda: "Drive had died; mounted again" in said(), timeout_s=120, message="it is mended"
     )
     assert "what was written in its place was copied there, and is in /content/drive-" in said()
     checked = house.colabdev("doctor")

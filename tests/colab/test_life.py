@@ -11,11 +11,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.colab import Colab
 from tests.support.colab_user import CLIENT_SECRET, ColabHouse, files_with
 from tests.support.vscode import Window
 from tests.support.waiting import wait_until
 from tests.support.web import through_socks
+from tests.support.wsl import WINDOWS_PROFILE, FakeWindows, make_windows
 
 IDLE_S = 30 * 60
 
@@ -74,7 +77,11 @@ def start(house: ColabHouse, *argv: str) -> subprocess.Popen[str]:
     )
 
 
-def test_runtime_from_nothing_to_its_release(house: ColabHouse, colab: Colab) -> None:
+def test_runtime_from_nothing_to_its_release(
+    house: ColabHouse, colab: Colab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    windows = make_windows(tmp_path_factory.mktemp("windows"))
+    house.environment = windows.environment(house.environment)
     house.log_in()
     colab.account(consented=False)
     colab.fault("assign_status", 503, times=1)  # No L4 is free.
@@ -96,6 +103,7 @@ def test_runtime_from_nothing_to_its_release(house: ColabHouse, colab: Colab) ->
         assert record.machine.accelerator == "Tesla T4"
 
         check_ssh_sessions_side_by_side(house, colab)
+        check_windows_ssh(house, windows)
         check_job_and_edits(house)
         check_kept_alive(house, colab)
 
@@ -146,6 +154,17 @@ def check_ssh_sessions_side_by_side(house: ColabHouse, colab: Colab) -> None:
     cut.send_signal(signal.SIGTERM)
     _, complained = cut.communicate(timeout=30)
     assert "bug" not in complained
+
+
+def check_windows_ssh(house: ColabHouse, windows: FakeWindows) -> None:
+    """As ssh.exe would, once its names of the files are those of here."""
+    entry = (windows.ssh / "colabdev" / "config").read_text()
+    assert "  ProxyCommand wsl.exe -d Debian-12 -u " in entry
+    translated = windows.profile / "translated"
+    translated.write_text(entry.replace(WINDOWS_PROFILE.replace("\\", "/"), str(windows.profile)))
+    session = start(house, "ssh", "-F", str(translated), "colab", "cat /var/colab/hostname")
+    said, complained = session.communicate(timeout=60)
+    assert said.strip() == runtime(house.colab)["endpoint"], complained
 
 
 def children_arguments(pid: int) -> bytes:

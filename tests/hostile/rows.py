@@ -309,8 +309,8 @@ STATE = [
     row(
         "doctor --repair local",
         1,
-        "cannot ask its provider, 'notebook'",
-        state('{"provider": "notebook"}'),
+        "cannot ask its provider, 'cloud'",
+        state('{"provider": "cloud"}'),
     ),
     row("status", 15, "cannot list", write(in_state("runtimes"), "a file")),
     row("ps", 15, "cannot list", write(in_state("jobs"), "a file")),

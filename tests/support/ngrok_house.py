@@ -40,6 +40,7 @@ def ngrok_house(root: Path) -> Iterator[tuple[House, NgrokEdge]]:
             [sys.executable, "-m", "colabdev", "auth", "ngrok"],
             env=house.environment,
             input=TOKEN.encode(),
+            capture_output=True,
             check=True,
             timeout=60,
         )
@@ -56,7 +57,7 @@ def runtime_home(house: House) -> Path:
 def tunnel_state(house: House) -> dict[str, Any]:
     """What the supervisor on the runtime says of the tunnel."""
     state: dict[str, Any] = json.loads(
-        (runtime_home(house) / ".colabdev/ngrok/state.json").read_text()
+        (runtime_home(house) / ".colabdev/tunnel/state.json").read_text()
     )
     return state
 

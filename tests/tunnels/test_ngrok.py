@@ -14,6 +14,7 @@ import pytest
 
 from colabdev.adapters.ngrok_use import NgrokUse
 from colabdev.core.ngrok_usage import FREE_BYTES
+from colabdev.errors import AuthNeeded
 from tests.support.house import House
 from tests.support.jobs import Running
 from tests.support.ngrok_edge import AUTH, BIND, TOKEN, NgrokEdge, ngrok_error
@@ -32,7 +33,7 @@ from tests.support.waiting import wait_until
 from tests.support.web import web_server
 
 COUNTING = (
-    "import itertools, time\nfor i in itertools.count():\n    print(i)\n    time.sleep(0.1)\n"
+    "import itertools, time\nfor i in itertools.count():\n    print(i)\n    time.sleep(0.02)\n"
 )
 
 
@@ -116,6 +117,7 @@ def test_new_address_is_followed_by_job_editor_and_entry(house: House, edge: Ngr
         job.interrupt()
 
 
+@pytest.mark.long
 def test_cut_session_comes_back_at_its_address(house: House, edge: NgrokEdge) -> None:
     before, starts, logins = endpoint(house), tunnel_state(house)["starts"], len(edge.auths)
     edge.cut_all()
@@ -124,7 +126,9 @@ def test_cut_session_comes_back_at_its_address(house: House, edge: NgrokEdge) ->
     assert (endpoint(house), tunnel_state(house)["starts"]) == (before, starts)
 
 
-@pytest.mark.parametrize("way", ["SIGSTOP", "unanswered beats"])
+@pytest.mark.parametrize(
+    "way", ["SIGSTOP", pytest.param("unanswered beats", marks=pytest.mark.long)]
+)
 def test_silent_session_is_started_again(house: House, edge: NgrokEdge, way: str) -> None:
     starts = tunnel_state(house)["starts"]
     if way == "SIGSTOP":
@@ -143,7 +147,7 @@ def test_killed_supervisor_is_started_again_with_its_token(house: House, edge: N
     kill_supervisor(house)
     wait_until(
         lambda: (
-            (runtime_home(house) / ".colabdev/ngrok/state.json").exists()
+            (runtime_home(house) / ".colabdev/tunnel/state.json").exists()
             and tunnel_state(house)["process"] != process
             and tunnel_state(house)["state"] == "up"
         ),
@@ -154,11 +158,24 @@ def test_killed_supervisor_is_started_again_with_its_token(house: House, edge: N
     house.keeper().wait_ready(20)
 
 
-def test_killed_keeper_finds_the_tunnel_again(house: House) -> None:
+def test_killed_keeper_finds_the_tunnel_again_also_without_a_token(
+    house: House, edge: NgrokEdge
+) -> None:
     there, process = endpoint(house), tunnel_state(house)["process"]
+    token = house.places.config_dir / "ngrok.json"
+    aside = token.rename(token.with_suffix(".aside"))
     house.end_keeper()
     house.keeper().wait_ready(20)
     assert (endpoint(house), tunnel_state(house)["process"]) == (there, process)
+    edge.keeps_address = False
+    edge.cut_all()
+    wait_for_new_address(house, there)
+    kill_supervisor(house)
+    with pytest.raises(AuthNeeded, match="there is no token"):
+        wait_until(lambda: house.keeper().wait_ready(5) and None, message="the token is missed")
+    aside.rename(token)
+    done = house.colabdev(*CONNECT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_waiting_does_not_help_ends_with_its_reason(house: House, edge: NgrokEdge) -> None:
@@ -196,6 +213,7 @@ def test_connection_that_is_hung_up_on_is_explained_by_the_tunnel(
     keeper.wait_ready(20)
 
 
+@pytest.mark.long
 def test_server_that_does_not_answer_is_told(house: House) -> None:
     server = json.loads((house.places.local_dir / "sandboxes/local/sandbox.json").read_text())
     os.kill(server["server_pid"], signal.SIGSTOP)
@@ -209,6 +227,7 @@ def test_server_that_does_not_answer_is_told(house: House) -> None:
     house.keeper().wait_ready(30)
 
 
+@pytest.mark.long
 def test_what_waiting_helps_is_tried_again(house: House, edge: NgrokEdge) -> None:
     edge.errors[BIND] = ngrok_error(334, "already online")
     kill_supervisor(house)
@@ -240,8 +259,6 @@ def test_what_goes_through_is_counted_and_much_of_it_is_asked_about(house: House
     halted = house.colabdev("sync")
     assert halted.returncode == 14
     assert "3.0 MB would go through ngrok, whose free plan has 1 GB a month" in halted.stderr
-    pushed = house.colabdev("data", "push", house.project, "--name", "some")
-    assert pushed.returncode == 14, pushed.stderr
     assert house.colabdev("sync", "--force").returncode == 0
 
 

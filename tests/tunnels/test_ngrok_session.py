@@ -1,4 +1,4 @@
-"""A session of the SDK as a process, by the rules of `agent.ngrok_daemon`: refusals and versions."""
+"""A session of the SDK as a process, by the rules of `agent.tunnel`: refusals and versions."""
 
 from __future__ import annotations
 

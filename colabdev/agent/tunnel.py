@@ -1,10 +1,10 @@
-"""Keeps ngrok's tunnel to this machine up: a daemon of its own, whoever else comes and goes.
+"""Keeps the machine's tunnel up: a daemon of its own, whoever else comes and goes.
 
-`python3 -I -S <agent archive> ngrok`, a JSON line on stdin: `asked`, and the `secret`, which goes to
+`python3 -I -S <agent archive> tunnel`, a JSON line on stdin: `asked`, and the `secret`, which goes to
 the child by its stdin and nowhere else. `asked` is `kind`, the role of the agent archive that the child
-plays (`ngrok_session`, …); `modules` that its Python needs, and the `lines` of requirements that
-bring them; `timing`; `final`, the codes of failures that waiting does not help; and `settings`, for the
-child alone.
+plays (`ngrok-session`, …); `has_secret`; `modules` that its Python needs, and the `lines` of
+requirements that bring them; `timing`; `final`, the codes of failures that waiting does not help; and
+`settings`, for the child alone.
 
 The child reads `{"settings", "secret"}` as a line, and ends when its stdin does. It says, a JSON line
 each: `{"endpoint": {"host", "port"}}`, `{"beat": true}` while its other end answers,
@@ -32,7 +32,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from . import environments, jobdir, processes
-from .ngrok_files import DOWN, REFUSED, SCHEMA, STARTING, UP, Place, name_of
+from .tunnel_files import DOWN, REFUSED, SCHEMA, STARTING, UP, Place, name_of
 
 _TOKEN = re.compile(r"\b[0-9A-Za-z]{20,}_[0-9A-Za-z]{15,}\b")
 """What an ngrok token looks like; errors echo what they were given, whole or mistyped."""

@@ -1,10 +1,10 @@
-"""The files by which ngrok's supervisor and those who ask for the tunnel know of each other.
+"""The files by which a tunnel's supervisor and those who ask for the tunnel know of each other.
 
-~/.colabdev/ngrok/state.json   how it stands: see `ngrok_daemon.Supervisor`
-~/.colabdev/ngrok/lock         held by the supervisor for its whole life
-~/.colabdev/ngrok/log          what it and its child complained of
+~/.colabdev/tunnel/state.json   how it stands: see `tunnel.Supervisor`
+~/.colabdev/tunnel/lock         held by the supervisor for its whole life
+~/.colabdev/tunnel/log          what it and its child complained of
 
-No secret is in any of these.
+A machine has one tunnel. No secret is in any of these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Place:
     """The names of a tunnel's files."""
 
     def __init__(self, home: str) -> None:
-        self.directory = os.path.join(home, ".colabdev", "ngrok")
+        self.directory = os.path.join(home, ".colabdev", "tunnel")
         self.state = os.path.join(self.directory, "state.json")
         self.lock = os.path.join(self.directory, "lock")
         self.log = os.path.join(self.directory, "log")
