@@ -82,7 +82,8 @@ def write(
         for name, text in (texts or {}).items():
             write_text(staging / name, text)
         # The manifest comes after everything that it speaks of, and the name after the manifest.
-        manifest = {"step": step, **(about or {}), "files": describe(staging)}
+        told = {"step": step, "keep": step in keep_steps, **(about or {})}
+        manifest = {**told, "files": describe(staging)}
         write_text(staging / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         flush_directory(staging)
         os.rename(staging, final)

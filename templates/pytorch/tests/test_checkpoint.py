@@ -23,7 +23,7 @@ def saved(tmp_path: Path) -> Path:
 
 def test_manifest_tells_size_and_hashes_of_every_file(saved: Path) -> None:
     manifest = json.loads((saved / "MANIFEST.json").read_text(encoding="ascii"))
-    assert (manifest["step"], manifest["device"]) == (7, "cpu")
+    assert (manifest["step"], manifest["device"], manifest["keep"]) == (7, "cpu", False)
     assert {path.name for path in saved.iterdir()} == {"MANIFEST.json", "note", "state.pt"}
     for entry in manifest["files"]:
         content = (saved / entry["path"]).read_bytes()
@@ -87,7 +87,8 @@ def test_pruning_counts_only_what_verifies_and_leaves_two(tmp_path: Path) -> Non
     assert [save(step, keep=1) for step in range(1, 5)] == [[1], [1, 2], [2, 3], [3, 4]]
     (tmp_path / "step-000004" / "MANIFEST.json").unlink()
     assert save(5, keep=2) == [3, 4, 5]
-    assert save(6, keep=2, keep_steps=[3]) == [3, 5, 6]
+    assert save(6, keep=2, keep_steps=[3, 6]) == [3, 5, 6]
+    assert json.loads((tmp_path / "step-000006" / "MANIFEST.json").read_text())["keep"]
     assert save(1_000_000, keep=2) == [6, 1_000_000]
 
 
