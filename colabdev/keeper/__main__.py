@@ -17,9 +17,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -30,29 +29,21 @@ from filelock import Timeout
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.broker import KeeperClient
-from colabdev.adapters.checkpoint_copies import FileCheckpointCopies
 from colabdev.adapters.direct_agent import DirectAgent
 from colabdev.adapters.giving_back import give_back_by_command
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.job_store import FileJobStore
-from colabdev.adapters.keepers import LocalKeepers
 from colabdev.adapters.ngrok_use import NgrokUse
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.adapters.windows_entries import open_host_entries
 from colabdev.config.places import Places
-from colabdev.config.user_settings import load_user_settings
 from colabdev.core.backoff import delays
-from colabdev.core.job_records import parse_job_list
-from colabdev.core.ngrok_usage import COUNTED, check_transfer
-from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
+from colabdev.core.ngrok_usage import COUNTED
 from colabdev.crash_points import crash_point
-from colabdev.errors import ColabdevError, RuntimeUnreachable, runtime_lost
-from colabdev.keeper.demand import Demand, Funds, Signs
-from colabdev.keeper.drive_watch import DriveWatch
-from colabdev.keeper.editors import EditorWatch, LogAudience
+from colabdev.errors import ColabdevError, RuntimeUnreachable
 from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.parting import Parting
@@ -60,30 +51,21 @@ from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
 from colabdev.keeper.tunnel_use import TunnelUse
 from colabdev.keeper.tunnels import TunnelHolder
+from colabdev.keeper.wiring_colab import ColabSide
+from colabdev.keeper.wiring_home import HomeTasks
 from colabdev.keeper.wiring_tunnels import command_to, find_tunnel
 from colabdev.models import (
-    ColabTunnel,
-    JobState,
     KeeperAddress,
     Phase,
     RuntimeRecord,
     SshAddress,
 )
-from colabdev.ports import AgentStream, Keepers, Provider
+from colabdev.ports import Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
-from colabdev.services.checkpoint_pull import CheckpointPulls
-from colabdev.services.checkpoint_tokens import TokenGiver
-from colabdev.services.job_copies import JobCopies
-from colabdev.services.job_logs import JobLogs
-from colabdev.services.sync import Syncer
-from colabdev.services.watch import Watch, Watched
 
 if TYPE_CHECKING:
-    from colabdev.adapters.opening import Opener
-    from colabdev.providers.colab.client import ColabClient
-    from colabdev.providers.colab.keepalive import KeepAlive
-    from colabdev.providers.colab.login import GoogleLogin
+    pass
 
 log = logging.getLogger("colabdev.keeper")
 
@@ -167,10 +149,14 @@ class _Keeper:
         self._record_checked = time.monotonic()
         self._stopping = threading.Event()
         self._is_proxied = False
-        self._colab: ColabClient | None = None
-        self._kept: KeepAlive | None = None
-        self._drive = DriveWatch(look=self._look_at_drive, mend=self._mend_drive)
-        self._demand: Demand | None = None
+        self._colab = ColabSide(
+            name,
+            places,
+            store,
+            own_agent=lambda: KeeperClient(name, self._address(), own=True).agent(),
+            idle_s=lambda: self._server.idle_s,
+        )
+        self._home = HomeTasks(name, places, store)
         self._parting = Parting(
             name,
             runtimes=store,
@@ -192,15 +178,15 @@ class _Keeper:
             signal.signal(number, lambda *_: self._server.stop())
         if not self._announce():
             return 0
-        holder = threading.Thread(target=self._hold_link, daemon=True)
-        holder.start()
-        editors = threading.Thread(target=self._watch_for_editors, daemon=True)
-        editors.start()
-        threading.Thread(target=self._bring_jobs_home, daemon=True).start()
-        threading.Thread(target=self._look_after_drive, daemon=True).start()
-        threading.Thread(target=self._give_back_in_time, daemon=True).start()
-        threading.Thread(target=self._hold_tunnel, daemon=True).start()
-        threading.Thread(target=self._pull_checkpoints, daemon=True).start()
+        self._start_task("the link", self._link.run, is_vital=True)
+        self._start_task("the tunnel", self._hold_tunnel)
+        self._start_task(
+            "the watch for editors", lambda: self._home.editor_watch().run(self._stopping)
+        )
+        self._start_task("bringing jobs home", lambda: self._home.job_copies().run(self._stopping))
+        self._start_task("bringing checkpoints home", self._pull_checkpoints)
+        self._start_task("looking after Drive", lambda: self._colab.drive.run(self._stopping))
+        self._start_task("giving the runtime back", lambda: self._parting.run(self._stopping))
         self._entry.start()
         try:
             self._server.run(self._should_go_on)
@@ -215,130 +201,33 @@ class _Keeper:
         log.info("keeper of %s ends", self._name)
         return 0
 
-    def _hold_link(self) -> None:
-        try:
-            self._link.run()
-        except Exception:  # A task's boundary: without its link the keeper is of no use.
-            log.exception("bug in the keeper's link")
-            self._server.stop()
+    def _start_task(self, name: str, run: Callable[[], object], *, is_vital: bool = False) -> None:
+        """Run it beside the others. A bug in it ends it alone, or the keeper if it is vital."""
+
+        def guarded() -> None:
+            try:
+                run()
+            except Exception:  # A task's boundary.
+                log.exception("bug in %s", name)
+                if is_vital:
+                    self._server.stop()
+
+        threading.Thread(target=guarded, name=name, daemon=True).start()
 
     def _hold_tunnel(self) -> None:
         first_s, cap_s = TUNNEL_RETRY_FIRST_S, TUNNEL_RETRY_CAP_S
-        try:
-            self._tunnel.run(
-                self._stopping, lambda: delays(first_s=first_s, cap_s=cap_s, random=Random())
-            )
-        except Exception:  # A task's boundary: a connection by the tunnel may last all the same.
-            log.exception("bug while the tunnel was held")
-
-    def _watch_for_editors(self) -> None:
-        try:
-            # As everybody else, by our own socket.
-            keepers = LocalKeepers(self._store, _start_no_other, own=True)
-            EditorWatch(self._name, keepers, lambda: self._watches(keepers)).run(self._stopping)
-        except Exception:  # A task's boundary: the runtime is to be kept all the same.
-            log.exception("bug in the watch for editors")
-
-    def _watches(self, keepers: Keepers) -> Mapping[str, Callable[[], Watch]]:
-        """The projects that were synced with this runtime before, and do not forbid it."""
-        # Loaded when somebody edits: most keepers need none of it.
-        from colabdev.adapters.ignore_files import compile_rules
-        from colabdev.adapters.opening import Opener
-        from colabdev.config.settings import load_synced_settings
-
-        record = self._store.load(self._name)
-        max_bytes = parse_size(DEFAULT_MAX_SIZE)
-        state_dir = self._places.state_dir
-        opener = Opener(state_dir, compile_rules, load_synced_settings, max_bytes)
-        syncer = Syncer(
-            store=self._store,
-            keepers=keepers,
-            computer_id=self._store.computer_id,
-            meter=lambda word, done, total: None,
-            check_amount=lambda runtime, size_bytes: check_transfer(
-                runtime, NgrokUse(self._places.state_dir).read, size_bytes
-            ),
+        self._tunnel.run(
+            self._stopping, lambda: delays(first_s=first_s, cap_s=cap_s, random=Random())
         )
 
-        def start(path: str) -> Watch:
-            return Watch(
-                Watched(runtime=self._name, project=lambda: opener.open(Path(path))),
-                syncer=syncer,
-                store=self._store,
-                keepers=keepers,
-                audience=LogAudience(),
-            )
-
-        links = record.projects if record else ()
-        return {
-            link.path: partial(start, link.path)
-            for link in links
-            if _is_to_be_watched(opener, self._name, Path(link.path))
-        }
-
-    def _bring_jobs_home(self) -> None:
-        """Ask this very keeper as any client does: so it waits for a connection as they do."""
-        keepers = LocalKeepers(self._store, _start_no_other, own=True)
-        jobs = FileJobStore(self._places.state_dir)
-        logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
-        copies = JobCopies(self._name, runtimes=self._store, jobs=jobs, logs=logs)
-        try:
-            copies.run(self._stopping)
-        except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
-            log.exception("bug while jobs were brought home")
-
-    def _look_after_drive(self) -> None:
-        try:
-            self._drive.run(self._stopping)
-        except Exception:  # A task's boundary: the runtime is of use without.
-            log.exception("bug while looking after Drive")
-
-    def _look_at_drive(self) -> str:
-        """How it is mounted; where nobody mounted it there is nothing to mend."""
-        record = self._store.load(self._name)
-        machine = record.machine if record and record.phase is Phase.UP else None
-        if machine is None or machine.drive_dir is None or machine.ssh.tunnel is None:
-            return "mounted"
-        with closing(self._own_agent()) as agent:
-            return str(agent.request("drive.look")[0]["state"])
-
-    def _mend_drive(self) -> str:
-        """Mount it again; returns the folder with what was written in its place."""
-        from colabdev.providers.colab.drive import mend_runtime
-
-        record = self._store.load(self._name)
-        if record is None or record.machine is None or record.machine.ssh.tunnel is None:
-            raise runtime_lost(self._name)
-        return mend_runtime(self._colab_client(), record.machine.ssh.tunnel.endpoint).aside
-
-    def _give_back_in_time(self) -> None:
-        try:
-            self._parting.run(self._stopping)
-        except Exception:  # A task's boundary: the runtime is to be kept all the same.
-            log.exception("bug in giving the runtime back")
+    def _pull_checkpoints(self) -> None:
+        self._home.checkpoint_pulls(self._colab.login).run(self._stopping)
 
     def _notice(self) -> str:
         """Why the runtime stays, or does not stay, otherwise than its user may think; Drive; and what is
         nearly used up."""
-        stays = self._parting.notice or (self._demand.notice if self._demand else "")
-        return "; ".join(filter(None, (stays, self._drive.notice, self._tunnel_use.warning)))
-
-    def _pull_checkpoints(self) -> None:
-        keepers = LocalKeepers(self._store, _start_no_other, own=True)
-        jobs = FileJobStore(self._places.state_dir)
-        logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
-        pulls = CheckpointPulls(
-            name=self._name,
-            runtimes=self._store,
-            jobs=jobs,
-            copies=FileCheckpointCopies(self._places.state_dir),
-            open_agent=lambda: logs.agent(self._name),
-            tokens=TokenGiver(self._google_login),
-        )
-        try:
-            pulls.run(self._stopping)
-        except Exception:  # A task's boundary: other stores take checkpoints all the same.
-            log.exception("bug while checkpoints were brought here")
+        stays = self._parting.notice or self._colab.notice
+        return "; ".join(filter(None, (stays, self._colab.drive.notice, self._tunnel_use.warning)))
 
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.
@@ -372,85 +261,7 @@ class _Keeper:
         self._is_proxied = address.proxy_command is not None or address.tunnel is not None
         if address.tunnel is None:
             return SshConnection(address, self._ssh_files.private_key_file)
-        return self._connect_by_colab(address.tunnel)
-
-    def _connect_by_colab(self, tunnel: ColabTunnel) -> SshConnection:
-        """A connection to Colab's own SSH server, which lets everybody else in."""
-        if not tunnel.host_keys:
-            raise RuntimeUnreachable(
-                f"{self._name!r} is not set up yet", hint=f"colabdev connect {self._name}"
-            )
-        from colabdev.providers.colab.tunnel import open_tunnel
-
-        client, public_key = self._colab_client(), self._ssh_files.public_key()
-        connection = SshConnection(
-            SshAddress(tunnel.endpoint, 22, "root", tunnel.host_keys[0]),
-            self._ssh_files.private_key_file,
-            trusted=tunnel.host_keys,
-            open_socket=lambda: open_tunnel(client, tunnel, public_key),
-        )
-        self._keep_alive(client, tunnel)
-        return connection
-
-    def _keep_alive(self, client: ColabClient, tunnel: ColabTunnel) -> None:
-        """Hold the kernel's websocket of the runtime that we are connected to, while it is used."""
-        from colabdev.providers.colab.keepalive import KeepAlive
-
-        endpoint = tunnel.endpoint
-        if self._kept is not None and self._kept.endpoint == endpoint and self._kept.is_running:
-            return
-        if self._kept is not None:
-            self._kept.stop()
-        signs = Signs(
-            idle_s=lambda: self._server.idle_s,
-            keep_until=lambda: self._keep_until(tunnel),
-            max_units=tunnel.max_units,
-            has_job=self._has_job,
-            funds=self._funds,
-        )
-        self._demand = Demand(signs)
-        self._kept = KeepAlive(client, endpoint, is_wanted=self._demand.is_wanted)
-        self._kept.start()
-
-    def _has_job(self) -> bool:
-        """Whether a job runs there."""
-        with closing(self._own_agent()) as agent:
-            answer, _ = agent.request("job.list")
-        rows = parse_job_list(answer).rows.values()
-        return any(not JobState(str(row["state"])).is_end for row in rows)
-
-    def _keep_until(self, tunnel: ColabTunnel) -> datetime:
-        """As the record has it now, when it can be read."""
-        with suppress(ColabdevError):
-            record = self._store.load(self._name)
-            known = record.machine.ssh.tunnel if record and record.machine else None
-            if known is not None and known.endpoint == tunnel.endpoint:
-                return known.keep_until
-        return tunnel.keep_until
-
-    def _funds(self) -> Funds:
-        account = self._colab_client().account()
-        settings = load_user_settings(self._places.config_dir)
-        return Funds(account.balance, account.hours_left, settings.accept_free_tier_terms)
-
-    def _own_agent(self) -> AgentStream:
-        """An agent for ourselves, which is no use of the runtime."""
-        return KeeperClient(self._name, self._address(), own=True).agent()
-
-    def _colab_client(self) -> ColabClient:
-        from colabdev.providers.colab.client import ColabClient
-        from colabdev.providers.colab.wire import Hosts
-
-        if self._colab is None:
-            self._colab = ColabClient(Hosts.from_environment(os.environ), self._google_login())
-        return self._colab
-
-    def _google_login(self) -> GoogleLogin:
-        from colabdev.providers.colab.login import GoogleLogin
-        from colabdev.providers.colab.wire import Hosts
-
-        hosts = Hosts.from_environment(os.environ)
-        return GoogleLogin(self._places.config_dir, hosts, os.environ)
+        return self._colab.connect(address.tunnel, self._ssh_files)
 
     def _retry_delays(self) -> Iterator[float]:
         direct = delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())
@@ -478,15 +289,7 @@ class _Keeper:
 
             return NotebookProvider(self._places.notebooks_dir, self._connect_trusting, command_to)
         if name == "colab":
-            from colabdev.providers.colab.notes import Notes
-            from colabdev.providers.colab.provider import ColabProvider
-
-            # A keeper starts none, so that nobody need have accepted anything.
-            return ColabProvider(
-                self._colab_client(),
-                Notes(self._places.colab_dir),
-                accepts_free_tier_terms=lambda: False,
-            )
+            return self._colab.provider()
         raise ColabdevError(f"this keeper knows no provider {name!r}", hint="update colabdev")
 
     def _address(self) -> KeeperAddress:
@@ -535,19 +338,6 @@ class _Keeper:
             and record.keeper is not None
             and record.keeper.key == self._key.hex()
         )
-
-
-def _start_no_other(name: str) -> Mapping[str, object]:
-    raise RuntimeUnreachable(f"this keeper of {name!r} ends", hint="type the command again")
-
-
-def _is_to_be_watched(opener: Opener, name: str, path: Path) -> bool:
-    try:
-        project = opener.open(path)
-        return opener.settings(path).watch and project.memory.load(name) is not None
-    except ColabdevError as exc:
-        log.info("does not watch %s: %s", path, exc.message)
-        return False
 
 
 def _start_log(directory: Path, name: str) -> None:
