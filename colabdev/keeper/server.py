@@ -46,6 +46,8 @@ class KeeperServer:
         self._quitting: list[socket.socket] = []
         self._own: set[socket.socket] = set()
         """The streams that the keeper has of itself."""
+        self._own_asked = float("-inf")
+        """When one of those last came or went."""
         self._uses = 0
         self._last_use = time.monotonic()
         self._counting = threading.Lock()
@@ -153,6 +155,8 @@ class KeeperServer:
 
     def _hand_out_agent(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
         is_own = bool(request.get("own"))
+        if is_own:
+            self._own_asked = time.monotonic()
         agent = self._with_room(lambda: self._take_agent(request), is_own=is_own)
         if is_own:
             with self._counting:
@@ -162,6 +166,8 @@ class KeeperServer:
         finally:
             with self._counting:
                 self._own.discard(client)
+            if is_own:
+                self._own_asked = time.monotonic()
 
     def _take_agent(self, request: Request) -> Agent:
         return self._connected(request, lambda _, left_s: self._spares.take(left_s))
@@ -186,7 +192,9 @@ class KeeperServer:
             except SessionRefused:
                 with self._counting:
                     own = list(self._own)
-                made_room = made_room or bool(own)
+                # One of ours that comes or goes just now has a session, too.
+                is_near = time.monotonic() - self._own_asked < GIVE_WAY_S
+                made_room = made_room or is_near or bool(own)
                 if is_own or not made_room or time.monotonic() > give_up:
                     raise
                 for client in own:

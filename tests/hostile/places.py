@@ -217,6 +217,7 @@ PLACES = [
             "connect": 12,
             "sync": 12,
             "run": 125,
+            "ps": 3,
             "ssh": 255,
             "restore": 12,
             "checkpoints ls": 12,

@@ -48,7 +48,7 @@ def test_host_is_a_runtime_like_any_other(
     user.know(host.address)
     done = house.colabdev(*CONNECT)
     assert done.returncode == 0, done.stderr
-    assert "gpu is your own host, reached as your ssh reaches it" in done.stdout
+    assert "direct, because this computer reaches it by itself" in done.stdout
     workdir = remote_home / "colabdev" / "project"
     assert house.record("box").workdir == str(workdir)
     assert shell(house, "echo $HOME") == f"{remote_home}\n"
