@@ -29,6 +29,8 @@ CRASH_POINTS = agent.AGENT_CRASH_POINTS | {
     "kill.ended",
     "kill.frozen",
     "kill.marked",
+    "pull.placed",
+    "pull.received",
     "repair.copied",
     "run.recorded",
     "run.started",

@@ -58,9 +58,11 @@ class ColabdevError(Exception):
         self.hint = hint
 
     def to_json(self) -> dict[str, Any]:
-        """The error as the `error` value of a `--json` document and of a keeper's answer."""
+        """The error as the `error` value of a `--json` document and of a keeper's answer. Its type is
+        one of this module's, whatever it is more closely."""
+        kind = next(kind for kind in type(self).__mro__ if kind.__module__ == __name__)
         return {
-            "type": type(self).__name__,
+            "type": kind.__name__,
             "message": self.message,
             "hint": self.hint,
             "exit_code": int(self.exit_code),
@@ -99,14 +101,30 @@ class JobNotFound(ColabdevError):
     """No job of that id, or none at all, is known."""
 
 
+class CheckpointNotFound(ColabdevError):
+    """No checkpoint of that name, or none at all, is known there."""
+
+
 class RuntimeUnreachable(ColabdevError):
     """The runtime may well be alive, but nothing gets through to it now."""
 
     exit_code = ExitCode.UNREACHABLE
 
 
+class TunnelRefused(ColabdevError):
+    """The tunnel to a runtime cannot be had before the user has done something about it."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
 class RuntimeLost(ColabdevError):
     """The provider says that the runtime is gone."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class SshRefused(ColabdevError):
+    """The runtime is there and lets nobody in by SSH; waiting does not help."""
 
     exit_code = ExitCode.UNREACHABLE
 

@@ -10,25 +10,26 @@ from dataclasses import dataclass
 from importlib import resources
 
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
-# What runs on by itself starts with no more of the agent than it needs.
-_ENTRY = f"""import sys
-if sys.argv[1:2] == ["supervise"]:
-    from {_PACKAGE_IN_ARCHIVE}.supervisor import main
-    sys.exit(main(sys.argv[2:]))
-if sys.argv[1:2] == ["sample"]:
-    from {_PACKAGE_IN_ARCHIVE}.sampler import main
-    sys.exit(main(sys.argv[2:]))
-if sys.argv[1:2] == ["mirror"]:
-    from {_PACKAGE_IN_ARCHIVE}.mirror import main
-    sys.exit(main(sys.argv[2:]))
-if sys.argv[1:2] == ["lease"]:
-    from {_PACKAGE_IN_ARCHIVE}.machine import take_environment
-    from {_PACKAGE_IN_ARCHIVE}.lease_end import main
-    take_environment()
-    sys.exit(main(sys.argv[2:]))
-from {_PACKAGE_IN_ARCHIVE}.__main__ import main
-sys.exit(main())
-"""
+_ROLES = {
+    "carry": "carrier",
+    "cloudflared": "cloudflared",
+    "lease": "lease_end",
+    "mirror": "mirror",
+    "sample": "sampler",
+    "supervise": "supervisor",
+}
+"""What runs on by itself, and its module: it starts with no more of the agent than it needs."""
+
+
+def _entry(module: str) -> str:
+    return f"from {_PACKAGE_IN_ARCHIVE}.{module} import main"
+
+
+_ENTRY = "import sys\n"
+for _role, _module in _ROLES.items():
+    _ENTRY += f'if sys.argv[1:2] == ["{_role}"]:\n    {_entry(_module)}\n'
+    _ENTRY += "    sys.exit(main(sys.argv[2:]))\n"
+_ENTRY += f"{_entry('__main__')}\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

@@ -39,7 +39,7 @@ def write_atomic(
     except BaseException:
         Path(staging).unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def list_directory(path: Path, inside: Path) -> list[str]:
@@ -83,7 +83,7 @@ def not_writable(path: Path, exc: OSError, *, what: str, variable: str) -> State
     )
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """Make a rename durable. Windows cannot open a directory, and needs no such thing."""
     if os.name == "nt":
         return

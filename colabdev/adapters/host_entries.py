@@ -70,8 +70,8 @@ class SshFiles:
             ) from exc
 
     def write(self, record: RuntimeRecord) -> None:
-        assert record.machine is not None, "written when the runtime has an address"
-        address = record.machine.ssh
+        address = record.ssh
+        assert address is not None, "written when the runtime has an address"
         stanza = ssh_config.render_stanza(
             record.name,
             address,

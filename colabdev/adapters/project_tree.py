@@ -6,7 +6,8 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,15 @@ from colabdev.adapters.explaining import Explainer
 from colabdev.adapters.files import write_atomic
 from colabdev.adapters.project_files import list_project
 from colabdev.adapters.project_rules import ProjectRules, RuleSettings
-from colabdev.adapters.project_watch import walk_of, watch_project
+from colabdev.adapters.project_watch import watch_project
 from colabdev.adapters.project_writer import ProjectWriter
+from colabdev.adapters.rescanning import Rescanner
 from colabdev.adapters.rule_files import Compile
 from colabdev.agent import blocks, folders, tree
 from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import OTHER, Change
 from colabdev.agent.noticing import Noticer, wait_for_git
 from colabdev.agent.placing import Failure
-from colabdev.agent.worth_watching import Walk
 from colabdev.core.ignore import Filter
 from colabdev.errors import ColabdevError
 from colabdev.models import Absence, Explanation, TreeScan
@@ -69,9 +70,10 @@ class ProjectTree:
         self._lock_file = settings.index_dir / f"{name}.lock"
         self._index = tree.Index()
         self._unknown: set[str] = set()
-        self._scanned = TreeScan((), ())
+        self._rescanner = Rescanner(root, TreeScan((), ()), (), 0)
 
     def scan(self) -> TreeScan:
+        began_ns = time.time_ns()
         index = self._load_index()
         entries: list[tree.Entry] = []
         problems: list[tree.Problem] = []
@@ -102,26 +104,30 @@ class ProjectTree:
         self._index = stamps
         self._unknown = {path for path, _ in problems}
         document = self._rules.document(rules, sorted(repositories))
-        self._scanned = TreeScan(
+        scanned = TreeScan(
             entries=tuple(entries),
             problems=tuple(sorted(problems)),
             rules=document,
             root=self._inode(),
             folders=self._empty_folders.find(document),
         )
-        return self._scanned
+        self._rescanner = Rescanner(self._root, scanned, [file.file for file in rules], began_ns)
+        return scanned
+
+    def rescan(
+        self, paths: Collection[str], folders: Collection[str]
+    ) -> Mapping[str, tree.Entry | None] | None:
+        return self._rescanner.rescan(paths, folders, self._index, self._settings.max_bytes)
 
     def watch(self) -> Noticer:
-        paths = (entry.path for entry in self._scanned.entries)
-        return watch_project(walk_of(self._root, self._scanned.rules, paths))
+        return watch_project(self._rescanner.walk)
 
     def wait_for_git(self) -> None:
         wait_for_git(str(self._root))
 
     def absences(self, paths: Iterable[str]) -> Mapping[str, Absence]:
         looked_at = tree.Folders(str(self._root))
-        walk = walk_of(self._root, self._scanned.rules, ())
-        return {path: self._absence(looked_at, walk, path) for path in paths}
+        return {path: self._absence(looked_at, path) for path in paths}
 
     def read(self, change: Change) -> Iterator[bytes]:
         return tree.read_pieces(f"{self._root}/{change.path}", change.pieces)
@@ -188,7 +194,7 @@ class ProjectTree:
             return None
         return signature if found == digest else None
 
-    def _absence(self, looked_at: tree.Folders, walk: Walk, path: str) -> Absence:
+    def _absence(self, looked_at: tree.Folders, path: str) -> Absence:
         if self._is_unknown(path):
             return Absence.UNKNOWN
         try:
@@ -198,7 +204,7 @@ class ProjectTree:
         if status is None or stat.S_ISDIR(status.st_mode):
             return Absence.GONE
         # One that no rule ignores came a moment ago: somebody is replacing it.
-        return Absence.UNKNOWN if walk.matters_at(path) else Absence.IGNORED
+        return Absence.UNKNOWN if self._rescanner.walk.matters_at(path) else Absence.IGNORED
 
     def _is_unknown(self, path: str) -> bool:
         """Whether it, or a folder above it, could not be looked at by the last scan."""

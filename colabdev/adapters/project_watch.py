@@ -7,25 +7,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from colabdev.agent import rules
 from colabdev.agent.noticing import Noticer
-from colabdev.agent.worth_watching import ANYTHING, Unwatchable, Walk, Watching, known
+from colabdev.agent.worth_watching import ANYTHING, Unwatchable, Walk, Watching
 
 if TYPE_CHECKING:
     from watchfiles import Change
 
 _STEP_MS = 20
 _WAKE_MS = 500
-
-
-def walk_of(root: Path, document: str, paths: Iterable[str]) -> Walk:
-    """What the rules in `document` do not ignore, and `paths`."""
-    found = rules.from_document(document) if document else rules.Rules()
-    return Walk(str(root), found, known(frozenset(paths)))
 
 
 def watch_project(walk: Walk) -> Noticer:

@@ -52,7 +52,7 @@ class WindowsEntries:
         key_file = self._key_file(private_key)
         if not key_file.exists() or key_file.read_bytes() != private_key:
             write_atomic(key_file, private_key)
-        host_key = record.machine.ssh.host_key
+        host_key = record.machine.ssh.host_key  # A tunnel's is the same.
         self._edit(
             self._known_hosts, lambda text: ssh_config.put_known_host(text, record.name, host_key)
         )
@@ -113,10 +113,11 @@ class WindowsEntries:
         return self._directory / f"id_ed25519-wsl-{digest[:8]}"
 
     def _stanza(self, record: RuntimeRecord, key_file: Path) -> str:
-        assert record.machine is not None, "only such a record has a host entry"
+        address = record.ssh
+        assert address is not None, "only such a record has a host entry"
         return ssh_config.render_stanza(
             record.name,
-            record.machine.ssh,
+            address,
             key_file=self._named(key_file),
             known_hosts=self._named(self._known_hosts),
         )
@@ -201,9 +202,10 @@ def open_host_entries(linux: SshFiles, environment: Mapping[str, str]) -> HostEn
 
 def _is_linux_alone(record: RuntimeRecord) -> bool:
     """It is reached by what only this Linux has: the user's keys, or a program of ours."""
-    if record.machine is None:
+    address = record.ssh
+    if address is None:
         return False
-    return record.machine.ssh.login is not None or record.machine.ssh.tunnel is not None
+    return address.proxy_command is not None or (address.login or address.tunnel) is not None
 
 
 def _text(path: Path) -> str:

@@ -49,14 +49,19 @@ def _later(module: str, name: str) -> Callable[..., Any]:
     """A handler whose module is loaded when somebody asks for it: what knows of zips and tars would
     double the time that an agent takes to start."""
 
-    def handle(arguments: Dict[str, Any], body: Any) -> Any:
-        return getattr(importlib.import_module("." + module, __package__), name)(arguments, body)
+    def handle(*arguments: Any) -> Any:
+        return getattr(importlib.import_module("." + module, __package__), name)(*arguments)
 
     return handle
 
 
 HANDLERS: Dict[str, Handler] = {
     "archive.list": _later("shelf", "answer_list"),
+    "checkpoint.confirm": _later("checkpoints", "answer_confirm"),
+    "checkpoint.list": _later("checkpoints", "answer_list"),
+    "checkpoint.manifest": _later("checkpoints", "answer_manifest"),
+    "checkpoint.prune": _later("checkpoints", "answer_prune"),
+    "checkpoint.token": _later("credentials", "answer_token"),
     "checkup": answer_checkup,
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
@@ -75,11 +80,18 @@ HANDLERS: Dict[str, Handler] = {
     "sync.compare": sync.compare,
     "sync.find": sync.find,
     "sync.push": sync.push,
+    "tunnels.close": _later("tunnels", "answer_close"),
 }
 
 
 STREAMS: Dict[str, Stream] = {
     "archive.fetch": _later("shelf", "fetch"),
+    "checkpoint.fetch": _later("checkpoints", "fetch"),
+    "checkpoint.push": _later("checkpoints", "push"),
+    "checkpoint.restore": _later("restoring", "restore"),
+    "checkpoint.stored": _later("restoring", "stored"),
+    "checkpoint.verify": _later("checkpoints", "verify"),
+    "cloudflared.hold": _later("cloudflared", "hold"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
@@ -89,7 +101,6 @@ STREAMS: Dict[str, Stream] = {
     "mirror.flush": mirrors.flush,
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
-    "sync.watch": _later("watching", "watch"),
 }
 """The requests that are answered by any number of frames."""
 
@@ -101,6 +112,7 @@ UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
 
 CONVERSATIONS: Dict[str, Conversation] = {
     "job.input": jobs.carry_input,
+    "sync.watch": _later("watching", "watch"),
 }
 """The requests that are followed and answered by any number of frames, until the client goes."""
 

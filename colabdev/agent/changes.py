@@ -8,10 +8,12 @@ frame.
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
+from . import wire
 from .tree import FILE, Entry, check_name, entry_from_row, entry_to_row
 
 SEND = "send"
@@ -101,6 +103,14 @@ class Change(NamedTuple):
         return pieces
 
 
+def op_to_put(entry: Entry, replaced: str) -> str:
+    """What puts the entry in the place of what has the fingerprint `replaced`."""
+    if entry.kind != FILE:
+        return MAKE_LINK
+    same = replaced[:1] == "f" and replaced[2:] == entry.digest
+    return CHMOD if same else SEND
+
+
 Frame = Tuple[Dict[str, Any], bytes]
 Read = Callable[[Change], Iterator[bytes]]
 
@@ -178,6 +188,24 @@ class Unpacker:
             if not isinstance(rows, list):
                 raise Malformed("rows are no list")
             self._rows = rows[::-1] + self._rows
+
+
+def pack_body(steps: Iterable[Change], read: Optional[Read]) -> bytes:
+    """The stream in one piece, for a few changes."""
+    return b"".join(wire.encode(*frame) for frame in pack(steps, read))
+
+
+def unpack_body(body: bytes) -> Unpacker:
+    """The other end of `pack_body`. What it gives may raise WireError, too."""
+    stream = io.BytesIO(body)
+
+    def next_frame() -> Frame:
+        frame = wire.read_frame(stream.read)
+        if frame is None:
+            raise wire.Truncated("the changes have no end")
+        return frame
+
+    return Unpacker(next_frame)
 
 
 class _Packer:

@@ -98,8 +98,9 @@ def find_sshd() -> str:
     folders = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin"
     found = shutil.which("sshd", path=folders)
     if found is None:
-        subprocess.run(["apt-get", "update", "-qq"], check=False)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "openssh-server"], check=True)
+        quietly = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+        for words in (["update"], ["install", "-y", "openssh-server"]):
+            subprocess.run(["apt-get", "-qq", *words], check=False, env=quietly)
         found = shutil.which("sshd", path=folders)
     if found is None:
         raise RuntimeError("there is no sshd, and it could not be installed")

@@ -8,6 +8,23 @@ from __future__ import annotations
 
 import os
 
+_JOURNALED = [
+    "{}_{}".format(event, when)
+    for event in (
+        "failed",
+        "found",
+        "gone",
+        "level",
+        "recorded",
+        "refuted",
+        "removed",
+        "sending",
+        "unproven",
+    )
+    for when in ("unwritten", "written")
+]
+"""Before and after each kind of line in the journal of checkpoints."""
+
 AGENT_CRASH_POINTS = frozenset(
     {
         "agent.journaled",
@@ -23,6 +40,7 @@ AGENT_CRASH_POINTS = frozenset(
         "supervisor.released",
         "supervisor.unsettled",
     }
+    | {"checkpoint." + name for name in _JOURNALED}
 )
 """Those of what runs on a runtime; `colabdev/crash_points.py` has all."""
 

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import daemons, handover, jobdir, jobs, lease
+from . import daemons, handover, jobdir, jobs, lease, machine
 from .daemons import Child, agent_name
 from .drive import explain
 from .jobdir import JobFiles
@@ -38,6 +38,7 @@ class Timing(NamedTuple):
 
 def main(arguments: List[str]) -> int:
     """Leave the agent that started us, and go on for as long as there is a lease of our version."""
+    machine.take_environment()
     files = LeaseFiles()
     timing = Timing(**json.loads(arguments[0])) if arguments else Timing()
     daemons.leave_starter()

@@ -25,6 +25,7 @@ _LOCK_POLL_S = 0.05
 _ROWS_PER_LINE = 500
 _OWNED_HEAD = '{{"schema": {}, "files": [\n'.format(SCHEMA)
 _OFFERED = "offered"
+_MADE = "made"
 _OWNED_TAIL = "]}\n"
 
 
@@ -148,12 +149,20 @@ class Ledger:
             os.unlink(self.path + "/journal")
 
     @contextlib.contextmanager
-    def journal(self) -> Iterator[Journal]:
-        """A new journal; it counts until what is ours is saved."""
-        if os.path.exists(self.path + "/journal"):
+    def journal(self, *, goes_on: bool = False) -> Iterator[Journal]:
+        """A new journal, or the one there is; it counts until what is ours is saved."""
+        if not goes_on and os.path.exists(self.path + "/journal"):
             self.save()  # What was replayed is written down before a new journal begins.
         with open(self.path + "/journal", "ab", buffering=0) as file:
-            yield Journal(file)
+            journal = Journal(file)
+            try:
+                yield journal
+            finally:
+                journal.flush()
+
+    def is_read(self) -> None:
+        """What is written down by now is what is known here."""
+        self._read_versions = self._versions()
 
     @contextlib.contextmanager
     def offering(self) -> Iterator[Callable[[Change], None]]:
@@ -242,6 +251,7 @@ class Ledger:
 
     def _replay(self, current: Callable[[str], str]) -> None:
         intended: Dict[str, Tuple[str, str]] = {}
+        made: Dict[str, str] = {}
         for line in _lines(self.path + "/journal"):
             try:
                 path, fingerprint, op = json.loads(line.decode("ascii"))
@@ -250,9 +260,20 @@ class Ledger:
                 break  # Torn: what it announces was never begun.
             if op == _OFFERED:
                 self.offered[path] = fingerprint
+            elif op == _MADE:
+                intended.pop(path, None)
+                self.offered.pop(path, None)
+                made[path] = fingerprint
             else:
+                made.pop(path, None)
                 intended[path] = (fingerprint, op)
-        self.changed = self.changed or bool(intended)
+        self.changed = self.changed or bool(intended or made)
+        for path, fingerprint in made.items():
+            # Whatever is there by now is an edit of it.
+            if fingerprint == NOTHING:
+                self.baseline.pop(path, None)
+            else:
+                self.baseline[path] = fingerprint
         for path, (fingerprint, op) in intended.items():
             now = current(path)
             if op == changes.FORGET or now == fingerprint == NOTHING:
@@ -289,6 +310,8 @@ class Journal:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._made = b""
+        """What is written down with the next line: nothing is lost without it but time."""
 
     def announce(self, change: Change) -> None:
         """Write down a change that is about to be made."""
@@ -296,14 +319,29 @@ class Journal:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         crash_point("agent.journaled")
 
+    def settle(self, change: Change) -> None:
+        """Have it written down that the change was made, so that both sides have had it."""
+        self._made += _journal_line(change.path, change.fingerprint, _MADE)
+
+    def flush(self) -> None:
+        """Write down all of it, if there is room."""
+        with contextlib.suppress(OSError):
+            self._file.write(self._made)
+        self._made = b""
+
     def offer(self, change: Change) -> None:
         """Write down what is sent to the other side, if there is room."""
         self.write(change.path, change.fingerprint, _OFFERED)
 
     def write(self, path: str, fingerprint: str, op: str) -> bool:
         """Add a line; whether there was room for it."""
-        line = json.dumps([path, fingerprint, op]).encode("ascii") + b"\n"
-        return self._file.write(line) == len(line)
+        lines = self._made + _journal_line(path, fingerprint, op)
+        self._made = b""
+        return self._file.write(lines) == len(lines)
+
+
+def _journal_line(path: str, fingerprint: str, op: str) -> bytes:
+    return json.dumps([path, fingerprint, op]).encode("ascii") + b"\n"
 
 
 def _try_lock(handle: int) -> bool:

@@ -77,18 +77,18 @@ class Noticer:
 
 def wait_for_git(root: str) -> None:
     """Wait while git changes the work tree around `root`."""
-    lock = _git_lock(root)
-    while lock:
+    index = git_index(root)
+    while index:
         try:
-            if time.time() - os.stat(lock).st_mtime > LONGEST_GIT_S:
+            if time.time() - os.stat(index + ".lock").st_mtime > LONGEST_GIT_S:
                 return
         except OSError:
             return
         time.sleep(_GIT_POLL_S)
 
 
-def _git_lock(root: str) -> str:
-    """Where git says that it is at work in the work tree around `root`; "" when there is none."""
+def git_index(root: str) -> str:
+    """Where git keeps what it tracks in the work tree around `root`; "" when there is none."""
     folder = os.path.abspath(root)
     while not os.path.exists(os.path.join(folder, ".git")):
         above = os.path.dirname(folder)
@@ -103,7 +103,7 @@ def _git_lock(root: str) -> str:
         except OSError:
             return ""
         place = os.path.join(folder, text.partition("gitdir:")[2].strip())
-    return os.path.join(place, "index.lock")
+    return os.path.join(place, "index")
 
 
 class Lookout(Watching):

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional, Set
 
 from . import frozen, jobdir, prelude, processes, signals
+from .carriers import Carrying
 from .command import become
 from .crash_points import crash_point
 from .endings import DiskGuard, Evidence
@@ -99,6 +100,7 @@ class Supervisor:
         self._evidence = Evidence()
         self._guard = DiskGuard(files.directory)
         self._sampling = Sampling(files)
+        self._carrying = Carrying(files, spec)
         self._reason: Optional[str] = None
 
     def prepare(self) -> int:
@@ -245,12 +247,13 @@ class Supervisor:
 
     def _below(self) -> Set[int]:
         """The processes of the job that are left."""
-        return self._sampling.without(processes.below(self._me))
+        return self._sampling.without(self._carrying.without(processes.below(self._me)))
 
     def _look(self) -> None:
         """What is to be done about a job that has run for a while."""
         if self._begun is not None:
             self._sampling.start()
+            self._carrying.start()
         if self._guard.is_due(time.monotonic()) and not self._ended_by:
             self._reason = jobdir.DISK_FULL
             self._terminate(jobdir.FAILED, jobdir.DEFAULT_GRACE_S)
@@ -295,6 +298,7 @@ class Supervisor:
             if pid == 0:
                 return
             self._sampling.reaped(pid)
+            self._carrying.reaped(pid)
             if pid == self._command:
                 self._wait_status = status
                 if self._ended_by:
@@ -331,6 +335,7 @@ class Supervisor:
             self._terminal.finish()
             self._terminal.close()
         self._sampling.end()
+        self._carrying.start()  # Of a job that was over before anybody looked.
         workdir = str(self._spec["workdir"])
         kept = self._bring_back(workdir)
         with suppress(OSError):

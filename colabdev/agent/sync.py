@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import json
 import math
@@ -100,8 +99,7 @@ def push(arguments: Dict[str, Any], body: bytes) -> Answer:
             asks = unsettled or survey.offered
             if asks or not survey.tree == survey.ancestor == arguments.get("ancestor"):
                 return _compared(survey, survey.tree, unsettled, workdir.staged(), arguments)
-            stream = io.BytesIO(body)
-            return _applied(workdir, changes.Unpacker(Upload(stream.read).next_frame), view, survey)
+            return _applied(workdir, changes.unpack_body(body), view, survey)
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
 

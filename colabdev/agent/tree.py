@@ -428,11 +428,14 @@ def is_unchanged(status: os.stat_result, stamp: Stamp) -> bool:
 
 
 def is_settled(status: os.stat_result, began_ns: int) -> bool:
-    """Whether a later edit would show in the file's times: they are older than the scan.
+    """Whether a later edit would show in the file's times: they are older than the scan."""
+    return is_older(status.st_mtime_ns, status.st_ctime_ns, began_ns)
 
-    Clocks of file systems tick; those that only know whole seconds tick every two.
-    """
-    newest = max(status.st_mtime_ns, status.st_ctime_ns)
+
+def is_older(mtime_ns: int, ctime_ns: int, began_ns: int) -> bool:
+    """Whether these times are surely from before: the clocks of file systems tick, and those that only
+    know whole seconds tick every two."""
+    newest = max(mtime_ns, ctime_ns)
     tick_ns = _COARSE_TICK_NS if newest % _WHOLE_SECOND_NS == 0 else _CLOCK_TICK_NS
     return newest + tick_ns < began_ns
 

@@ -219,14 +219,16 @@ class WorkDir:
         """Which of the changes of the stream could not be made."""
         return placing.attempt(unpacker.changes(), self._placer.check)
 
-    def apply(self, unpacker: changes.Unpacker, parts: Sequence[str] = ()) -> List[Failure]:
+    def apply(
+        self, unpacker: changes.Unpacker, parts: Sequence[str] = (), *, goes_on: bool = False
+    ) -> List[Failure]:
         """Make the changes of the stream one after the other; those that cannot be made are values.
 
-        `parts` are those of `staged` that the stream goes on with. Raises Stopped when the disk is full
-        or broken; the changes made until then are kept.
+        `parts` are those of `staged` that the stream goes on with; with `goes_on` the journal of before
+        does, too. Raises Stopped when the disk is full or broken; the changes made until then are kept.
         """
         try:
-            with self.ledger.journal() as journal:
+            with self.ledger.journal(goes_on=goes_on) as journal:
                 placing.clear(self._staging, parts)
                 os.makedirs(self._staging, exist_ok=True)
                 failures = placing.attempt(
@@ -260,6 +262,7 @@ class WorkDir:
             current = change.fingerprint
         is_so = current == change.fingerprint
         self.ledger.record(change, self._placer.folders.lstat(change.path) if is_so else None)
+        journal.settle(change)
 
 
 def _list_all(root: str, folder: str) -> Tuple[List[str], List[tree.Problem]]:

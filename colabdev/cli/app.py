@@ -13,6 +13,7 @@ import typer
 from colabdev.cli import (
     auth,
     boundary,
+    checkpoints,
     data,
     doctor,
     editors,
@@ -70,6 +71,14 @@ def build_app() -> typer.Typer:
     rehearsals.command()(local.kill)
     rehearsals.callback()(lambda: None)
     app.add_typer(rehearsals, name="local")
+    saved = typer.Typer(help="Checkpoints of jobs, and how safe they are.", no_args_is_help=True)
+    saved.command()(checkpoints.ls)
+    saved.command()(checkpoints.verify)
+    saved.command()(checkpoints.pull)
+    saved.command()(checkpoints.push)
+    saved.command()(checkpoints.prune)
+    saved.command()(checkpoints.restore)
+    app.add_typer(saved, name="checkpoints")
     sets = typer.Typer(help="Data sets on Drive.", no_args_is_help=True)
     sets.command()(data.push)
     sets.command()(data.pull)

@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
+from colabdev.core.checkpoints import Durable, describe_durable
 from colabdev.core.quoting import line_to_type
 from colabdev.core.times import format_age, format_time
 from colabdev.core.usage import describe_room, describe_usage
 
 if TYPE_CHECKING:
-    from colabdev.models import RuntimeRecord, RuntimeStatus
+    from colabdev.models import RuntimeStatus
     from colabdev.services.bug_report import WrittenReport
     from colabdev.services.checks import Check
     from colabdev.services.glances import Glance
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from colabdev.services.runtimes import Listing
 
 
-def connected(status: RuntimeStatus, ssh_command: Sequence[str], *, as_json: bool) -> None:
-    """The runtime that `connect` brought up, and how to use it."""
+def connected(
+    status: RuntimeStatus, ssh_command: Sequence[str], tunnel_line: str, *, as_json: bool
+) -> None:
+    """The runtime that `connect` brought up, and how to use it. `tunnel_line` says how it is reached,
+    why, and what Google's terms say of that."""
     if as_json:
         document({"runtimes": [runtime_json(status)]})
         return
@@ -38,7 +42,7 @@ def connected(status: RuntimeStatus, ssh_command: Sequence[str], *, as_json: boo
         ("work dir", record.workdir or "none: this folder is no project"),
         ("drive", record.machine.drive_dir or "not mounted"),
         ("gpu", record.machine.accelerator or "none"),
-        ("tunnel", _tunnel_line(record)),
+        ("tunnel", tunnel_line),
         ("give back", f"colabdev down {record.name}"),
     ]
     for label, value in rows:
@@ -198,6 +202,8 @@ def _sentences(glance: Glance | None) -> Iterator[str]:
         yield "; ".join(filter(None, (jobs, takes, describe_room(row))))
     if glance.stays:
         yield glance.stays
+    if glance.durable is not None:
+        yield describe_durable(glance.durable)
     for link, saw, _ in glance.mirrors:
         yield f"Drive, {link.workdir}: {saw}"
 
@@ -213,11 +219,11 @@ def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[st
         "accelerator": machine.accelerator if machine else None,
         "workdir": record.workdir,
         "drive_dir": machine.drive_dir if machine else None,
-        "ssh": {"alias": record.name, "host": machine.ssh.host, "port": machine.ssh.port}
-        if machine
+        "ssh": {"alias": record.name, "host": record.ssh.host, "port": record.ssh.port}
+        if record.ssh
         else None,
         "since": format_time(machine.since if machine else record.created),
-        "durable": None,
+        "durable": durable_json(glance.durable if glance else None),
         "running_jobs": glance.running if glance else None,
         "metrics": glance.metrics if glance else None,
         "mirrors": [
@@ -226,6 +232,21 @@ def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[st
         ]
         if glance
         else None,
+    }
+
+
+def durable_json(durable: Durable | None) -> dict[str, Any] | None:
+    """How safe the newest checkpoint of a runtime is, as the JSON contract has it."""
+    if durable is None:
+        return None
+    return {
+        "job": durable.job,
+        "step": durable.step,
+        "level": durable.level,
+        "safe": durable.is_safe,
+        "age_s": round(durable.age_s, 1),
+        "at_risk_steps": durable.at_risk_steps,
+        "at_risk_s": durable.at_risk_s,
     }
 
 
@@ -254,11 +275,3 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 def _to_type(*argv: str) -> str:
     return line_to_type(argv, windows=sys.platform == "win32")
-
-
-def _tunnel_line(record: RuntimeRecord) -> str:
-    if record.host is not None:
-        return f"direct: {record.host} is your own host, reached as your ssh reaches it"
-    if record.machine is not None and record.machine.ssh.tunnel is not None:
-        return "colab: Colab's own SSH; Google's terms allow it with a positive balance"
-    return f"direct: a {record.provider} runtime needs none, and Google's terms do not apply to it"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from colabdev.models import Begin, HardwareWish
     from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
-    from colabdev.services.starts import RunRequest
+    from colabdev.services.starts import CheckpointWish, RunRequest
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
 
@@ -30,6 +30,10 @@ def connect_request(
     python: str | None,
     host: str | None,
     hardware: HardwareWish | None = None,
+    *,
+    tunnel: str | None = None,
+    allow_ip: Sequence[str] = (),
+    ngrok_url: str | None = None,
 ) -> ConnectRequest:
     """What `connect` is to bring up."""
     from colabdev.core.names import check_runtime_name
@@ -60,15 +64,27 @@ def connect_request(
     elif provider in PROVIDERS:
         up = wiring.store().load(provider)
     request = plan_connect(
-        Typed(name, provider, python, host, hardware or NO_WISH),
+        Typed(
+            name,
+            provider,
+            python,
+            host,
+            hardware or NO_WISH,
+            tunnel,
+            tuple(allow_ip),
+            ngrok_url,
+        ),
         wishes,
         known_providers=PROVIDERS,
         up=up,
+        has_ngrok_token=wiring.has_ngrok_token,
     )
     if request.provider == "local":
         wiring.check_local_system()
     if request.provider == "colab":
         wiring.colab().check_login()
+    if request.tunnel is not None:
+        wiring.check_tunnel(request.tunnel.kind)
     return request
 
 
@@ -137,7 +153,20 @@ def run_request(
         gives_back=gives_back,
         gpu=gpu,
         requirements=required,
+        checkpoints=_checkpoint_wish(project),
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
+    )
+
+
+def _checkpoint_wish(project: standing.OwnProject | None) -> CheckpointWish | None:
+    from colabdev.config.places import drive_api_url
+    from colabdev.services.starts import CheckpointWish
+
+    wished = project.settings.checkpoints if project and project.settings else None
+    if wished is None or wished.dir is None:
+        return None
+    return CheckpointWish(
+        wished.dir, wished.keep, wished.stores, wished.accept, drive_api_url(os.environ)
     )
 
 
@@ -187,6 +216,13 @@ def _in_folder(folder: Path, files: Iterable[Path]) -> Sequence[str]:
     """Those of the files that lie there, by their paths from there."""
     paths = (Path(os.path.normpath(file)) for file in files)
     return [path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder)]
+
+
+def parse_timeout(typed: str) -> float:
+    """The seconds that were typed for how long to wait."""
+    seconds = _seconds(typed, "wait for {!r}", hint="--timeout 10m")
+    assert seconds is not None, "something was typed"
+    return seconds
 
 
 def _timeout_s(typed: str | None) -> float | None:

@@ -69,6 +69,24 @@ def connect(
         str | None,
         typer.Option(metavar="ENDPOINT", help="Colab: use this runtime, which was made elsewhere."),
     ] = None,
+    tunnel: Annotated[
+        str | None,
+        typer.Option(
+            help="How SSH reaches it: auto, ngrok, colab, cloudflared, direct or colab-ssh. "
+            "Default: colabdev.toml's, else auto."
+        ),
+    ] = None,
+    allow_ip: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="auto|NETWORK",
+            help="ngrok: let nobody else connect; auto is this computer. May be repeated.",
+        ),
+    ] = None,
+    ngrok_url: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="ngrok: your reserved address."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Start a runtime, or reconnect to it.
@@ -76,13 +94,24 @@ def connect(
     Example: colabdev connect --provider local
     Example: colabdev connect --gpu T4,L4
     Example: colabdev connect gpu --provider ssh --host me@gpu.example.com
+    Example: colabdev connect --gpu T4 --tunnel ngrok --allow-ip auto
     """
     wiring: Wiring = ctx.obj
     hardware = hardware_wish(gpu, high_memory=high_mem, wait=wait, adopt=adopt)
-    request = connect_request(wiring, name, provider, python, host, hardware)
+    request = connect_request(
+        wiring,
+        name,
+        provider,
+        python,
+        host,
+        hardware,
+        tunnel=tunnel,
+        allow_ip=allow_ip or (),
+        ngrok_url=ngrok_url,
+    )
     status = wiring.runtimes().connect(request, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)
-    render.connected(status, ssh_command, as_json=as_json)
+    render.connected(status, ssh_command, request.tunnel_line, as_json=as_json)
     return ExitCode.OK
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
     from colabdev.agent.rules import Rule
+    from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.config.places import Places
     from colabdev.core.reconcile import Mode
@@ -192,6 +193,23 @@ class Wiring:
 
         return checked_python(typed)
 
+    def check_tunnel(self, kind: str) -> None:
+        """Refuse a tunnel that cannot be had, before anything is started for it."""
+        from colabdev.core.tunnels import CLOUDFLARED
+
+        if kind == CLOUDFLARED:
+            from colabdev.tunnels.cloudflared import find_cloudflared
+
+            find_cloudflared(os.environ)
+            return
+        raise UsageError(
+            f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
+        )
+
+    def has_ngrok_token(self) -> bool:
+        """Whether the user has given one to colabdev."""
+        return False
+
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
         from colabdev.providers.local import check_system
@@ -350,6 +368,7 @@ class Wiring:
             open_project=lambda path: opener.open(Path(path)),
             safekeeping=self.safekeeping(),
             logs=self.job_logs(),
+            checkpoints=self.checkpoints().safety(opener),
             flush=self._flush_mount,
         )
 
@@ -367,6 +386,13 @@ class Wiring:
         from colabdev.services.archives import Archives
 
         return Archives(self.keepers(), open_restore_target)
+
+    def checkpoints(self) -> CheckpointWiring:
+        """What has to do with checkpoints."""
+        from colabdev.cli import output
+        from colabdev.cli.wiring_checkpoints import CheckpointWiring
+
+        return CheckpointWiring(self.places(), self.keepers(), self._meter or output.Meter())
 
     def data_sets(self) -> DataSets:
         from colabdev.adapters.packing import open_data_folder

@@ -73,3 +73,8 @@ class Places:
             "COLABDEV_CONFIG_DIR": str(self.config_dir),
             "COLABDEV_SSH_CONFIG": str(self.ssh_config),
         }
+
+
+def drive_api_url(environment: Mapping[str, str]) -> str:
+    """Where the Drive API is."""
+    return environment.get("COLABDEV_DRIVE_URL") or "https://www.googleapis.com"

@@ -241,7 +241,7 @@ class _Path:
             if now == NOTHING:
                 return self._forget("deleted on both sides")
             return Action(Change(changes.DELETE, self.path, now), reason or "deleted here")
-        op = _op_to_put(self.entry, now)
+        op = changes.op_to_put(self.entry, now)
         if op == changes.CHMOD:
             word = "made executable" if self.entry.executable else "not executable any more"
         else:
@@ -252,7 +252,7 @@ class _Path:
         if self.there is None:
             change = Change(changes.DELETE, self.path, self.wanted)
             return Action(change, reason or "deleted there", here=True)
-        op = _op_to_put(self.there, self.wanted)
+        op = changes.op_to_put(self.there, self.wanted)
         if op == changes.CHMOD:
             word = "made executable" if self.there.executable else "not executable any more"
         else:
@@ -269,13 +269,6 @@ class _Path:
             _word(self.wanted, self.file.placed),
             _word(self.file.now, self.file.placed, new="created"),
         )
-
-
-def _op_to_put(entry: Entry, replaced: str) -> str:
-    if entry.kind != FILE:
-        return changes.MAKE_LINK
-    same = replaced[:1] == "f" and replaced[2:] == entry.digest
-    return changes.CHMOD if same else changes.SEND
 
 
 def _word(now: str, placed: str, new: str = "new") -> str:

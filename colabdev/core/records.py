@@ -18,6 +18,7 @@ from colabdev.models import (
     SshAddress,
     UserLogin,
 )
+from colabdev.models.tunnels import Endpoint, TunnelUse
 
 SCHEMA = 1
 
@@ -40,6 +41,7 @@ def format_record(record: RuntimeRecord) -> str:
         "host": record.host,
         "phase": record.phase.value,
         "machine": format_machine(record.machine) if record.machine else None,
+        "tunnel": _format_use(record.tunnel),
         "keeper": _format_keeper(record.keeper),
         "projects": [
             {
@@ -102,7 +104,8 @@ def _parse_document(document: Mapping[str, Any]) -> RuntimeRecord:
             for link in _list(document["projects"])
         ),
         python=_optional_text(document["python"]),
-        host=_optional_text(document.get("host")),  # Older records have none.
+        host=_optional_text(document.get("host")),  # Older records have none, nor the next.
+        tunnel=_parse_use(document.get("tunnel")),
     )
 
 
@@ -203,6 +206,40 @@ def _optional_number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{value!r} is not a number")
     return float(value)
+
+
+def _format_use(use: TunnelUse | None) -> dict[str, Any] | None:
+    if use is None:
+        return None
+    end = use.endpoint
+    return {
+        "kind": use.kind,
+        "allow_ip": list(use.allow_ip),
+        "url": use.url,
+        "endpoint": None
+        if end is None
+        else {"host": end.host, "port": end.port, "proxy_command": end.proxy_command},
+    }
+
+
+def _parse_use(document: Mapping[str, Any] | None) -> TunnelUse | None:
+    if document is None:
+        return None
+    end = document["endpoint"]
+    return TunnelUse(
+        kind=_text(document["kind"]),
+        allow_ip=tuple(_text(network) for network in _list(document["allow_ip"])),
+        url=_optional_text(document["url"]),
+        endpoint=None if end is None else _parse_endpoint(end),
+    )
+
+
+def _parse_endpoint(document: Mapping[str, Any]) -> Endpoint:
+    return Endpoint(
+        host=_text(document["host"]),
+        port=_port(document["port"]),
+        proxy_command=_optional_text(document["proxy_command"]),
+    )
 
 
 def _format_keeper(keeper: KeeperAddress | None) -> dict[str, Any] | None:

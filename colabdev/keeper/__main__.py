@@ -30,6 +30,8 @@ from filelock import Timeout
 from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.broker import KeeperClient
+from colabdev.adapters.checkpoint_copies import FileCheckpointCopies
+from colabdev.adapters.direct_agent import DirectAgent
 from colabdev.adapters.giving_back import give_back_by_command
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
@@ -53,6 +55,8 @@ from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.parting import Parting
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
+from colabdev.keeper.tunnels import TunnelHolder
+from colabdev.keeper.wiring_tunnels import find_tunnel
 from colabdev.models import (
     ColabTunnel,
     JobState,
@@ -64,6 +68,7 @@ from colabdev.models import (
 from colabdev.ports import Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
+from colabdev.services.checkpoint_pull import CheckpointPulls
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.sync import Syncer
@@ -80,6 +85,10 @@ RETRY_FIRST_S = 0.05
 RETRY_CAP_S = 0.4
 """Trying to reach a path that is down costs a packet, and nobody counts it; being back at once when
 it returns is worth that. Tunnels whose provider counts connections get their own cap."""
+
+TUNNEL_RETRY_FIRST_S = 0.5
+TUNNEL_RETRY_CAP_S = 10.0
+"""Of the way beside a tunnel: each try is an SSH handshake and an agent."""
 
 PROXY_RETRY_FIRST_S = 0.5
 PROXY_RETRY_CAP_S = 15.0
@@ -162,6 +171,13 @@ class _Keeper:
             give_back=lambda record: give_back_by_command(record, os.environ, places.log_dir),
         )
         self._server.notice = self._notice
+        self._tunnel = TunnelHolder(
+            name,
+            store,
+            reach=lambda there: DirectAgent(self._connect_own_way(there), archive),
+            find_tunnel=partial(find_tunnel, places=places),
+            changed=self._link.try_now,
+        )
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -174,6 +190,8 @@ class _Keeper:
         editors.start()
         threading.Thread(target=self._bring_jobs_home, daemon=True).start()
         threading.Thread(target=self._give_back_in_time, daemon=True).start()
+        threading.Thread(target=self._hold_tunnel, daemon=True).start()
+        threading.Thread(target=self._pull_checkpoints, daemon=True).start()
         self._entry.start()
         try:
             self._server.run(self._should_go_on)
@@ -193,6 +211,15 @@ class _Keeper:
         except Exception:  # A task's boundary: without its link the keeper is of no use.
             log.exception("bug in the keeper's link")
             self._server.stop()
+
+    def _hold_tunnel(self) -> None:
+        first_s, cap_s = TUNNEL_RETRY_FIRST_S, TUNNEL_RETRY_CAP_S
+        try:
+            self._tunnel.run(
+                self._stopping, lambda: delays(first_s=first_s, cap_s=cap_s, random=Random())
+            )
+        except Exception:  # A task's boundary: a connection by the tunnel may last all the same.
+            log.exception("bug while the tunnel was held")
 
     def _watch_for_editors(self) -> None:
         try:
@@ -254,6 +281,22 @@ class _Keeper:
         """Why the runtime stays, or does not stay, otherwise than its user may think."""
         return self._parting.notice or (self._demand.notice if self._demand else "")
 
+    def _pull_checkpoints(self) -> None:
+        keepers = LocalKeepers(self._store, _start_no_other, own=True)
+        jobs = FileJobStore(self._places.state_dir)
+        logs = JobLogs(runtimes=self._store, keepers=keepers, jobs=jobs)
+        pulls = CheckpointPulls(
+            name=self._name,
+            runtimes=self._store,
+            jobs=jobs,
+            copies=FileCheckpointCopies(self._places.state_dir),
+            open_agent=lambda: logs.agent(self._name),
+        )
+        try:
+            pulls.run(self._stopping)
+        except Exception:  # A task's boundary: other stores take checkpoints all the same.
+            log.exception("bug while checkpoints were brought here")
+
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.
         record = self._store.load(self._name)
@@ -261,16 +304,30 @@ class _Keeper:
             raise RuntimeUnreachable(
                 f"{self._name!r} has no address yet", hint=f"colabdev connect {self._name}"
             )
-        address = record.machine.ssh
-        self._is_proxied = address.proxy_command is not None or address.tunnel is not None
-        if address.tunnel is None:
-            connection = SshConnection(address, self._ssh_files.private_key_file)
+        if record.tunnel is None:
+            connection = self._connect_own_way(record.machine.ssh)
         else:
-            connection = self._connect_by_tunnel(address.tunnel)
+            connection = self._connect_by_tunnel(record.ssh)
         crash_point("keeper.linked")
         return connection
 
-    def _connect_by_tunnel(self, tunnel: ColabTunnel) -> SshConnection:
+    def _connect_by_tunnel(self, address: SshAddress | None) -> SshConnection:
+        self._is_proxied = True
+        if address is None:
+            raise self._tunnel.unknown_address()
+        try:
+            return SshConnection(address, self._ssh_files.private_key_file)
+        except RuntimeUnreachable as exc:
+            raise self._tunnel.blame(exc) from exc
+
+    def _connect_own_way(self, address: SshAddress) -> SshConnection:
+        """A connection as the provider gives it."""
+        self._is_proxied = address.proxy_command is not None or address.tunnel is not None
+        if address.tunnel is None:
+            return SshConnection(address, self._ssh_files.private_key_file)
+        return self._connect_by_colab(address.tunnel)
+
+    def _connect_by_colab(self, tunnel: ColabTunnel) -> SshConnection:
         """A connection to Colab's own SSH server, which lets everybody else in."""
         if not tunnel.host_keys:
             raise RuntimeUnreachable(

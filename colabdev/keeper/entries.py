@@ -53,10 +53,10 @@ class EntryFollower:
 
     def _look(self) -> None:
         record = self._load()
-        if record is None or record.machine is None or record.phase is Phase.RELEASING:
+        if record is None or record.phase is Phase.RELEASING:
             return
-        address = record.machine.ssh
-        if address != self._written:
+        address = record.ssh
+        if address is not None and address != self._written:
             self._entries.write(record)
             if self._written is not None:
                 log.info("the host entry leads to %s:%d now", address.host, address.port)

@@ -14,7 +14,10 @@ from colabdev.errors import (
     AuthNeeded,
     ColabdevError,
     HostKeyMismatch,
+    NoCapacity,
     RuntimeUnreachable,
+    SshRefused,
+    TunnelRefused,
     runtime_lost,
 )
 
@@ -27,7 +30,8 @@ GONE_CHECK_INTERVAL_S = 2.0
 
 
 class LinkState(StrEnum):
-    """How the connection stands. REFUSED: reached, but the host key or the login is wrong."""
+    """How the connection stands. REFUSED: the host key, the login or the tunnel's account is wrong, or
+    SSH is not to be had; waiting does not help."""
 
     CONNECTING = "connecting"
     READY = "ready"
@@ -129,7 +133,7 @@ class Link(Generic[ConnectionT]):
         try, None when the connection had been good."""
         try:
             connection = self._connect()
-        except (HostKeyMismatch, AuthNeeded) as exc:
+        except (HostKeyMismatch, AuthNeeded, NoCapacity, SshRefused, TunnelRefused) as exc:
             self._enter(LinkState.REFUSED, exc)
             self._note_if_gone()
             delay_s, self._refused_delay_s = self._refused_delay_s, self._refused_delay_s * 2

@@ -124,7 +124,7 @@ def _login_name(record: RuntimeRecord) -> str:
 def _host_names(record: RuntimeRecord) -> Iterator[str]:
     """What a host of the user's own is called; an alias of their configuration says nothing to others,
     and may be any word."""
-    names = [record.machine.ssh.host] if record.machine is not None else []
+    names = [record.ssh.host] if record.ssh is not None else []
     if record.host is not None:
         names.append(parse_destination(record.host).host)
     return (name for name in names if ("." in name or ":" in name) and name not in _LOOPBACK)

@@ -64,7 +64,7 @@ class Entries:
     def repair(self) -> EntriesRepaired:
         """Write from the records what should be there, and take out what should not."""
         records, unreadable = self._runtimes.records()
-        up = [each for each in records if each.machine and each.phase is not Phase.RELEASING]
+        up = [each for each in records if each.ssh and each.phase is not Phase.RELEASING]
         self._entries.public_key()
         self._files.tighten()
         for record in up:

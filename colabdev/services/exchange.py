@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from colabdev.agent import changes, rules, wire
+from colabdev.agent import changes, rules
 from colabdev.agent.changes import NOTHING, OTHER, Change
 from colabdev.agent.tree import FILE, hash_entries, hash_fingerprints
 from colabdev.core.folders import FolderPair, FolderPlan, plan_folders, upward
@@ -163,8 +163,7 @@ class Exchange:
         if not actions:
             return None
         steps = (action.change for action in actions)
-        frames = changes.pack(steps, self._transfer.tree.read)
-        body = b"".join(wire.encode(*frame) for frame in frames)
+        body = changes.pack_body(steps, self._transfer.tree.read)
         answer, found = self._transfer.agent.request("sync.push", self._arguments, body)
         if "failures" not in self._transfer.checked(answer):
             return self._compared(answer, found)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
+from colabdev.core.checkpoints import Durable, durable_of
 from colabdev.core.job_records import is_started_by, parse_job_list
 from colabdev.core.usage import time_of
 from colabdev.errors import ColabdevError
 from colabdev.models import JobState, ProjectLink, RuntimeRecord
 from colabdev.ports import AgentStream, Keepers
+from colabdev.services.checkpoint_lists import jobs_on
 from colabdev.services.safekeeping import describe_mirror
 
 TIMEOUT_S = 3.0
@@ -30,6 +33,8 @@ class Glance:
     """How Drive stands with each project: in words, and whether well."""
     stays: str = ""
     """Why it has not given itself back, which it was to do; "" when there is nothing to say."""
+    durable: Durable | None = None
+    """How safe its newest checkpoint is."""
 
 
 class Glances:
@@ -59,6 +64,7 @@ class Glances:
                 links = runtime.projects if has_drive else ()
                 mirrors = [(link, *describe_mirror(agent, link)) for link in links]
                 stays = _describe_lease(agent) if runtime.can_leave else ""
+                durable = _durable(agent, runtime)
         except ColabdevError:
             return  # As if it had not answered: how it stands is said beside it.
         rows = [
@@ -68,7 +74,7 @@ class Glances:
         ]
         metrics = [row["metrics"] for row in rows if isinstance(row.get("metrics"), Mapping)]
         newest = max(metrics, key=time_of, default=None)
-        seen[runtime.name] = Glance(len(rows), newest, mirrors, stays)
+        seen[runtime.name] = Glance(len(rows), newest, mirrors, stays, durable)
 
 
 def _describe_lease(agent: AgentStream) -> str:
@@ -76,3 +82,9 @@ def _describe_lease(agent: AgentStream) -> str:
     if not told.get("why") or not told.get("problem"):
         return ""
     return f"{told['why']}, and it stays: {told['problem']}"
+
+
+def _durable(agent: AgentStream, runtime: RuntimeRecord) -> Durable | None:
+    with suppress(ColabdevError):  # All else that was seen is worth saying.
+        return durable_of(jobs_on(agent, runtime), time.time())
+    return None

@@ -10,6 +10,7 @@ from typing import Protocol
 from colabdev.errors import ColabdevError, GuardHalted, NotSafeToRelease
 from colabdev.models import Phase, ProjectLink, RuntimeRecord
 from colabdev.ports import Keepers, Progress, SyncedProject
+from colabdev.services.checkpoint_safety import CheckpointSafety
 from colabdev.services.exchange import SyncOptions
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.safekeeping import READY_TIMEOUT_S, Safekeeping
@@ -25,13 +26,15 @@ class Flush(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Homecoming:
-    """Brings home edits, jobs and their logs, and has Drive handed the rest."""
+    """Brings home edits, jobs and their logs, sees that checkpoints are safe, and has Drive handed the
+    rest."""
 
     keepers: Keepers
     syncer: Syncer
     open_project: Callable[[str], SyncedProject]
     safekeeping: Safekeeping
     logs: JobLogs
+    checkpoints: CheckpointSafety
     flush: Flush
 
     def bring(
@@ -39,14 +42,16 @@ class Homecoming:
     ) -> Sequence[str]:
         """All that must happen before the runtime is released; returns the jobs that may run on.
 
-        Raises `NotSafeToRelease` when edits would be lost, unless `force`. What cannot be asked is
-        said, and no reason to keep paying.
+        Raises `NotSafeToRelease` when edits or checkpoints would be lost, unless `force`. What cannot
+        be asked is said, and no reason to keep paying.
         """
         # First of all, for it may refuse, and must not have stopped any job then; and again for what
         # the jobs wrote until their end.
         could_ask = self._secure(runtime, progress, force=force)
-        if self.logs.bring_home(runtime, progress) and could_ask:
+        saving = self.checkpoints.secure(runtime, progress, force=force) if could_ask else ()
+        if self.logs.bring_home(runtime, progress, saving) and could_ask:
             self._secure(runtime, progress, force=force)
+            self.checkpoints.secure(runtime, progress, force=force)
         self.flush(runtime, progress, force=force)
         return self.logs.unended(runtime)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +36,8 @@ from colabdev.services.log_reading import (
 
 HOME_TIMEOUT_S = 5.0
 HOME_GRACE_S = 5.0
+SAVING_GRACE_S = 60.0
+"""For a job that writes checkpoints: it may save a last one."""
 _RECONNECT_TIMEOUT_S = 60.0
 _FIRST_TIMEOUT_S = 10.0
 _RETRY_S = 0.5
@@ -165,9 +167,11 @@ class JobLogs:
             return [job.id for job in self._of(runtime) if not job.state.is_end]
         return []
 
-    def bring_home(self, runtime: RuntimeRecord, progress: Progress) -> bool:
-        """End what still runs there and copy every log and status; what cannot be had is said. Whether
-        there was anything to bring."""
+    def bring_home(
+        self, runtime: RuntimeRecord, progress: Progress, saving: Collection[str] = ()
+    ) -> bool:
+        """End what still runs there and copy every log and status; what cannot be had is said. Jobs in
+        `saving` get time to save. Whether there was anything to bring."""
         try:
             left = self.awaited(runtime)
         except ColabdevError as exc:
@@ -184,24 +188,29 @@ class JobLogs:
             for job in left:
                 if job.id in there:
                     keeper.wait_ready(HOME_TIMEOUT_S)
-                    self._bring_one(keeper, job, progress)
+                    grace_s = SAVING_GRACE_S if job.id in saving else HOME_GRACE_S
+                    self._bring_one(keeper, job, progress, grace_s)
         except ColabdevError as exc:
             names = ", ".join(job.id for job in left if not self._is_home(job))
             progress(f"cannot bring the end of {names} home: {exc.message}")
         return True
 
-    def _bring_one(self, keeper: Keeper, job: JobRecord, progress: Progress) -> None:
+    def _bring_one(
+        self, keeper: Keeper, job: JobRecord, progress: Progress, grace_s: float
+    ) -> None:
         """One that cannot be had must not keep the others from coming."""
         try:
             with closing(keeper.agent()) as agent:
-                self._bring(agent, job, progress)
+                self._bring(agent, job, progress, grace_s)
         except ColabdevError as exc:
             progress(f"cannot bring the end of {job.id} home: {exc.message}")
 
-    def _bring(self, agent: AgentStream, job: JobRecord, progress: Progress) -> None:
+    def _bring(
+        self, agent: AgentStream, job: JobRecord, progress: Progress, grace_s: float
+    ) -> None:
         if not job.state.is_end:
             progress(f"stopping {job.id} and bringing its log home")
-            agent.request("job.stop", {"id": job.id, "grace_s": HOME_GRACE_S})
+            agent.request("job.stop", {"id": job.id, "grace_s": grace_s})
         self.fetch(agent, job, progress)
 
     def fetch(self, agent: AgentStream, job: JobRecord, progress: Progress) -> JobRecord:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from colabdev.core.names import check_project_name, check_runtime_name
 from colabdev.core.ssh_hosts import parse_destination
+from colabdev.core.tunnels import (
+    AUTO,
+    NGROK,
+    OWN_WAYS,
+    choose_tunnel,
+    describe_tunnel,
+    own_way,
+    tunnel_use,
+)
 from colabdev.errors import UsageError, unknown_word
 from colabdev.models import NO_WISH, HardwareWish, RuntimeRecord
+from colabdev.models.tunnels import TunnelUse
 
 DEFAULT_PROVIDER = "colab"
 
@@ -27,6 +37,10 @@ class ConnectRequest:
     host: str | None = None
     """The user's own host that is to be the runtime."""
     hardware: HardwareWish = NO_WISH
+    tunnel: TunnelUse | None = None
+    """The tunnel that is to reach it; None: the provider's own way."""
+    tunnel_line: str = ""
+    """Which that is, why, and what Google's terms say of it."""
 
     @property
     def can_leave(self) -> bool:
@@ -64,6 +78,9 @@ class Typed:
     python: str | None = None
     host: str | None = None
     hardware: HardwareWish = NO_WISH
+    tunnel: str | None = None
+    allow_ip: tuple[str, ...] = ()
+    ngrok_url: str | None = None
 
 
 def plan_connect(
@@ -72,6 +89,7 @@ def plan_connect(
     *,
     known_providers: Collection[str],
     up: RuntimeRecord | None = None,
+    has_ngrok_token: Callable[[], bool] = lambda: False,
 ) -> ConnectRequest:
     """The request; `UsageError` names what cannot be done as typed. `up` is the runtime that this may
     be about: the one of the name that was typed, else of the provider's, or with nothing typed the one
@@ -94,20 +112,13 @@ def plan_connect(
             unknown_word("provider", chosen, known_providers),
             hint="colabdev connect --provider local needs no account",
         )
-    if (
-        chosen in ("local", "ssh")
-        and project is not None
-        and project.tunnel not in ("auto", "direct")
-    ):
-        raise UsageError(
-            f"a runtime of provider {chosen!r} is reached directly, not by tunnel {project.tunnel!r}",
-            hint='set tunnel = "auto" in colabdev.toml',
-        )
     if typed.python is not None and chosen != "local":
         raise UsageError(
             f"--python chooses the Python of a local runtime; {chosen!r} brings its own",
             hint="leave --python out",
         )
+    going_on = up if up is not None and up.name == name and up.provider == chosen else None
+    tunnel, tunnel_line = _tunnel(typed, project, chosen, going_on, has_ngrok_token)
     return ConnectRequest(
         name=check_runtime_name(name),
         provider=chosen,
@@ -116,7 +127,35 @@ def plan_connect(
         python=typed.python,
         host=_host(typed, project, chosen=chosen, name=name, up=up),
         hardware=_hardware(typed, project, chosen=chosen),
+        tunnel=tunnel,
+        tunnel_line=tunnel_line,
     )
+
+
+def _tunnel(
+    typed: Typed,
+    project: ProjectWishes | None,
+    provider: str,
+    going_on: RuntimeRecord | None,
+    has_ngrok_token: Callable[[], bool],
+) -> tuple[TunnelUse | None, str]:
+    """The tunnel, None for the provider's own way; and what is said of it. A runtime that goes on keeps
+    its own until another is typed."""
+    if typed.tunnel is None and going_on is not None and not (typed.allow_ip or typed.ngrok_url):
+        use = going_on.tunnel
+        kind = use.kind if use is not None else own_way(provider)
+        return use and use.wish, describe_tunnel(provider, kind, "it was connected by that before")
+    wished = typed.tunnel
+    if wished is None and (typed.allow_ip or typed.ngrok_url):
+        wished = going_on.tunnel.kind if going_on and going_on.tunnel else NGROK
+    choice = choose_tunnel(
+        provider,
+        wished or (project.tunnel if project is not None else AUTO),
+        has_ngrok_token=has_ngrok_token,
+    )
+    line = describe_tunnel(provider, choice.kind, choice.reason)
+    use = tunnel_use(choice.kind, allow_ip=typed.allow_ip, url=typed.ngrok_url)
+    return (None if choice.kind in OWN_WAYS else use), line
 
 
 def accelerator_names(typed: str | None) -> tuple[str, ...]:
@@ -133,11 +172,6 @@ def _hardware(typed: Typed, project: ProjectWishes | None, *, chosen: str) -> Ha
                 hint="leave them out, or say --provider colab",
             )
         return typed.hardware
-    if project is not None and project.tunnel not in ("auto", "colab"):
-        raise UsageError(
-            f"this version reaches Colab's runtimes by tunnel 'colab', not {project.tunnel!r}",
-            hint='set tunnel = "auto" in colabdev.toml',
-        )
     if project is None:
         return typed.hardware
     # A runtime that is up stays what it is, whatever the settings say by now.

@@ -64,8 +64,8 @@ class RuntimeChecks:
 
     def check_port(self, record: RuntimeRecord) -> Iterator[Check]:
         """Whether the runtime's SSH server can be reached from here."""
-        assert record.machine is not None, "only such a one has an address"
-        address = record.machine.ssh
+        address = record.ssh
+        assert address is not None, "only such a one has an address"
         subject = f"port {record.name}"
         if address.proxy_command is not None:
             # From here its address may mean nothing, or another machine.

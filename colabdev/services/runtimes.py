@@ -16,6 +16,7 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import (
     ColabdevError,
     RuntimeLost,
+    RuntimeUnreachable,
     StateUnreadable,
     UsageError,
     runtime_lost,
@@ -28,12 +29,14 @@ from colabdev.models import (
     RuntimeStatus,
     StartRequest,
 )
-from colabdev.ports import HostEntries, JobStore, Keepers, Progress, Provider, RuntimeStore
+from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Provider, RuntimeStore
 from colabdev.services.kept_jobs import KeptJobs
 from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
+PATIENCE_S = 5.0
+"""After this long the user is told what keeps them waiting."""
 STATUS_TIMEOUT_S = 3.0
 
 
@@ -82,12 +85,14 @@ class Runtimes:
                 request.hardware,
             )
             record = self._start(record, provider, start, progress)
-            self._host_entries.write(record)
+            if record.ssh is not None:  # Else its keeper writes it, once a tunnel has an end.
+                self._host_entries.write(record)
             by_hand = self._host_entries.include()
             if by_hand:
                 progress(by_hand)
             crash_point("connect.host_entry")
             record = self._make_usable(record, request, progress)
+            self._host_entries.write(record)
         return RuntimeStatus(record, RuntimeState.READY)
 
     def survey(self) -> Listing:
@@ -121,6 +126,9 @@ class Runtimes:
         usable_machine(record)
         if self._is_lost(record):
             raise runtime_lost(record.name)
+        if record.ssh is None:
+            self._keepers.ensure(record.name).wait_ready(READY_TIMEOUT_S)
+            record = self._store.load(record.name) or record
         # Costs nothing while it is as it should be, and mends what somebody removed.
         self._host_entries.write(record)
         return self._host_entries.command(record.name, arguments)
@@ -158,6 +166,7 @@ class Runtimes:
             projects=record.projects if record else (),
             python=request.python or (record.python if record else None),
             host=request.host,
+            tunnel=request.tunnel,
         )
         self._store.save(fresh)
         crash_point("connect.recorded")
@@ -166,6 +175,10 @@ class Runtimes:
     def _again(self, record: RuntimeRecord, request: ConnectRequest) -> RuntimeRecord:
         """The record of a runtime that goes on; only a machine that is not there yet may become
         another host or change its Python."""
+        if (record.tunnel and record.tunnel.wish) != request.tunnel:
+            # Its keeper is connected by the one before, and holds that.
+            self._keepers.stop(record)
+            record = self._changed(record.name, lambda known: replace(known, tunnel=request.tunnel))
         if record.machine is not None:
             check_same_machine(record, request)
             return record
@@ -186,6 +199,10 @@ class Runtimes:
         if record.machine is not None and record.machine.ssh != machine.ssh:
             # Its keeper may still be connected to what the name led to before.
             self._keepers.stop(record)
+            record = self._changed(
+                record.name,
+                lambda known: replace(known, tunnel=known.tunnel and known.tunnel.wish),
+            )
         record = self._changed(record.name, lambda known: replace(known, machine=machine))
         crash_point("connect.addressed")
         return record
@@ -202,7 +219,7 @@ class Runtimes:
             keeper.quit()
             keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
-        keeper.wait_ready(READY_TIMEOUT_S)
+        _wait_ready(keeper, progress)
         agent = keeper.agent()
         try:
             facts, _ = agent.request("probe")
@@ -218,6 +235,8 @@ class Runtimes:
                 agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
                 if record.machine.drive_dir is not None:
                     self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
+            if record.tunnel is None:  # It may have had one before.
+                agent.request("tunnels.close")
         finally:
             agent.close()
         crash_point("connect.prepared")
@@ -304,6 +323,14 @@ class Runtimes:
         return readable, unreadable
 
 
+def _wait_ready(keeper: Keeper, progress: Progress) -> None:
+    try:
+        keeper.wait_ready(PATIENCE_S)
+    except RuntimeUnreachable as exc:
+        progress(f"waiting: {exc.message}")
+        keeper.wait_ready(READY_TIMEOUT_S - PATIENCE_S)
+
+
 def _lost_detail(name: str) -> str:
     error = runtime_lost(name)
     return f"{error.message}; {error.hint}"
@@ -322,6 +349,8 @@ def _usable(
 ) -> RuntimeRecord:
     assert record.machine is not None, "started before"
     gpu = facts.get("gpu")
-    machine = replace(record.machine, accelerator=gpu if isinstance(gpu, str) else None)
+    # What is no GPU, a TPU say, the provider alone knows of.
+    accelerator = gpu if isinstance(gpu, str) else record.machine.accelerator
+    machine = replace(record.machine, accelerator=accelerator)
     usable = replace(record, phase=Phase.UP, machine=machine)
     return usable.with_project(link) if link else usable

@@ -33,6 +33,19 @@ _NAMED_FILES = 3
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointWish:
+    """What the project says of the checkpoints of its jobs."""
+
+    dir: str
+    """A pattern, from the work dir."""
+    keep: int
+    stores: Sequence[str]
+    accept: str
+    api_url: str
+    """Where the Drive API is."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """What `run` was asked for, checked for all that can be checked on this computer."""
 
@@ -57,6 +70,8 @@ class RunRequest:
     requirements: Requirements | None = None
     env_files: Sequence[str] = ()
     """Those that lie in the project, by their paths there."""
+    checkpoints: CheckpointWish | None = None
+    """Where it writes them, and where they are to go; None for nowhere."""
 
 
 class Code(Protocol):
@@ -117,6 +132,7 @@ class JobStarter:
             "after": [{"id": one.job.id, "ok": one.ok} for one in after],
             "requirements": request.requirements and request.requirements.to_json(),
             "created": job.created.timestamp(),
+            "checkpoints": self._checkpoints(request, runtime),
         }
         if after:
             progress(f"it waits for {', '.join(one.job.id for one in after)}")
@@ -124,6 +140,22 @@ class JobStarter:
         if job.gives_back:
             arguments["lease"] = lease_of(runtime)
         return Start(job, runtime, Starting(arguments))
+
+    def _checkpoints(
+        self, request: RunRequest, runtime: RuntimeRecord
+    ) -> Mapping[str, object] | None:
+        wish, machine = request.checkpoints, usable_machine(runtime)
+        if wish is None or request.project_name is None:
+            return None
+        return {
+            "dirs": [wish.dir],
+            "keep": wish.keep,
+            "stores": list(wish.stores),
+            "accept": wish.accept,
+            "project": request.project_name,
+            "drive_dir": machine.drive_dir,
+            "api_url": wish.api_url,
+        }
 
     def _expect(
         self, request: RunRequest, runtime: RuntimeRecord, progress: Progress

@@ -95,11 +95,7 @@ class Syncer:
     ) -> Outcome:
         begun = time.monotonic()
         scan = project.tree.scan()
-        place = {
-            "workdir": workdir_of(record, project.path, project.name),
-            "marker": self.marker(project),
-            "drive_dir": usable_machine(record).drive_dir,
-        }
+        place = self.place(record, project)
         known = Known(
             project.memory.load(record.name), lambda: project.memory.ancestor(record.name)
         )
@@ -124,6 +120,15 @@ class Syncer:
             seconds=time.monotonic() - begun,
         )
         return replace(outcome, report=report)
+
+    def place(self, record: RuntimeRecord, project: SyncedProject) -> Mapping[str, object]:
+        """Which work dir, whose it is, and what is too large for it: arguments of every request."""
+        return {
+            "workdir": workdir_of(record, project.path, project.name),
+            "marker": self.marker(project),
+            "drive_dir": usable_machine(record).drive_dir,
+            "max_bytes": project.max_bytes,
+        }
 
     def expected(self, record: RuntimeRecord, project: SyncedProject) -> Expected:
         """What the work dir should hold; asks nobody."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from colabdev.agent import rules
@@ -14,16 +16,22 @@ from colabdev.core.reconcile import Conflict
 from colabdev.core.workdirs import workdir_of
 from colabdev.errors import ColabdevError, GuardHalted, RuntimeNotFound, RuntimeUnreachable
 from colabdev.models import RuntimeRecord
-from colabdev.ports import AgentStream, Keepers, Progress, RuntimeStore, SyncedProject, TreeWatch
+from colabdev.ports import Keepers, Progress, RuntimeStore, SyncedProject, TreeWatch
 from colabdev.services.exchange import SyncOptions
+from colabdev.services.small_steps import SmallSteps
 from colabdev.services.sync import Syncer
 from colabdev.services.sync_report import SyncReport, is_note
+from colabdev.services.watch_line import WatchLine
 
 RETRY_FIRST_S = 1.0
 RETRY_CAP_S = 60.0
 """Between two tries while something stands in the way: each costs a look at all files, or a process."""
 UNASKED_S = 300.0
 """A sync for which nobody saw a reason: nothing tells of a file that is written and never closed."""
+WHOLE_AFTER_S = 60.0
+"""Small steps are trusted for so long while there are any: a whole sync sees what nobody told of."""
+_QUIET_S = 2.0
+"""When nothing was told for so long there is time to write down what small steps did."""
 _WAKE_S = 1.0
 _SETTINGS = "colabdev.toml"
 
@@ -52,7 +60,8 @@ class News:
 
     here: frozenset[str] = frozenset()
     """The paths that changed on this computer."""
-    there: bool = False
+    there: tuple[bytes, ...] = ()
+    """What was done on the runtime, one for each time; see `WatchLine.listen`."""
     ended: Exception | None = None
     """Why nothing more will be heard from the runtime."""
 
@@ -69,13 +78,13 @@ class NewsDesk:
         self,
         *,
         here: frozenset[str] = frozenset(),
-        there: bool = False,
+        there: tuple[bytes, ...] = (),
         ended: Exception | None = None,
     ) -> None:
         """Something was noticed."""
         with self._changed:
             known = self._news
-            self._news = News(known.here | here, known.there or there, known.ended or ended)
+            self._news = News(known.here | here, known.there + there, known.ended or ended)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -101,6 +110,37 @@ class Watched:
     """As its settings say now; `ColabdevError` when they cannot be read, or it has gone."""
     options: SyncOptions = field(default_factory=lambda: SyncOptions(outputs=False))
     """For every sync but the first."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """What is listened to, and what was synced since."""
+
+    project: SyncedProject
+    line: WatchLine
+    steps: SmallSteps | None = None
+    """None until a whole sync is what they can begin from."""
+    _whole_at: float = 0.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for news before something is done without."""
+        return _QUIET_S if self.steps is not None and self.steps.is_unsaved else UNASKED_S
+
+    @property
+    def is_whole_sync_due(self) -> bool:
+        return time.monotonic() - self._whole_at > WHOLE_AFTER_S
+
+    def begin(self, steps: SmallSteps) -> None:
+        """A whole sync was made: go on from there."""
+        self.steps, self._whole_at = steps, time.monotonic()
+
+    def rest(self) -> bool:
+        """Use the time that nothing happens in; False when there is nothing to be done."""
+        if self.steps is None or not self.steps.is_unsaved:
+            return False
+        self.steps.save()
+        return True
 
 
 class Watch:
@@ -156,37 +196,72 @@ class Watch:
         self._settings = project.tree.look(_SETTINGS)
         self._attempt(project)
         record = self._record()
-        place = {"workdir": workdir_of(record, project.path, project.name)}
         with closing(self._keepers.ensure(record.name).agent()) as agent:
             desk = self._desk = NewsDesk()
             here = project.tree.watch()
+            line = WatchLine(agent, self._syncer.place(record, project))
             _in_background(desk, lambda: self._listen_here(here, desk))
             # What was changed before both listened is seen to when this one says that it does.
-            _in_background(desk, lambda: self._listen_there(agent, place, desk))
+            _in_background(
+                desk, lambda: line.listen(lambda steps: desk.add(there=(steps,)), self._note)
+            )
+            session = _Session(project, line)
             try:
-                while not self._stopping.is_set() and self._turn(project, desk.take(UNASKED_S)):
+                while not self._stopping.is_set() and self._turn(session, desk):
                     pass
             finally:
                 desk.close()
 
-    def _turn(self, project: SyncedProject, news: News) -> bool:
-        """Sync if there is a reason; whether what is listened to is still the right thing."""
+    def _turn(self, session: _Session, desk: NewsDesk) -> bool:
+        """Sync when there is a reason; whether what is listened to is still the right thing."""
+        news = desk.take(session.patience_s)
         if news.ended is not None:
             raise news.ended
         # "" is who knows what.
         if any(rules.is_rule_file(path) or path in ("", _SETTINGS) for path in news.here):
             return False
+        project = session.project
         if project.tree.look(_SETTINGS) != self._settings:
             return (
                 False  # It is told in a moment; what is told already must not go by the old ones.
             )
-        here = [path for path in news.here if not self._is_own(project, path)]
-        if here or news.there or news == News():
-            try:
-                self._attempt(project)
-            except GuardHalted as exc:
-                self._hold(exc)  # The next change may mend it.
+        here = frozenset(path for path in news.here if not self._is_own(project, path))
+        if here or news.there:
+            if not self._step(session, here, news.there) or session.is_whole_sync_due:
+                self._sync_whole(session)
+        elif news == News() and not session.rest():
+            self._sync_whole(session)
         return True
+
+    def _step(self, session: _Session, here: frozenset[str], there: Sequence[bytes]) -> bool:
+        """Do what is new by small steps; False when only a whole sync tells what to do."""
+        steps = session.steps
+        if steps is None:
+            return False
+        session.project.tree.wait_for_git()
+        tries: list[Callable[[], SyncReport | None]] = [
+            *(partial(steps.receive, body) for body in there),
+            *([partial(steps.send, here)] if here else []),
+        ]
+        for step in tries:
+            report = step()
+            if report is None:
+                return False
+            self._remember_written(report)
+            if report.actions:
+                self._audience.synced(report)
+        return True
+
+    def _sync_whole(self, session: _Session) -> None:
+        session.steps = None
+        try:
+            self._attempt(session.project)
+        except GuardHalted as exc:
+            self._hold(exc)  # The next change may mend it.
+        else:
+            record = self._record()
+            workdir = workdir_of(record, session.project.path, session.project.name)
+            session.begin(SmallSteps(session.project, record.name, workdir, session.line))
 
     def _is_own(self, project: SyncedProject, path: str) -> bool:
         """Whether that is nothing but what a sync wrote here."""
@@ -202,9 +277,12 @@ class Watch:
 
     def _sync(self, project: SyncedProject, options: SyncOptions, progress: Progress) -> SyncReport:
         report = self._syncer.sync_project(self._record(), project, options, progress)
+        self._remember_written(report)
+        return report
+
+    def _remember_written(self, report: SyncReport) -> None:
         brought = [action for action in report.actions if action.here]
         self._written.update({a.path: a.change.fingerprint for a in brought})
-        return report
 
     def _record(self) -> RuntimeRecord:
         name = self._watched.runtime
@@ -247,17 +325,6 @@ class Watch:
                 changed = watch.wait(_WAKE_S)
                 if changed:
                     desk.add(here=frozenset(changed))
-
-    def _listen_there(
-        self, agent: AgentStream, place: Mapping[str, object], desk: NewsDesk
-    ) -> None:
-        for header, _ in agent.stream("sync.watch", place):
-            if header.get("end"):
-                workdir = place["workdir"]
-                raise ColabdevError(f"{workdir} was removed or replaced", hint="colabdev sync")
-            if header.get("because"):
-                self._note(f"looks at the files there now and then: {header['because']}")
-            desk.add(there=True)
 
 
 def _in_background(desk: NewsDesk, listen: Callable[[], None]) -> None:

@@ -168,5 +168,5 @@ def test_git_at_work_is_waited_for_but_not_for_ever(root: Path) -> None:
     write(root, "linked/.git", "gitdir: ../.git/worktrees/linked\n")
     noticing.wait_for_git(str(linked))
     write(root, ".git/worktrees/linked/index.lock")
-    place = noticing._git_lock(str(linked))
-    assert Path(place).samefile(root / ".git/worktrees/linked/index.lock")
+    place = noticing.git_index(str(linked))
+    assert Path(place).parent.samefile(root / ".git/worktrees/linked")

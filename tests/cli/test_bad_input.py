@@ -67,7 +67,7 @@ CASES = [
     case(
         "connect",
         2,
-        "not by tunnel 'ngrok'",
+        "cannot be reached by tunnel 'ngrok'",
         settings='[runtime]\nprovider = "ssh"\nhost = "gpu"\ntunnel = "ngrok"',
     ),
     case("connect gpu --provider ssh --host me@gpu", 2, "cannot have its host's own name"),
@@ -112,7 +112,7 @@ CASES = [
     case(LOCAL, 2, "checkpoints.keep = 1", "[checkpoints]\nkeep = 1"),
     case(LOCAL, 2, "is not TOML", "[runtime\n"),
     case(LOCAL, 2, "at line 2", "[runtime]\nprovider = local"),
-    case(LOCAL, 2, "not by tunnel 'ngrok'", '[runtime]\ntunnel = "ngrok"'),
+    case(LOCAL, 2, "cannot be reached by tunnel 'colab'", '[runtime]\ntunnel = "colab"'),
     case(LOCAL, 2, "/content/drive is not free", '[project]\nname = "drive"'),
     case(LOCAL, 2, "cannot use 'a/b' as a project's name", '[project]\nname = "a/b"'),
     case(LOCAL, 2, "cannot use '..'", '[project]\nname = ".."'),

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import typer
 
-from colabdev.cli import output, render, render_jobs, render_watch
+from colabdev.cli import output, render, render_checkpoints, render_jobs, render_watch
 from colabdev.cli.app import build_app
+from colabdev.core.checkpoints import Checkpoint, Durable
 from colabdev.errors import (
     EXIT_CODE_MEANINGS,
     ColabdevError,
@@ -25,6 +26,8 @@ from colabdev.errors import (
     UsageError,
 )
 from colabdev.models import JobRecord, JobState, Phase, RuntimeState, RuntimeStatus
+from colabdev.services.checkpoint_push import Pushed
+from colabdev.services.checkpoints import CheckpointListing
 from colabdev.services.jobs import JobListing
 from colabdev.services.releases import Release
 from colabdev.services.runtimes import Listing
@@ -50,6 +53,7 @@ EXIT_CODES = {
 ERROR_EXIT_CODES = {
     "AgentUnusable": 1,
     "AuthNeeded": 10,
+    "CheckpointNotFound": 1,
     "ConflictsLeft": 3,
     "GuardHalted": 14,
     "HostKeyMismatch": 13,
@@ -63,9 +67,11 @@ ERROR_EXIT_CODES = {
     "RuntimeNotFound": 1,
     "RuntimeUnreachable": 12,
     "SettingsError": 2,
+    "SshRefused": 12,
     "StaleTree": 1,
     "StateNotWritable": 1,
     "StateUnreadable": 15,
+    "TunnelRefused": 12,
     "UsageError": 2,
 }
 
@@ -75,6 +81,12 @@ COMMANDS = [
     "auth logout",
     "auth status",
     "auth terms",
+    "checkpoints ls",
+    "checkpoints prune",
+    "checkpoints pull",
+    "checkpoints push",
+    "checkpoints restore",
+    "checkpoints verify",
     "code",
     "config schema",
     "connect",
@@ -260,6 +272,48 @@ def test_status_document_with_unreadable_state_has_an_error(
             "hint": "repair it",
             "exit_code": 15,
         },
+    }
+
+
+def test_checkpoint_documents_have_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    one = Checkpoint(
+        job="train-261120-abcd",
+        name="1-1180",
+        attempt=1,
+        step=1180,
+        saved=1795214045.0,
+        level="published",
+        size_bytes=12,
+        sha256="a" * 64,
+        store="drivefs",
+        path="digits/runs/train-261120-abcd/checkpoints/1-1180",
+    )
+    row = {
+        "job": "train-261120-abcd",
+        "name": "1-1180",
+        "step": 1180,
+        "attempt": 1,
+        "level": "published",
+        "size_bytes": 12,
+        "sha256": "a" * 64,
+        "store": "drivefs",
+        "path": "digits/runs/train-261120-abcd/checkpoints/1-1180",
+        "saved": "2026-11-20T22:34:05Z",
+        "unproven": False,
+    }
+    render_checkpoints.listing(CheckpointListing([one]), as_json=True)
+    assert printed(capsys) == {"schema": 1, "checkpoints": [row]}
+    render_checkpoints.pushed(Pushed(one, is_safe=False, problem=""), as_json=True)
+    assert printed(capsys) == {"schema": 1, "checkpoint": row, "safe": False, "problem": None}
+    durable = Durable(one.job, 1180, "published", 38.04, 60, 112.0, is_safe=True)
+    assert render.durable_json(durable) == {
+        "job": "train-261120-abcd",
+        "step": 1180,
+        "level": "published",
+        "safe": True,
+        "age_s": 38.0,
+        "at_risk_steps": 60,
+        "at_risk_s": 112.0,
     }
 
 

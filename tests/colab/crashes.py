@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-CONNECT = ("colab.begun", "colab.assigned", "colab.noted", "colab.set_up")
-DOWN = ("colab.unassigned",)
-COLAB = (*CONNECT, *DOWN)
+ASKED = ("colab.begun", "colab.assigned", "colab.noted", "colab.set_up")
+GIVEN_BACK = ("colab.unassigned",)
+COLAB = (*ASKED, *GIVEN_BACK)
+
+CONNECT = (
+    *("state.staged", "connect.recorded", "state.replaced"),
+    *ASKED,
+    *("connect.started", "connect.addressed", "connect.host_entry"),
+    *("connect.keeper", "connect.prepared"),
+)
+"""All of `connect`, in an order in which each is come to by a command that goes on after the last."""
+
+DOWN = ("down.marked", "down.keeper_stopped", *GIVEN_BACK, "down.released", "down.host_entry")
+"""Likewise of `down`."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.support.colab import Colab
 from tests.support.colab_server.accounts import COLAB_SCOPE, DEFAULT_EMAIL, EMAIL_SCOPE
 from tests.support.colab_user import CLIENT_SECRET, ColabHouse, files_with
+from tests.support.terminals import at_terminal
 
 CHECKOUT = str(Path(__file__).parents[2])
 
@@ -28,6 +32,36 @@ def test_login_by_browser_is_kept_in_a_private_file(house: ColabHouse) -> None:
         "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, "openid"]),
         "usable": True,
     }
+
+
+def test_login_is_pasted_where_there_is_no_browser(house: ColabHouse) -> None:
+    """The browser is on another computer, where the last address opens nothing."""
+    login = ("auth", "login", "--client", str(house.client_file()), "--no-browser")
+    without_keyboard = house.colabdev(*login)
+    assert without_keyboard.returncode == 2
+    assert "stdin is no terminal" in without_keyboard.stderr
+    for spoil, code in ((True, 10), (False, 0)):
+        with at_terminal(house, *login, size=(2000, 24)) as user:
+            user.expect(b"paste that address here:")
+            page = re.search(r"https?://\S+/o/oauth2/v2/auth\?\S+", user.output.decode())
+            assert page is not None
+            address = last_address(page[0])
+            typed = address.replace("state=", "state=x") if spoil else address
+            user.type(typed.encode() + b"\r")
+            assert user.finish() == code, user.output
+            assert ("and copy all of the last address" in user.output.decode()) == spoil
+    assert house.colabdev("auth", "status").returncode == 0
+
+
+def last_address(page: str) -> str:
+    """Where a browser in which the user says yes is sent."""
+    url = urlsplit(page)
+    connection = http.client.HTTPConnection(url.netloc, timeout=20)
+    try:
+        connection.request("GET", f"{url.path}?{url.query}")
+        return connection.getresponse().headers["Location"]
+    finally:
+        connection.close()
 
 
 def test_login_is_kept_in_a_keyring_that_works(house: ColabHouse) -> None:

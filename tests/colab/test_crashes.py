@@ -6,44 +6,79 @@ import json
 
 import pytest
 
-from tests.colab.crashes import CONNECT, DOWN
+from tests import test_crash_points as everywhere
+from tests.colab.crashes import ASKED, CONNECT, DOWN, GIVEN_BACK
 from tests.support.colab_user import ColabHouse
 from tests.test_crash_points import crash
 
+TYPED = ("connect", "--provider", "colab")
 
-@pytest.mark.parametrize("point", CONNECT)
+
+def test_every_point_of_connect_and_down_is_tried() -> None:
+    assert set(CONNECT) == {*everywhere.CONNECT, *ASKED}
+    assert set(DOWN) == {*everywhere.DOWN, *GIVEN_BACK}
+
+
+def test_killed_at_one_point_after_another_the_same_runtime_goes_on(house: ColabHouse) -> None:
+    house.log_in_by_gcloud()
+    for point in CONNECT:
+        crash(house, point, *TYPED)
+    house.connect_colab()
+    assert [one["state"] for one in house.status()] == ["ready"]
+    assert house.colab.counters()["runtime made"] == 1
+    for point in DOWN:
+        crash(house, point, "down", "--all")
+    assert house.colabdev("down", "--all").returncode == 0
+    house.assert_nothing_is_billed()
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        point if point == "colab.assigned" else pytest.param(point, marks=pytest.mark.long)
+        for point in CONNECT
+    ],
+)
 def test_connect_killed_leaves_no_orphan(house: ColabHouse, point: str) -> None:
     house.log_in_by_gcloud()
-    crash(house, point, "connect", "--provider", "colab")
+    crash(house, point, *TYPED)
     assert house.colabdev("down", "--all").returncode == 0
-    assert house.colab.describe()["runtimes"] == []
-    assert house.store.names() == []
-    assert list(house.places.colab_dir.glob("*")) == []
+    house.assert_nothing_is_billed()
 
 
-@pytest.mark.parametrize("point", ["colab.assigned", "colab.set_up"])
-def test_connect_killed_goes_on_with_the_same_runtime(house: ColabHouse, point: str) -> None:
-    house.log_in_by_gcloud()
-    crash(house, point, "connect", "--provider", "colab")
-    house.connect_colab()
-    assert house.colab.counters()["runtime made"] == 1
-
-
+@pytest.mark.long
 @pytest.mark.parametrize("point", DOWN)
-def test_down_killed_goes_on_when_typed_again(house: ColabHouse, point: str) -> None:
+def test_down_killed_leaves_no_orphan(house: ColabHouse, point: str) -> None:
     house.log_in_by_gcloud()
     house.connect_colab()
     crash(house, point, "down", "colab")
+    house.status()  # Whatever it says, it must neither fail nor bring anything back.
     assert house.colabdev("down", "--all").returncode == 0
+    house.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("point", DOWN)
+def test_connect_after_down_was_killed_gives_a_new_runtime(house: ColabHouse, point: str) -> None:
+    house.log_in_by_gcloud()
+    before = house.connect_colab()
+    crash(house, point, "down", "colab")
+    after = house.connect_colab()
+    assert after.request_id != before.request_id
+    (runtime,) = house.colab.describe()["runtimes"]
+    assert after.machine is not None
+    assert after.machine.ssh.tunnel is not None
+    assert after.machine.ssh.tunnel.endpoint == runtime["endpoint"]
+    assert house.colabdev("down").returncode == 0
     house.assert_nothing_is_billed()
 
 
 def test_runtime_whose_state_was_removed_is_given_back(house: ColabHouse) -> None:
     house.log_in_by_gcloud()
-    crash(house, "colab.noted", "connect", "--provider", "colab")
+    crash(house, "colab.noted", *TYPED)
     house.store.delete("colab")
     assert house.colabdev("down", "--all").returncode == 0
-    assert house.colab.describe()["runtimes"] == []
+    house.assert_nothing_is_billed()
 
 
 def test_release_is_proved_by_the_listing_or_said_not_to_be(house: ColabHouse) -> None:

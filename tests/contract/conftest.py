@@ -24,9 +24,14 @@ from colabdev.models import (
     UserLogin,
 )
 from colabdev.ports import Transport
+from tests.colab_server.conftest import namespaces
+from tests.support.colab import Colab
+from tests.support.colab_user import ColabHouse
 from tests.support.house import House
 from tests.support.relay import Relay
 from tests.support.sshd import Sshd
+
+__all__ = ["namespaces"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,28 @@ def server(request: pytest.FixtureRequest) -> Server:
     return found
 
 
+@pytest.fixture(scope="session")
+def stand_in(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Colab]:
+    """Colab, as far as a client can tell."""
+    with Colab(tmp_path_factory.mktemp("colab") / "state") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def on_colab(stand_in: Colab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ColabHouse]:
+    """A user's computer with a login for it."""
+    with ColabHouse(tmp_path_factory.mktemp("on-colab"), stand_in, browser="true") as house:
+        house.log_in_by_gcloud()
+        yield house
+
+
+@pytest.fixture(scope="session")
+def through_colab(on_colab: ColabHouse) -> Transport:
+    """The keeper of a runtime behind Colab's tunnel."""
+    on_colab.connect_colab("--gpu", "none")
+    return on_colab.keeper("colab")
+
+
 def know(server: Server, name: str, address: SshAddress | None = None) -> RuntimeRecord:
     """Make the house know a runtime of that name at the server, or at `address`."""
     record = RuntimeRecord(
@@ -93,11 +120,15 @@ def know(server: Server, name: str, address: SshAddress | None = None) -> Runtim
         "jump-openssh",
         "keeper-embedded",
         "keeper-openssh",
+        "colab",
     ],
 )
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
     """Each way in turn."""
     kind, _, server_name = request.param.partition("-")
+    if kind == "colab":
+        yield request.getfixturevalue("through_colab")
+        return
     if kind == "local":
         yield LocalTransport(environment=dict(os.environ))
         return

@@ -6,7 +6,8 @@ import hashlib
 import os
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from colabdev.adapters.processes import run
 from colabdev.errors import RuntimeUnreachable
 from colabdev.models import ExitStatus, Output
 from colabdev.ports import RemoteProcess, Transport
+from tests.support.colab_user import ColabHouse
 from tests.support.relay import Relay
 
 BOTH_PIPES = """
@@ -48,6 +50,14 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture
+def place(transport: Transport) -> Iterator[str]:
+    """A new, empty directory where the processes run."""
+    path = run(transport, ["mktemp", "-d"], timeout_s=20).stdout.decode().strip()
+    yield path
+    run(transport, ["rm", "-r", path], timeout_s=20)
+
+
 @pytest.mark.parametrize("argument", HOSTILE, ids=ascii)
 def test_argument_arrives_byte_for_byte(transport: Transport, argument: str) -> None:
     done = run(transport, ["printf", "%s.", argument], timeout_s=20)
@@ -56,10 +66,11 @@ def test_argument_arrives_byte_for_byte(transport: Transport, argument: str) -> 
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name], ids=ascii)
-def test_path_is_made_and_found(transport: Transport, tmp_path: Path, name: str) -> None:
-    path = os.fsdecode(os.fsencode(tmp_path) + b"/" + os.fsencode(name))
+def test_path_is_made_and_found(transport: Transport, place: str, name: str) -> None:
+    path = f"{place}/{name}"
     assert run(transport, ["mkdir", "--", path], timeout_s=20).status == ExitStatus(code=0)
-    assert os.listdir(os.fsencode(tmp_path)) == [os.fsencode(name)]
+    seen = run(transport, ["find", place, "-mindepth", "1", "-printf", "%f\\0"], timeout_s=20)
+    assert seen.stdout == os.fsencode(name) + b"\0"
     assert run(transport, ["test", "-d", path], timeout_s=20).status == ExitStatus(code=0)
 
 
@@ -83,11 +94,10 @@ def test_missing_command_ends_with_127(transport: Transport) -> None:
     assert b"not found" in done.stderr
 
 
-def test_file_that_is_no_program_ends_with_126(transport: Transport, tmp_path: Path) -> None:
-    file = tmp_path / "data"
-    file.write_text("no program")
-    file.chmod(0o644)
-    assert run(transport, [str(file)], timeout_s=20).status == ExitStatus(code=126)
+def test_file_that_is_no_program_ends_with_126(transport: Transport, place: str) -> None:
+    file = f"{place}/data"
+    assert run(transport, ["touch", file], timeout_s=20).status == ExitStatus(code=0)
+    assert run(transport, [file], timeout_s=20).status == ExitStatus(code=126)
 
 
 def test_both_pipes_carry_5_mb_at_once(transport: Transport) -> None:
@@ -134,7 +144,7 @@ def test_closed_stdout_does_not_end_stderr(transport: Transport) -> None:
     assert (done.status, done.stdout, done.stderr) == (ExitStatus(code=3), b"", b"still here\n")
 
 
-def test_silent_process_times_out_and_lives_on(transport: Transport, tmp_path: Path) -> None:
+def test_silent_process_times_out_and_lives_on(transport: Transport) -> None:
     process = transport.open(["sh", "-c", 'read line; echo "$line"'])
     try:
         with pytest.raises(TimeoutError):
@@ -166,10 +176,22 @@ def test_cut_in_mid_stream_is_an_error_and_never_an_end(
     through_relay: tuple[Relay, Transport],
 ) -> None:
     relay, transport = through_relay
+    _check_cut_is_an_error(transport, relay.cut)
+
+
+def test_cut_of_colabs_tunnel_is_an_error_and_never_an_end(
+    on_colab: ColabHouse, through_colab: Transport
+) -> None:
+    (runtime,) = on_colab.colab.describe()["runtimes"]
+    drop = partial(on_colab.colab.do, "drop_ssh", runtime["endpoint"])
+    _check_cut_is_an_error(through_colab, lambda: drop()["dropped"])
+
+
+def _check_cut_is_an_error(transport: Transport, cut: Callable[[], int]) -> None:
     process = transport.open(["sh", "-c", "while :; do echo line; sleep 0.01; done"])
     try:
         assert process.read(20) is not None
-        assert relay.cut() >= 1
+        assert cut() >= 1
         with pytest.raises(RuntimeUnreachable):
             _read_to_the_end(process)
     finally:

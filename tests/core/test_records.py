@@ -23,7 +23,8 @@ from colabdev.models import (
     SshAddress,
     UserLogin,
 )
-from tests.support.records import make_record
+from colabdev.models.tunnels import Endpoint, TunnelUse
+from tests.support.records import TUNNEL, make_record
 
 GOLDEN = """{
  "schema": 1,
@@ -57,6 +58,18 @@ GOLDEN = """{
   "since": "2026-11-20T22:34:05.123456+00:00",
   "accelerator": "Tesla T4",
   "request_id": "request-1"
+ },
+ "tunnel": {
+  "kind": "ngrok",
+  "allow_ip": [
+   "203.0.113.0/24"
+  ],
+  "url": "1.tcp.ngrok.io:2",
+  "endpoint": {
+   "host": "a.b",
+   "port": 12345,
+   "proxy_command": "nc a.b 9"
+  }
  },
  "keeper": {
   "pid": 4242,
@@ -135,7 +148,18 @@ RECORDS = st.builds(
     ).map(tuple),
     python=st.none() | TEXTS,
     host=st.none() | TEXTS,
+    tunnel=st.none()
+    | st.builds(
+        TunnelUse,
+        kind=TEXTS,
+        allow_ip=st.lists(TEXTS, max_size=2).map(tuple),
+        url=st.none() | TEXTS,
+        endpoint=st.none()
+        | st.builds(Endpoint, host=TEXTS, port=PORTS, proxy_command=st.none() | TEXTS),
+    ),
 )
+
+RECORD = replace(make_record(), tunnel=TUNNEL)
 
 
 @given(record=RECORDS)
@@ -146,11 +170,11 @@ def test_record_round_trips(record: RuntimeRecord) -> None:
 
 
 def test_record_is_written_as_the_format_says() -> None:
-    assert format_record(make_record()) == GOLDEN
+    assert format_record(RECORD) == GOLDEN
 
 
 def test_record_of_the_format_is_read() -> None:
-    assert parse_record(GOLDEN) == make_record()
+    assert parse_record(GOLDEN) == RECORD
 
 
 def test_record_from_before_own_hosts_is_read() -> None:
@@ -166,13 +190,13 @@ def test_unknown_keys_are_ignored() -> None:
     document = json.loads(GOLDEN)
     document["new"] = 1
     document["machine"]["new"] = {"more": []}
-    assert parse_record(json.dumps(document)) == make_record()
+    assert parse_record(json.dumps(document)) == RECORD
 
 
 @pytest.mark.parametrize("keeper", [True, False])
 @pytest.mark.parametrize("machine", [True, False])
 def test_record_truncated_anywhere_is_unreadable(machine: bool, keeper: bool) -> None:
-    record = make_record()
+    record = RECORD
     record = replace(
         record,
         machine=record.machine if machine else None,
@@ -209,6 +233,10 @@ PATHS = paths_of(json.loads(GOLDEN))
 NULLABLE = {
     ("python",),
     ("host",),
+    ("tunnel",),
+    ("tunnel", "url"),
+    ("tunnel", "endpoint"),
+    ("tunnel", "endpoint", "proxy_command"),
     ("machine", "login"),
     ("machine", "tunnel"),
     ("machine", "login", "proxy_command"),
@@ -220,18 +248,21 @@ NULLABLE = {
 TEXTUAL = {
     path for path in PATHS if path[-1] not in ("schema", "port", "pid", 0) and len(path) > 1
 } | {("name",), ("provider",), ("request_id",), ("created",), ("python",), ("host",), ("phase",)}
-TEXTUAL |= {path for path in PATHS if path[-2:-1] in (("identity_files",), ("unused",))}
+TEXTUAL |= {
+    path for path in PATHS if path[-2:-1] in (("identity_files",), ("unused",), ("allow_ip",))
+}
 TEXTUAL -= {
     path
     for path in PATHS
-    if path[-1] in ("identity_files", "identities_only", "unused", "login", "tunnel")
+    if path[-1]
+    in ("identity_files", "identities_only", "unused", "login", "tunnel", "allow_ip", "endpoint")
 }
-OPTIONAL = {("host",), ("machine", "login"), ("machine", "tunnel")}
+OPTIONAL = {("host",), ("tunnel",), ("machine", "login"), ("machine", "tunnel")}
 """Records of older versions have none."""
 
 
 def test_paths_cover_the_whole_document() -> None:
-    assert len(PATHS) == 38
+    assert len(PATHS) == 47
     assert set(PATHS) >= NULLABLE
 
 
@@ -278,6 +309,7 @@ def accepts(path: tuple[str | int, ...], wrong: object) -> bool:
         ("projects",),
         ("machine", "login", "identity_files"),
         ("machine", "login", "unused"),
+        ("tunnel", "allow_ip"),
     ):
         return wrong == []
     if path == ("machine", "login", "identities_only"):

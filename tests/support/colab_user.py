@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from colabdev.models import RuntimeRecord
+from colabdev.providers.colab.client import ColabClient
+from colabdev.providers.colab.login import GoogleLogin
+from colabdev.providers.colab.notes import Notes
+from colabdev.providers.colab.provider import ColabProvider
+from colabdev.providers.colab.wire import Hosts
 from tests.support.colab import Colab
 from tests.support.house import House
 
@@ -35,6 +40,11 @@ class ColabHouse(House):
         """Where a login without a keyring is kept."""
         return self.places.config_dir / "google.json"
 
+    @property
+    def gcloud_file(self) -> Path:
+        """Where gcloud keeps the login of programs."""
+        return self.home / ".config/gcloud/application_default_credentials.json"
+
     def client_file(self, kind: str = "installed") -> Path:
         """An OAuth client as Google's console makes them."""
         path = self.root / "client.json"
@@ -50,7 +60,7 @@ class ColabHouse(House):
     def log_in_by_gcloud(self, scopes: list[str] | None = None) -> Path:
         """What `gcloud auth application-default login` leaves behind."""
         given = self.colab.tokens(client_id="gcloud", scopes=scopes)
-        path = self.home / ".config/gcloud/application_default_credentials.json"
+        path = self.gcloud_file
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {
             "type": "authorized_user",
@@ -60,6 +70,23 @@ class ColabHouse(House):
         }
         path.write_text(json.dumps(document))
         return path
+
+    def colab_notes(self) -> Notes:
+        """What was asked of Colab from here."""
+        return Notes(self.places.colab_dir)
+
+    def colab_provider(self, *, wait_first_s: float = 15.0) -> ColabProvider:
+        """The provider that its commands have, in this process."""
+        hosts = Hosts.from_environment(self.environment)
+        # Not this process's own home.
+        found = {**self.environment, "GOOGLE_APPLICATION_CREDENTIALS": str(self.gcloud_file)}
+        login = GoogleLogin(self.places.config_dir, hosts, found)
+        return ColabProvider(
+            ColabClient(hosts, login),
+            self.colab_notes(),
+            accepts_free_tier_terms=lambda: False,
+            wait_first_s=wait_first_s,
+        )
 
     def colabdev_json(self, *arguments: str, code: int = 0) -> Any:
         """What the command prints with --json."""
@@ -78,7 +105,8 @@ class ColabHouse(House):
         assert self.colab.describe()["runtimes"] == []
         assert self.store.names() == []
         assert list(self.places.colab_dir.glob("*")) == []
-        assert "HostName" not in self.ssh_files.config_file.read_text()
+        config = self.ssh_files.config_file
+        assert not config.exists() or "HostName" not in config.read_text()
 
     def type(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """One command line, with these variables, too."""

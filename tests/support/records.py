@@ -13,6 +13,7 @@ from colabdev.models import (
     SshAddress,
     UserLogin,
 )
+from colabdev.models.tunnels import Endpoint, TunnelUse
 
 MOMENT = datetime(2026, 11, 20, 22, 34, 5, 123456, tzinfo=UTC)
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBRFczrG4bSPDHJyhzTIh0zVZFlHsZLk4VTXgnoHVbqY"
@@ -25,9 +26,14 @@ LOGIN = UserLogin(
     unused=("CertificateFile",),
 )
 
+TUNNEL = TunnelUse(
+    "ngrok", ("203.0.113.0/24",), "1.tcp.ngrok.io:2", Endpoint("a.b", 12345, "nc a.b 9")
+)
+
 
 def make_record(name: str = "box", *, provider: str = "local") -> RuntimeRecord:
-    """A record in which every field has a value of its own."""
+    """A record in which every field but the tunnel, which overrules an address, has a value of its
+    own."""
     return RuntimeRecord(
         name=name,
         provider=provider,

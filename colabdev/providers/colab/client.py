@@ -41,6 +41,10 @@ class Refused(RuntimeUnreachable):
         self.status = status
 
 
+class NoneFree(NoCapacity):
+    """There is none to be had now; in a while there may be."""
+
+
 class Unclear(RuntimeUnreachable):
     """Whether a request was carried out is not known: the connection broke, or a gateway gave up."""
 
@@ -119,8 +123,9 @@ class ColabClient:
     def assign(
         self, notebook_hash: str, accelerator: Accelerator, *, high_memory: bool
     ) -> Assignment:
-        """The runtime of that name, made if there is none. `NoCapacity` when there is none to be had,
-        `Unclear` when nobody knows whether one was made: then ask again, by the same name."""
+        """The runtime of that name, made if there is none. `NoneFree` when there is none now,
+        `NoCapacity` when there is none for this account, `Unclear` when nobody knows whether one
+        was made: then ask again, by the same name."""
         query = {"nbh": notebook_hash}
         if accelerator.variant != "DEFAULT":
             query |= {"variant": accelerator.variant, "accelerator": accelerator.name}
@@ -131,6 +136,8 @@ class ColabClient:
             known = _parse_assignment(looked_up)
             if known is not None:
                 return known
+            if looked_up.get("p") is True:
+                raise _person_wanted()
             told = self._post("/tun/m/assign", looked_up, query, timeout_s=ASSIGN_TIMEOUT_S)
         except Refused as exc:
             raise _not_assigned(exc, accelerator.name) from exc
@@ -267,14 +274,21 @@ def _not_assigned(exc: Refused, accelerator: str) -> ColabdevError:
             hint="colabdev status lists them; colabdev down --all gives back those made here",
         )
     if exc.status == 429:
-        return NoCapacity("Colab wants to be asked less often", hint="try again in some minutes")
+        return NoneFree("Colab wants to be asked less often", hint="try again in some minutes")
     if exc.status == 503:
-        return NoCapacity(
+        return NoneFree(
             f"Colab has no {accelerator} free now",
             hint="colabdev connect --wait asks until there is one; --gpu L4,T4 takes the first free",
         )
     return RuntimeUnreachable(
         f"Colab does not give a runtime: it answered with {exc.status}", hint="try again later"
+    )
+
+
+def _person_wanted() -> NoCapacity:
+    return NoCapacity(
+        "Colab wants to see a person before it gives another runtime: it asks for a CAPTCHA",
+        hint="run a cell at https://colab.research.google.com, then type the command again",
     )
 
 

@@ -18,6 +18,7 @@ from colabdev.providers.colab.wire import AGENT_HEADER, PROXY_TOKEN_HEADER
 START_TIMEOUT_S = 180.0
 """A new machine hangs, or answers with errors, for a while."""
 _REQUEST_TIMEOUT_S = 30.0
+_NUDGE_S = 1.0
 _RETRY_S = 3.0
 _SESSION_PATH = "/colabdev"
 """Asked for again, Jupyter answers with the session of that path, and so with the same kernel."""
@@ -92,6 +93,11 @@ class Kernel:
         self._answer = answer
         self._session = uuid.uuid4().hex
         self._socket = open_channels(assignment, start_kernel(assignment), self._session)
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> Kernel:
         return self
@@ -111,16 +117,43 @@ class Kernel:
             "stop_on_error": True,
         }
         cell = _Cell(self._send("shell", "execute_request", content))
-        deadline = time.monotonic() + timeout_s
+        try:
+            self._follow(cell, time.monotonic() + timeout_s)
+        except TimeoutError as exc:
+            raise RuntimeUnreachable(
+                "the runtime's kernel does not answer in time; another cell may keep it busy",
+                hint="colabdev connect tries again",
+            ) from exc
+        if cell.failure is not None:
+            raise cell.failure
+        return cell.printed
+
+    def _wait_until_it_answers(self) -> None:
+        """On both of its channels: one that died is started again some seconds later, and what it was
+        sent meanwhile, or says before somebody listens, is lost."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            question = _Cell(self._send("shell", "kernel_info_request", {}))
+            try:
+                self._follow(question, min(time.monotonic() + _NUDGE_S, deadline))
+            except TimeoutError as exc:
+                if time.monotonic() >= deadline:
+                    raise RuntimeUnreachable(
+                        f"the runtime's kernel does not answer, for {START_TIMEOUT_S:.0f} s",
+                        hint="colabdev connect goes on with it; colabdev down gives it back",
+                    ) from exc
+                continue
+            if question.failure is None:
+                return
+
+    def _follow(self, cell: _Cell, deadline: float) -> None:
+        """Take what comes of the cell until it is done; TimeoutError at the deadline."""
         while not cell.is_done:
             message = self._receive(deadline)
             if message.get("msg_type") == "colab_request":
                 self._answer_request(message)
             else:
                 cell.take(message)
-        if cell.failure is not None:
-            raise cell.failure
-        return cell.printed
 
     def _answer_request(self, message: Mapping[str, Any]) -> None:
         """Always, also with a failure: the kernel waits for it. Not for other clients' cells."""
@@ -166,11 +199,8 @@ class Kernel:
         try:
             text = self._socket.recv(timeout=max(deadline - time.monotonic(), 0))
             message = json.loads(text)
-        except TimeoutError as exc:
-            raise RuntimeUnreachable(
-                "the runtime's kernel does not answer in time; another cell may keep it busy",
-                hint="colabdev connect tries again",
-            ) from exc
+        except TimeoutError:
+            raise
         except (Closed, OSError) as exc:
             raise _cut() from exc
         except ValueError:
@@ -203,7 +233,7 @@ class _Cell:
         if parent.get("msg_id") != self._id:
             return
         self._idle = self._idle or state == "idle"
-        if kind == "execute_reply":
+        if kind in ("execute_reply", "kernel_info_reply"):
             self._replied = True
         elif kind == "stream" and content.get("name") == "stdout":
             self.printed += str(content.get("text", ""))

@@ -27,6 +27,7 @@ from colabdev.providers.colab.client import (
     Account,
     Assignment,
     ColabClient,
+    NoneFree,
     Unclear,
 )
 from colabdev.providers.colab.drive import (
@@ -36,7 +37,7 @@ from colabdev.providers.colab.drive import (
     mount_drive,
 )
 from colabdev.providers.colab.hardware import choose_accelerators, price_line
-from colabdev.providers.colab.kernel import Kernel
+from colabdev.providers.colab.kernel import CellFailed, Kernel
 from colabdev.providers.colab.notes import Note, Notes
 from colabdev.providers.colab.wire import (
     FREE_TIER_TERMS,
@@ -177,10 +178,23 @@ class ColabProvider:
             note = None
         if note is None:
             adopt = request.hardware.adopt
+            self._check_not_ours(adopt)
             note = Note(request.request_id, endpoint=adopt, adopted=adopt is not None)
             self._notes.save(request.name, note)
         crash_point("colab.begun")
         return note
+
+    def _check_not_ours(self, endpoint: str | None) -> None:
+        """One runtime under two names would be given back with either."""
+        if endpoint is None:
+            return
+        for name in self._notes.names():
+            note = self._notes.load(name)
+            if note is not None and note.endpoint == endpoint:
+                raise UsageError(
+                    f"the runtime {endpoint} is {name!r} here already",
+                    hint=f"colabdev connect {name}",
+                )
 
     def _of(self, note: Note) -> Assignment | None:
         """The runtime of a note, as Colab lists it now."""
@@ -193,7 +207,7 @@ class ColabProvider:
     ) -> Assignment:
         wish = request.hardware
         known = self._of(note)
-        if known is not None:
+        if known is not None and note.endpoint is not None:
             _check_same(request.name, known, wish)
             return known
         if note.adopted:
@@ -203,7 +217,9 @@ class ColabProvider:
             )
         accelerators = choose_accelerators(wish.accelerators or wish.preferred, account)
         progress(price_line(accelerators, account, wish.ttl_s or LIFETIME_S))
-        assignment = self._ask_until(notebook_hash(note.request_id), accelerators, wish, progress)
+        # Known without an endpoint: nobody saw yet whether it is what was asked for.
+        request_hash = notebook_hash(note.request_id)
+        assignment = known or self._ask_until(request_hash, accelerators, wish, progress)
         if assignment.accelerator not in {one.name for one in accelerators}:
             self._unassign(request.name, assignment.endpoint)
             raise NoCapacity(
@@ -224,14 +240,16 @@ class ColabProvider:
         delay_s = self._wait_first_s
         while True:
             refusal: NoCapacity | None = None
+            may_come = False
             for one in accelerators:
                 try:
                     return self._ask_clearly(request_hash, one, wish)
                 except NoCapacity as exc:
                     refusal = exc
+                    may_come = may_come or isinstance(exc, NoneFree)
                     progress(exc.message)
             assert refusal is not None, "something is asked for"
-            if not wish.wait:
+            if not (wish.wait and may_come):
                 raise refusal
             progress(f"asking again in {delay_s:.0f} s; Ctrl-C ends that")
             time.sleep(delay_s)
@@ -287,7 +305,8 @@ class ColabProvider:
         except RuntimeUnreachable:
             raise
         except ColabdevError as exc:
-            progress(f"Drive is not mounted: {exc.message}; nothing of this runtime is kept there")
+            cause = exc.text if isinstance(exc, CellFailed) else exc.message
+            progress(f"Drive is not mounted: {cause}; nothing of this runtime is kept there")
             return None
         return DRIVE_DIR
 

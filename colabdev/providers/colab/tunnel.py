@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 
-from colabdev.errors import ColabdevError, RuntimeUnreachable, runtime_lost
+from colabdev.errors import ColabdevError, RuntimeUnreachable, SshRefused, runtime_lost
 from colabdev.models import ColabTunnel
 from colabdev.providers.colab.client import Assignment, ColabClient
 from colabdev.providers.colab.kernel import proxy_headers
@@ -42,18 +42,17 @@ def _refusal(exc: UpgradeRefused, assignment: Assignment) -> ColabdevError:
         )
     if exc.status == 404:
         # The token is new, so it is not that.
-        return ColabdevError(
+        return SshRefused(
             f"the runtime {where} has no SSH: it was made without",
-            hint="give it back and connect a new one",
+            hint="colabdev down gives it back; colabdev connect then asks for a new one",
         )
     if exc.status == 502:
         return RuntimeUnreachable(
             f"the SSH server of {where} does not answer", hint="it may be starting; " + _STATUS_HINT
         )
     cause = f" ({exc.body})" if exc.body else ""
-    return RuntimeUnreachable(
-        f"Colab refuses SSH to {where} with {exc.status}{cause}", hint=_STATUS_HINT
-    )
+    refusal = SshRefused if exc.status in (400, 403) else RuntimeUnreachable
+    return refusal(f"Colab refuses SSH to {where} with {exc.status}{cause}", hint=_STATUS_HINT)
 
 
 def _as_socket(websocket: WebSocket) -> socket.socket:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -31,19 +30,16 @@ def open_websocket(url: str, headers: dict[str, str]) -> WebSocket:
     """An open websocket at an address that begins with http; `UpgradeRefused` when the server says no,
     `RuntimeUnreachable` when it says nothing."""
     try:
-        with ExitStack() as stack:
-            opened = stack.enter_context(
-                connect(
-                    url.replace("http", "ws", 1),
-                    additional_headers=headers,
-                    compression=None,
-                    max_size=None,
-                    open_timeout=OPEN_TIMEOUT_S,
-                    ping_interval=PING_INTERVAL_S,
-                    logger=_quiet_logger(),
-                )
-            )
-            stack.pop_all()  # Whoever gets it closes it.
+        opened = connect(
+            url.replace("http", "ws", 1),
+            additional_headers=headers,
+            compression=None,
+            max_size=None,
+            open_timeout=OPEN_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            logger=_quiet_logger(),
+            legacy=True,  # What comes is the connection, to be closed by whoever has it.
+        )
         assert isinstance(opened, ClientConnection)
         return opened
     except InvalidStatus as exc:

@@ -17,16 +17,14 @@ reclaim           the runtime goes, as when Colab takes it
 kill_machine      its machine dies, and the backend has not noticed yet
 crash_kernel      its kernels die by SIGKILL
 drop_websockets   its kernel websockets break
+drop_ssh          its SSH connection breaks
 expire_tokens     its proxy tokens expire
 lose_drive        its Drive mount vanishes (with `mountpoint`)
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import signal
 from typing import Any
 
 from aiohttp import web
@@ -50,6 +48,7 @@ class Control:
             "kill_machine": self._kill_machine,
             "crash_kernel": self._crash_kernel,
             "drop_websockets": self._drop_websockets,
+            "drop_ssh": self._drop_ssh,
             "expire_tokens": self._expire_tokens,
             "lose_drive": self._lose_drive,
         }
@@ -161,14 +160,13 @@ class Control:
         return {}
 
     async def _crash_kernel(self, runtime: Runtime, _: dict[str, Any]) -> dict[str, Any]:
-        pids = runtime.machine.kernel_pids()
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return {"crashed": len(pids)}
+        return {"crashed": runtime.machine.crash_kernels()}
 
     async def _drop_websockets(self, runtime: Runtime, _: dict[str, Any]) -> dict[str, Any]:
         return {"dropped": runtime.proxy.kernels.drop()}
+
+    async def _drop_ssh(self, runtime: Runtime, _: dict[str, Any]) -> dict[str, Any]:
+        return {"dropped": runtime.ssh.drop()}
 
     async def _expire_tokens(self, runtime: Runtime, _: dict[str, Any]) -> dict[str, Any]:
         runtime.proxy.tokens.expire_all()

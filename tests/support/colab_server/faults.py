@@ -8,6 +8,7 @@ from typing import Any
 NAMES = {
     "assign_status": "HTTP status of POST assign: 400, 412, 429, 502, 503, …",
     "assign_outcome": "`outcome` of POST assign, with HTTP 200 and no endpoint: 1, 2 or 5",
+    "assign_gives": "the accelerator that POST assign gives, whatever was asked for",
     "assign_delay_s": "how long POST assign takes",
     "ambiguous_assign": "POST assign makes the runtime, and then the connection breaks",
     "no_xssi": "answers come without the XSSI prefix",
@@ -24,6 +25,7 @@ NAMES = {
     "ssh_busy": "/colab/ssh says 429 although nobody is connected",
     "ssh_status": "HTTP status of /colab/ssh: 403, 502, …",
     "mount_failure": "drive.mount fails: `timeout`, `disabled` or any text for its log",
+    "kernel_crash": "drive.mount, and with it its kernel, dies by SIGKILL",
     "drive_stalled": "what is written on a mount is not uploaded",
     "drive_lies": "what is written on a mount is said to be in the cloud, and is not",
     "drive_corrupts": "what is written on a mount reaches the cloud with a flipped bit",

@@ -96,6 +96,13 @@ class Machine:
             process.pid for process in family if b"ipykernel_launcher" in _command_line(process.pid)
         )
 
+    def crash_kernels(self) -> int:
+        """Kill its kernels; returns how many there were."""
+        pids = self.kernel_pids()
+        for pid in pids:
+            _kill(pid)
+        return len(pids)
+
     async def unmount_drive(self, mountpoint: str) -> None:
         """Take Drive away under the user, as when its process dies."""
         init = self._init_pid()

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from tests.support.colab_server.accounts import DRIVE_SCOPE, Account
 from tests.support.colab_server.drive_view import DriveView
+from tests.support.colab_server.machine import Machine
 from tests.support.colab_server.machine_init import MOUNT_VIEW
 from tests.support.colab_server.replies import refuse
 from tests.support.colab_server.world import World
@@ -34,12 +35,14 @@ class Metadata:
         world: World,
         account: Account,
         credentials: Credentials,
+        machine: Machine,
         view: DriveView,
         unassign: Callable[[], Awaitable[None]],
     ) -> None:
         self._world = world
         self._account = account
         self._credentials = credentials
+        self._machine = machine
         self._view = view
         self._unassign = unassign
 
@@ -71,6 +74,8 @@ class Metadata:
 
     async def start_drive(self, request: web.Request) -> web.Response:
         """What starting `/opt/google/drive/drive` is to a real machine."""
+        if self._world.faults.take("kernel_crash"):
+            self._machine.crash_kernels()
         failure = self._world.faults.take("mount_failure")
         if failure is None and not self._credentials.has("dfs_ephemeral"):
             failure = "no credentials"

@@ -139,7 +139,7 @@ class Runtimes:
         async def unassign() -> None:
             await self.end(endpoint, "unassigned from within")
 
-        metadata = Metadata(world, account, credentials, view, unassign)
+        metadata = Metadata(world, account, credentials, machine, view, unassign)
         everything = [web.route("*", "/{path:.*}", proxy.handle)]
         sites = [
             await open_site(everything, world.journal, endpoint),

@@ -29,6 +29,7 @@ class SshBridge:
         self._machine = machine
         self._enabled = enabled
         self._connected = False
+        self._transport: asyncio.Transport | None = None
         self._free_at = 0.0
 
     @property
@@ -38,6 +39,13 @@ class SshBridge:
     def forget_broken(self) -> None:
         """Give the slot free that a broken connection has."""
         self._free_at = 0.0
+
+    def drop(self) -> int:
+        """Break the connection, as a network does. Returns how many there were."""
+        if self._transport is None or self._transport.is_closing():
+            return 0
+        self._transport.abort()
+        return 1
 
     async def handle(self, request: web.Request, token_in_query: bool) -> web.StreamResponse:
         faults = self._world.faults
@@ -68,6 +76,8 @@ class SshBridge:
             refuse(502, f"sshd is unreachable: {exc}")
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
+        assert isinstance(request.transport, asyncio.Transport)
+        self._transport = request.transport
         self._world.journal.count("ssh opened")
         down = asyncio.create_task(_to_client(reader, socket))
         up = asyncio.create_task(_to_sshd(socket, writer))

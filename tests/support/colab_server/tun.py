@@ -82,6 +82,8 @@ class Tun:
             return self._answer({"outcome": outcome})
         if not _is_entitled(account, hardware.accelerator):
             refuse(400, "Bad Request: not entitled to this accelerator")
+        if (gives := faults.take("assign_gives")) is not None:
+            hardware = Hardware(ACCELERATORS[gives], hardware.high_ram)
         runtime = await self._runtimes.assign(account, notebook_hash, hardware)
         if faults.take("ambiguous_assign"):
             break_connection(request)

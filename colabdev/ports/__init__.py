@@ -14,6 +14,7 @@ from typing import Protocol
 
 from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import Change, Frame
+from colabdev.agent.manifest import Manifest
 from colabdev.agent.placing import Failure
 from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry
@@ -320,6 +321,13 @@ class LocalTree(Protocol):
     def scan(self) -> TreeScan:
         """Look at all of them now. What cannot be read is a problem, never a file that is not there."""
 
+    def rescan(
+        self, paths: Collection[str], folders: Collection[str]
+    ) -> Mapping[str, Entry | None] | None:
+        """What a scan would say now of these paths, None for each where nothing is. None in place of
+        them all when only a scan tells; `folders` are kept in step by themselves, so one of them that
+        went is such a case. What came or went elsewhere since the last scan is not looked for."""
+
     def watch(self) -> TreeWatch:
         """Notice changes from now on, by the rules of the last scan."""
 
@@ -411,6 +419,59 @@ class LocalData(Protocol):
 
     def read(self, shard: Shard, offset: int) -> Iterator[bytes]:
         """That shard of the plan from `offset` on, in pieces; other bytes when the files changed."""
+
+
+class BrokenCopy(Exception):
+    """A checkpoint here is not what its manifest says; the text says how one sees that."""
+
+
+class ComingCheckpoint(Protocol):
+    """A copy of a checkpoint in the making. A cut leaves what came of it, which is gone on with."""
+
+    def size_of(self, path: str) -> int:
+        """How much of that file is here."""
+
+    def append(self, path: str, offset: int, data: bytes) -> None:
+        """Add what the file has from `offset` on."""
+
+    def place(self) -> Path:
+        """Verify every hash and give the copy its name; returns where it is. `BrokenCopy` when it is
+        not what its manifest says, and then nothing of it stays."""
+
+
+class CheckpointCopies(Protocol):
+    """The verified copies of checkpoints on this computer. `StateNotWritable` when there is no room."""
+
+    def jobs(self) -> Sequence[str]:
+        """The jobs of which there is one, sorted."""
+
+    def names(self, job: str) -> Sequence[str]:
+        """The names of the copies that are whole."""
+
+    def load(self, job: str, name: str) -> Manifest | None:
+        """What the copy's manifest says; None without a copy."""
+
+    def path(self, job: str, name: str) -> Path:
+        """Where the copy is, or would be."""
+
+    def arrived(self, job: str, name: str) -> float:
+        """When the copy was made; seconds since the epoch."""
+
+    def coming(self, job: str) -> AbstractContextManager[None]:
+        """Held while one process brings a checkpoint of that job here; others wait."""
+
+    def begin(self, job: str, name: str, content: bytes) -> ComingCheckpoint:
+        """In `coming`: take that checkpoint, whose manifest is `content`, or go on with it.
+        `ProtocolError` when that is no manifest, or names files that this computer cannot have."""
+
+    def damage(self, job: str, name: str) -> str | None:
+        """What is wrong with the copy, in words; None when every hash verifies."""
+
+    def export(self, job: str, name: str, target: Path) -> None:
+        """Copy the copy to `target`, which is missing or an empty folder."""
+
+    def delete(self, job: str, name: str) -> None:
+        """Forget the copy. Harmless when there is none."""
 
 
 class Templates(Protocol):

@@ -10,6 +10,7 @@ from enum import Enum, StrEnum
 from colabdev.agent import jobdir
 from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry, Problem
+from colabdev.models.tunnels import TunnelUse
 
 
 class RuntimeState(StrEnum):
@@ -84,11 +85,13 @@ class SshAddress:
     """None: it is dialled, and colabdev's own key opens it."""
     tunnel: ColabTunnel | None = None
     """What the keeper's connection goes through; then host and port are as seen from the runtime."""
+    via: str | None = None
+    """The shell command that leads there, where a tunnel needs one."""
 
     @property
     def proxy_command(self) -> str | None:
         """What leads there instead of dialling; see `UserLogin`."""
-        return self.login.proxy_command if self.login is not None else None
+        return self.login.proxy_command if self.login is not None else self.via
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,19 @@ class RuntimeRecord:
     """The python3 that the user chose for it; the next machine of this name gets it, too."""
     host: str | None = None
     """The user's own host that it is, as they name it; None: its provider makes its machines."""
+    tunnel: TunnelUse | None = None
+    """The tunnel that reaches it; None: the provider's own way does."""
+
+    @property
+    def ssh(self) -> SshAddress | None:
+        """Where SSH connects to: the end of its tunnel, else its machine; None while nobody knows."""
+        if self.machine is None or self.tunnel is None:
+            return self.machine.ssh if self.machine else None
+        end = self.tunnel.endpoint
+        if end is None:
+            return None
+        there = self.machine.ssh
+        return SshAddress(end.host, end.port, there.user, there.host_key, via=end.proxy_command)
 
     @property
     def can_leave(self) -> bool:

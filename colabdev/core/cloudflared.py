@@ -1,0 +1,51 @@
+"""Cloudflare's quick tunnels, as far as this computer has to do with them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+DOWNLOAD_URL = (
+    "https://github.com/cloudflare/cloudflared/releases/latest/download/cloudflared-linux-{arch}"
+)
+"""What a runtime takes; `COLABDEV_CLOUDFLARED_URL` says another one. `{arch}` is amd64 or arm64."""
+
+URL_VARIABLE = "COLABDEV_CLOUDFLARED_URL"
+PROGRAM = "cloudflared"
+PORT = 443
+"""Where the name answers; only cloudflared can do anything with it."""
+
+HOW_TO_INSTALL = {
+    "win32": "winget install --id Cloudflare.cloudflared",
+    "darwin": "brew install cloudflared",
+}
+DOWNLOADS_PAGE = (
+    "https://developers.cloudflare.com/cloudflare-one/connections/connect-networks/downloads/"
+)
+
+_HOST = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\.trycloudflare\.com")
+
+
+def checked_host(host: str) -> str:
+    """The name of a quick tunnel, as a runtime tells it; ValueError for any other text, because it is
+    to stand in a command line here."""
+    if not _HOST.fullmatch(host) or len(host) > 253:
+        raise ValueError(f"{host!r} is not the name of a quick tunnel")
+    return host
+
+
+def access_command(program: str, host: str, *, windows: bool) -> str:
+    """The shell command whose stdin and stdout lead to the tunnel's end: `cloudflared access ssh`.
+
+    In a configuration of ssh a backslash is an escape, so Windows' paths have slashes.
+    """
+    words = ("access", "ssh", "--hostname", checked_host(host))
+    if windows:
+        path = program.replace("\\", "/")
+        return " ".join((f'"{path}"' if " " in path else path, *words))
+    return shlex.join((program, *words))
+
+
+def how_to_install(platform: str) -> str:
+    """What to type, or where to look, to have the program on a computer of this `sys.platform`."""
+    return HOW_TO_INSTALL.get(platform, f"get it from {DOWNLOADS_PAGE}")

@@ -1,0 +1,104 @@
+"""What stands between a runtime's release and its checkpoints: proof that the newest of each is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from colabdev.agent import manifest
+from colabdev.core.checkpoints import JobCheckpoints, describe_checkpoint
+from colabdev.errors import ColabdevError, NotSafeToRelease
+from colabdev.models import Phase, RuntimeRecord
+from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter, Progress
+from colabdev.services.checkpoint_lists import jobs_on
+from colabdev.services.checkpoint_push import Pushed, Pusher
+
+READY_TIMEOUT_S = 15.0
+
+Ask = Callable[[str], bool]
+"""Whether somebody at the terminal says yes to that question; False when nobody is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """A job whose newest checkpoint is not proved to be safe."""
+
+    job: JobCheckpoints
+    pushed: Pushed
+
+    @property
+    def is_published(self) -> bool:
+        """Drive itself says that all of it is there."""
+        return manifest.is_enough(self.pushed.checkpoint.level, manifest.PUBLISHED)
+
+    def __str__(self) -> str:
+        newest, safe = self.pushed.checkpoint, self.job.safe
+        level = "unproven" if newest.unproven else newest.level.upper()
+        said = f"the newest checkpoint of {self.job.job}, {describe_checkpoint(newest)}, is {level}"
+        if safe is not None and safe.name != newest.name:
+            said += f", and {describe_checkpoint(safe)} is {safe.level.upper()}"
+        return f"{said} ({self.pushed.problem})" if self.pushed.problem else said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSafety:
+    """Sees that no checkpoint is lost with its runtime unless somebody said so."""
+
+    keepers: Keepers
+    copies: CheckpointCopies
+    meter: Meter
+    ask: Ask
+    accepts_published: Callable[[str], bool]
+    """Whether the project in that folder takes Drive's own word now; its jobs may be older."""
+
+    def secure(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> Collection[str]:
+        """Have the newest checkpoint of each job made safe; returns the jobs that have any.
+
+        Raises `NotSafeToRelease` when one cannot be, unless `force`, or somebody says that Drive's own
+        word is enough. A runtime that cannot be asked is said to be so, and no reason to keep paying.
+        """
+        machine = runtime.machine
+        if machine is None or runtime.phase is Phase.LOST or machine.ssh.login is not None:
+            return ()  # A host of the user's own keeps its files.
+        try:
+            keeper = self.keepers.ensure(runtime.name)
+            keeper.wait_ready(READY_TIMEOUT_S)
+            with closing(keeper.agent()) as agent:
+                jobs = [job for job in jobs_on(agent, runtime) if job.newest is not None]
+                risks = list(self._risks(agent, jobs, progress))
+        except ColabdevError as exc:
+            progress(f"cannot ask {runtime.name} how safe its checkpoints are: {exc.message}")
+            return ()
+        self._judge(runtime, risks, progress, force=force)
+        return [job.job for job in jobs]
+
+    def _risks(
+        self, agent: AgentStream, jobs: Sequence[JobCheckpoints], progress: Progress
+    ) -> Collection[Risk]:
+        pusher = Pusher(copies=self.copies, meter=self.meter, progress=progress)
+        # One that is safe and whose job has ended will not change any more.
+        waiting = [job for job in jobs if job.is_carried or not job.is_safe]
+        pushed = [(job, pusher.push(agent, job)) for job in waiting]
+        return [Risk(job, done) for job, done in pushed if not done.is_safe]
+
+    def _judge(
+        self, runtime: RuntimeRecord, risks: Sequence[Risk], progress: Progress, *, force: bool
+    ) -> None:
+        if any(self.accepts_published(link.path) for link in runtime.projects):
+            risks = [risk for risk in risks if not risk.is_published]
+        if not risks:
+            return
+        sentence = "; ".join(map(str, risks))
+        if force:
+            progress(f"giving up what is not safe: {sentence}")
+            return
+        may_ask = all(risk.is_published for risk in risks)
+        if may_ask and self.ask(f"{sentence}: by Drive's own word alone. Release it all the same?"):
+            return
+        raise NotSafeToRelease(
+            f"cannot release {runtime.name!r}: {sentence}",
+            hint="colabdev checkpoints pull brings it here; "
+            + ('[checkpoints] accept = "published" takes Drive\'s word; ' if may_ask else "")
+            + f"colabdev down {runtime.name} --force gives up what is not safe",
+        )

@@ -1,0 +1,1 @@
+"""Ways for SSH to a runtime that its provider does not give by itself; `ports.tunnels.Tunnel`."""
