@@ -146,7 +146,7 @@ class Runtime:
         project = wiring.synced_project(parse_size(DEFAULT_MAX_SIZE))
         mode = wiring.sync_mode(prefer, one_way=False, mirror=False)
         options = wiring.sync_options(mode, dry_run=False, force=force)
-        record = wiring.runtimes().choose(self.name, project.path)
+        record = wiring.known_runtimes().choose(self.name, project.path)
         return wiring.syncer().sync_project(record, project, options, self._progress)
 
     def down(self, *, force: bool = False) -> None:

@@ -1,6 +1,8 @@
 """What `scripts/bench template` measures, in a Python with torch: `template_loops.py TEMPLATE ROUNDS`.
 
-Prints JSON: for each side the seconds of each round, or null for what is not installed.
+Prints JSON: for each side the seconds of each round, or null for what is not installed. The loops have
+one thread, and their seconds are those of the processor: on a machine that others use as well, a clock
+on the wall would mostly measure them. Checkpoints are measured by that clock, because they wait.
 """
 
 import importlib.util
@@ -10,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,33 +25,32 @@ from config import read  # noqa: E402
 from data import datasets  # noqa: E402
 from data.loaders import Loaders, make_loaders  # noqa: E402
 from data.order import Order  # noqa: E402
+from logger.progress import Progress  # noqa: E402
 from logger.run_log import RunLog  # noqa: E402
-from trainer.evaluate import evaluate  # noqa: E402
-from trainer.parts import Parts, build_parts  # noqa: E402
-from trainer.processes import Processes  # noqa: E402
-from trainer.trainer import Trainer  # noqa: E402
+from trainer.build import Parts, build_parts  # noqa: E402
+from trainer.trainer import Trainer, evaluate  # noqa: E402
 
-CONFIG = read(TEMPLATE / "config.toml", ["trainer.clip_norm=0.0", "trainer.epochs=2"])
+CONFIG = read(
+    TEMPLATE / "config.toml",
+    ["trainer.clip_norm=0.0", "trainer.epochs=2", "trainer.tensorboard=false"],
+)
 CPU = torch.device("cpu")
 STATE_BYTES = 256 * 1024 * 1024
+STEPS_BETWEEN_SAVES = 800
 
 
 def prepared() -> tuple[Parts, Loaders, Order]:
     """The same model and data for each side, new."""
     splits = datasets.load(CONFIG.data.name, Path(), CONFIG.data.valid)
     order = Order(len(splits.train), CONFIG.data.batch_size, CONFIG.seed)
-    last = CONFIG.trainer.epochs * order.steps_per_epoch
-    return (
-        build_parts(CONFIG, splits, CPU),
-        make_loaders(CONFIG, splits, order, 0, last, pin=False),
-        order,
-    )
+    order = replace(order, stop=CONFIG.trainer.epochs * order.steps_per_epoch)
+    return build_parts(CONFIG, splits, CPU), make_loaders(CONFIG, splits, order, pin=False), order
 
 
 def bare() -> float:
     """The loop that one would write by hand: loss and hits counted, validated after each epoch."""
     parts, loaders, order = prepared()
-    begun = time.perf_counter()
+    begun = time.process_time()
     batches = iter(loaders.train)
     for _ in range(CONFIG.trainer.epochs):
         parts.model.train()
@@ -62,18 +64,19 @@ def bare() -> float:
             parts.optimizer.step()
             total += loss.item() * len(labels)
             hits += (scores.argmax(1) == labels).sum().item()
-        evaluate(parts, loaders.valid, CPU, "fp32", Processes())
-    return time.perf_counter() - begun
+        evaluate(parts, loaders.valid, CPU, "fp32")
+    return time.process_time() - begun
 
 
 def ours() -> float:
     parts, loaders, order = prepared()
-    trainer = Trainer(CONFIG, parts, CPU, "fp32", Processes(), order.steps_per_epoch)
+    trainer = Trainer(CONFIG, parts, CPU, "fp32", order.steps_per_epoch)
+    progress = Progress(CONFIG, order.steps_per_epoch)
     with tempfile.TemporaryDirectory() as folder, checkpoint.StopRequest() as stop:
-        log = RunLog(Path(folder), "", tensorboard=False)
-        begun = time.perf_counter()
-        trainer.fit(loaders.train, loaders.valid, stop, log, None)
-        return time.perf_counter() - begun
+        log = RunLog(Path(folder), CONFIG, "", progress)
+        begun = time.process_time()
+        trainer.fit(loaders, stop, log, None)
+        return time.process_time() - begun
 
 
 def with_lightning() -> float:
@@ -108,15 +111,17 @@ def with_lightning() -> float:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    begun = time.perf_counter()
+    begun = time.process_time()
     trainer.fit(Module(), loaders.train, loaders.valid)
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
-def alternated(sides: dict[str, Callable[[], float] | None]) -> dict[str, list[float] | None]:
+def alternated(
+    sides: dict[str, Callable[[], float] | None], rounds: int = ROUNDS
+) -> dict[str, list[float] | None]:
     """Each in turn, after one round that does not count."""
     found = {name: side and [] for name, side in sides.items()}
-    for number in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         for name, side in sides.items():
             if side is not None:
                 took = side()
@@ -165,6 +170,34 @@ def checkpoint_sides(folder: Path) -> dict[str, list[float] | None]:
         )
 
 
+def throughput_sides(folder: Path) -> dict[str, list[float] | None]:
+    """The same steps of another network, with a checkpoint of 256 MB among them and without one."""
+    state = {"weights": [torch.randn(STATE_BYTES // 4 // 16) for _ in range(16)]}
+    network = torch.nn.Sequential(*(torch.nn.Linear(512, 512) for _ in range(4)))
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    samples = torch.randn(64, 512)
+    numbers = iter(range(1, 1000))
+
+    def train(saver: checkpoint.Saver | None) -> float:
+        begun = time.perf_counter()
+        for step in range(STEPS_BETWEEN_SAVES):
+            optimizer.zero_grad()
+            network(samples).square().mean().backward()
+            optimizer.step()
+            if saver is not None and step == 0:
+                saver.save(next(numbers), state)
+            if saver is not None:
+                saver.check()
+        took = time.perf_counter() - begun
+        if saver is not None:
+            saver.wait()
+        return took
+
+    with checkpoint.Saver(folder) as saver:
+        sides = {"saving": lambda: train(saver), "not_saving": lambda: train(None)}
+        return alternated(sides, min(ROUNDS, 9))
+
+
 def main() -> None:
     lightning = with_lightning if importlib.util.find_spec("lightning") else None
     # What they print is no result.
@@ -172,6 +205,7 @@ def main() -> None:
     found = alternated({"bare": bare, "ours": ours, "lightning": lightning})
     with tempfile.TemporaryDirectory() as folder:
         found |= checkpoint_sides(Path(folder))
+        found |= throughput_sides(Path(folder) / "beside")
     samples = CONFIG.trainer.epochs * prepared()[2].steps_per_epoch * CONFIG.data.batch_size
     print(json.dumps({"samples": samples, **found}), file=results)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from colabdev.crash_points import CRASH_POINTS
+from tests.agent.test_carrier_crashes import CARRYING
+from tests.cli.test_checkpoints import PULL
 from tests.colab.crashes import COLAB
 from tests.hostile import test_crashes as crashes
 from tests.support.house import House
@@ -37,7 +39,18 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 def test_every_crash_point_is_tried() -> None:
     behind = (*crashes.SYNC, *crashes.KEEPER, *crashes.PLACING, *crashes.STARTING)
-    assert {*COLAB, *CONNECT, *DOWN, *KILL, *REPAIR, *RUN, *SYNC, *behind} == CRASH_POINTS
+    assert {
+        *CARRYING,
+        *COLAB,
+        *CONNECT,
+        *DOWN,
+        *KILL,
+        *PULL,
+        *REPAIR,
+        *RUN,
+        *SYNC,
+        *behind,
+    } == CRASH_POINTS
 
 
 @pytest.mark.parametrize("point", CONNECT)

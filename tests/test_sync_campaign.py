@@ -17,6 +17,7 @@ import pytest
 from tests.support.house import House
 from tests.support.relay import Relay
 from tests.support.syncing import SyncedFolder, look, make_synced_folder
+from tests.support.ways import through_relay, through_server
 
 PATHS = [f"d{number % 4}/f{number}" for number in range(24)] + ["top", "-x", "a\nb"]
 THEIRS = [f"theirs/d{number % 3}/f{number}" for number in range(12)]
@@ -116,6 +117,14 @@ def relay(house: House) -> Iterator[Relay]:
         yield relay
 
 
+@pytest.fixture
+def openssh_relay(house: House) -> Iterator[Relay]:
+    """The same through OpenSSH's server."""
+    with through_server(house, "openssh"), through_relay(house, bits_per_s=60e6) as relay:
+        house.keeper().wait_ready(20)
+        yield relay
+
+
 def kill_commands(project: SyncedFolder, *, rounds: int, seed: int, breaking: int) -> Campaign:
     campaign = Campaign(project, seed)
     begun = time.monotonic()
@@ -189,6 +198,21 @@ def test_connection_cut(house: House, relay: Relay) -> None:
     campaign = cut_relay(make_synced_folder(house, "digits"), relay, rounds=8, seed=3, breaking=3)
     assert relay.cuts >= 3, "the campaign must really cut"
     assert campaign.broken >= 3
+
+
+def test_connection_to_openssh_cut(house: House, openssh_relay: Relay) -> None:
+    cut_relay(make_synced_folder(house, "digits"), openssh_relay, rounds=4, seed=4, breaking=1)
+    assert openssh_relay.cuts >= 2, "the campaign must really cut"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_syncs_over_openssh_disturbed_in_every_way_long(house: House, openssh_relay: Relay) -> None:
+    project = make_synced_folder(house, "digits")
+    assert kill_commands(project, rounds=60, seed=21, breaking=20).broken >= 20
+    assert kill_agents(project, rounds=40, seed=22, breaking=8).broken >= 8
+    cut_relay(project, openssh_relay, rounds=60, seed=23, breaking=20)
+    assert openssh_relay.cuts >= 30
 
 
 @pytest.mark.long

@@ -12,11 +12,14 @@ from importlib import resources
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
 _ROLES = {
     "carry": "carrier",
-    "cloudflared": "cloudflared",
+    "cloudflared": "cloudflared_session",
+    "colab-ssh": "colab_ssh_session",
     "lease": "lease_end",
     "mirror": "mirror",
+    "ngrok-session": "ngrok_session",
     "sample": "sampler",
     "supervise": "supervisor",
+    "tunnel": "tunnel",
 }
 """What runs on by itself, and its module: it starts with no more of the agent than it needs."""
 
@@ -30,6 +33,23 @@ for _role, _module in _ROLES.items():
     _ENTRY += f'if sys.argv[1:2] == ["{_role}"]:\n    {_entry(_module)}\n'
     _ENTRY += "    sys.exit(main(sys.argv[2:]))\n"
 _ENTRY += f"{_entry('__main__')}\nsys.exit(main())\n"
+_CELL_MODULES = (
+    "cell",
+    "cloudflared_session",
+    "colab_ssh",
+    "colab_ssh_session",
+    "colab_vm",
+    "connection_code",
+    "daemons",
+    "environments",
+    "interpreter",
+    "jobdir",
+    "ngrok_session",
+    "processes",
+    "tunnel",
+    "tunnel_files",
+    "tunnels",
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -49,6 +69,17 @@ class AgentArchive:
         coded = base64.b64encode(self.boot.encode("utf-8")).decode("ascii")
         # The remark is for who looks at the host's processes.
         return f'import base64; exec(base64.b64decode("{coded}")) # colabdev-agent'
+
+
+def cell_sources() -> dict[str, str]:
+    """What a notebook's cell needs of the agent, by its path in the archive that the cell makes."""
+    package = resources.files("colabdev.agent")
+    files = (f"{name}.py" for name in ("__init__", *_CELL_MODULES))
+    modules = {
+        f"{_PACKAGE_IN_ARCHIVE}/{file}": package.joinpath(file).read_text(encoding="utf-8")
+        for file in files
+    }
+    return {"__main__.py": _ENTRY, **modules}
 
 
 def build_agent() -> AgentArchive:

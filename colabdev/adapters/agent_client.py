@@ -17,6 +17,17 @@ from colabdev.ports import RemoteProcess
 log = logging.getLogger(__name__)
 
 _WORK = {
+    "checkpoint.confirm": "write down that a checkpoint is here",
+    "checkpoint.fetch": "send a checkpoint",
+    "checkpoint.list": "say how its checkpoints stand",
+    "checkpoint.manifest": "send a checkpoint's manifest",
+    "checkpoint.prune": "remove old checkpoints",
+    "checkpoint.push": "make a checkpoint safe",
+    "checkpoint.receive": "take a checkpoint",
+    "checkpoint.received": "say how much of a checkpoint it has",
+    "checkpoint.restore": "restore a checkpoint",
+    "checkpoint.stored": "say which checkpoints are on Drive",
+    "checkpoint.verify": "verify its checkpoints",
     "checkup": "say how it stands",
     "job.input": "take input for the job",
     "job.follow": "read the job's log",

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from colabdev.adapters.agent_client import encode_request, exchange, parse_hello, read_answer
+from colabdev.adapters.agent_client import encode_request, parse_hello, read_answer
 from colabdev.adapters.handshake import HandshakeFailed, prove_as_client
 from colabdev.agent import wire
 from colabdev.errors import ColabdevError, RuntimeUnreachable, error_from_json
@@ -174,8 +174,20 @@ class KeeperAgent:
     def request(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> tuple[Mapping[str, object], bytes]:
+        self.ask(kind, arguments, body)
+        return self.answer(kind)
+
+    def ask(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> None:
         try:
-            return exchange(self._send, self._read, kind, arguments, body)
+            self._send(encode_request(kind, arguments, body))
+        except OSError as exc:
+            raise cut_off(self._name) from exc
+
+    def answer(self, kind: str) -> tuple[Mapping[str, object], bytes]:
+        try:
+            return read_answer(self._read, kind)
         except OSError as exc:
             raise cut_off(self._name) from exc
 

@@ -34,6 +34,8 @@ from colabdev.ports import BrokenCopy
 ROOM_BYTES = 1_000_000_000
 """So much of the disk stays free, whatever comes."""
 
+_PIECE_BYTES = 1024 * 1024
+
 
 class FileCheckpointCopies:
     """`ports.CheckpointCopies` on the local file system."""
@@ -86,6 +88,16 @@ class FileCheckpointCopies:
             here = sum(_size(part / entry.path) for entry in told.files)
             self._check_room(told.size_bytes - here)
         return ComingCopy(part, self.path(job, name), told)
+
+    def read(self, job: str, name: str, path: str, offset: int) -> Iterator[bytes]:
+        with _reading(self.path(job, name)), (self.path(job, name) / path).open("rb") as file:
+            file.seek(offset)
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
+
+    def manifest(self, job: str, name: str) -> bytes:
+        with _reading(self.path(job, name)):
+            return (self.path(job, name) / MANIFEST).read_bytes()
 
     def damage(self, job: str, name: str) -> str | None:
         path = self.path(job, name)
@@ -183,6 +195,17 @@ class ComingCopy:
                 self._target, exc, what="checkpoints", variable=STATE_VARIABLE
             ) from exc
         return self._target
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ColabdevError(
+            f"cannot read the copy {path}: {exc.strerror or exc}",
+            hint="colabdev checkpoints verify looks at all of them",
+        ) from exc
 
 
 def _usable(content: bytes) -> Manifest:

@@ -228,10 +228,15 @@ class SshFiles:
             lock.release()
 
 
+def proxy_words(name: str) -> list[str]:
+    """What leads to a runtime behind a tunnel. -P, because ssh may be started in any directory, one with
+    a `colabdev` in it, too."""
+    return [sys.executable, "-P", "-m", "colabdev", "proxy", name]
+
+
 def _proxy_command(name: str) -> str:
-    """The command by which ssh reaches a runtime behind a tunnel, for the shell that ssh gives it to.
-    -P, because ssh may be started in any directory, one with a `colabdev` in it, too."""
-    words = [sys.executable, "-P", "-m", "colabdev", "proxy", name]
+    """The command by which ssh reaches a runtime behind a tunnel, for the shell that ssh gives it to."""
+    words = proxy_words(name)
     if sys.platform == "win32":
         words[0] = words[0].replace("\\", "/")
         return subprocess.list2cmdline(words)

@@ -66,6 +66,11 @@ class ProjectRules:
         sources += [[file.folder, file.above, file.content.hex()] for file in files]
         return self._cached("all", sources, lambda: self._all(own, files, repositories))
 
+    def last_key(self) -> str:
+        """The key of the document that was made or found last; "" when there is none."""
+        document = self._load().get("all", {}).get("document")
+        return rules.key_of(document) if isinstance(document, str) else ""
+
     def _own(self, excluded: Sequence[str]) -> str:
         outputs = self._settings.outputs
         own = Rules(

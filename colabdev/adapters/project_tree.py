@@ -53,13 +53,18 @@ def project_gone(root: Path) -> ColabdevError:
     )
 
 
+def cache_name(root: Path) -> str:
+    """What the files begin with that are kept about a project."""
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+
+
 class ProjectTree:
     """`ports.LocalTree` on the local file system."""
 
     def __init__(self, root: Path, settings: TreeSettings) -> None:
         self._root = root
         self._settings = settings
-        name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+        name = cache_name(root)
         self.cache_prefix = settings.index_dir / name
         """Every file that is kept about the project begins with it."""
         self._index_file = settings.index_dir / f"{name}.json"
@@ -118,6 +123,9 @@ class ProjectTree:
         self, paths: Collection[str], folders: Collection[str]
     ) -> Mapping[str, tree.Entry | None] | None:
         return self._rescanner.rescan(paths, folders, self._index, self._settings.max_bytes)
+
+    def rules_key(self) -> str:
+        return self._rules.last_key()
 
     def watch(self) -> Noticer:
         return watch_project(self._rescanner.walk)

@@ -25,7 +25,6 @@ KEYRING_TIMEOUT_S = 3.0
 SERVICE = "colabdev"
 """What the keyring files our secrets under: `keyring set colabdev NAME`."""
 _VARIABLE = "COLABDEV_CONFIG_DIR"
-_WHAT = "your login"
 _SCHEMA = 1
 _KEYRING, _FILE = "keyring", "file"
 
@@ -53,9 +52,19 @@ class SecretFile:
     `name` is both the file's, below the configuration directory, and the keyring's entry.
     """
 
-    def __init__(self, config_dir: Path, name: str) -> None:
+    def __init__(
+        self,
+        config_dir: Path,
+        name: str,
+        *,
+        what: str = "your login",
+        renew: str = "colabdev auth login",
+        remove: str = "colabdev auth logout",
+    ) -> None:
+        """`what` it is, and the commands that make it anew and remove it, are for the user."""
         self._directory = config_dir
         self._name = name
+        self._what, self._renew, self._remove = what, renew, remove
         self.path = config_dir / f"{name}.json"
 
     def save(self, public: Mapping[str, Any], secret: Mapping[str, str]) -> str:
@@ -72,11 +81,11 @@ class SecretFile:
             document["store"] = _KEYRING
         else:
             document |= {"store": _FILE, "secret": dict(secret)}
-        make_private_directory(self._directory, what=_WHAT, variable=_VARIABLE)
+        make_private_directory(self._directory, what=self._what, variable=_VARIABLE)
         try:
             write_atomic(self.path, json.dumps(document, indent=1).encode("ascii") + b"\n")
         except OSError as exc:
-            raise not_writable(self._directory, exc, what=_WHAT, variable=_VARIABLE) from exc
+            raise not_writable(self._directory, exc, what=self._what, variable=_VARIABLE) from exc
         return self._where(document)
 
     def load(self) -> tuple[dict[str, Any], dict[str, str], str] | None:
@@ -93,12 +102,12 @@ class SecretFile:
             text = _ask(lambda: keyring.get_password(SERVICE, self._name))
         except _NoAnswer as exc:
             raise AuthNeeded(
-                f"cannot read {_WHAT}: the system's keyring has it and does not answer ({exc})",
-                hint="unlock the keyring, or log in again: colabdev auth login",
+                f"cannot read {self._what}: the system's keyring has it and does not answer ({exc})",
+                hint=f"unlock the keyring, or give it again: {self._renew}",
             ) from exc
         if text is None:
             raise AuthNeeded(
-                f"{_WHAT} is not in the system's keyring any more", hint="colabdev auth login"
+                f"{self._what} is not in the system's keyring any more", hint=self._renew
             )
         return document, json.loads(text), self._where(document)
 
@@ -115,7 +124,7 @@ class SecretFile:
                 _ask(lambda: _delete_password(self._name))
             except _NoAnswer as exc:
                 raise ColabdevError(
-                    f"cannot take {_WHAT} out of the system's keyring: {exc}",
+                    f"cannot take {self._what} out of the system's keyring: {exc}",
                     hint="unlock the keyring, then type the command again",
                 ) from exc
         self.path.unlink(missing_ok=True)
@@ -132,8 +141,8 @@ class SecretFile:
             return None
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise ColabdevError(
-                f"cannot read {_WHAT} in {self.path}: {exc}",
-                hint="colabdev auth logout removes it, colabdev auth login makes it anew",
+                f"cannot read {self._what} in {self.path}: {exc}",
+                hint=f"{self._remove} removes it, {self._renew} makes it anew",
             ) from exc
         assert isinstance(document, dict)
         return document

@@ -76,6 +76,11 @@ class SshConnection:
         shown = self._transport.get_remote_server_key()
         return f"{shown.get_name()} {shown.get_base64()}"
 
+    @property
+    def wire_bytes(self) -> int:
+        """How many bytes went over it so far, both ways."""
+        return self._socket.wire_bytes
+
     def open(self, argv: Sequence[str]) -> SshProcess:
         channel = self._open_channel("session")
         try:

@@ -94,17 +94,25 @@ class Transport(paramiko.Transport):
 
 
 class HeardSocket:
-    """A socket that remembers when bytes last came in, which is what proves a path alive."""
+    """A socket that remembers when bytes last came in, which is what proves a path alive, and how many
+    went either way."""
 
     def __init__(self, inner: socket.socket | ProxySocket) -> None:
         self._inner = inner
         self.heard = time.monotonic()
+        self.wire_bytes = 0
 
     def recv(self, count: int) -> bytes:
         data: bytes = self._inner.recv(count)
         if data:
             self.heard = time.monotonic()
+            self.wire_bytes += len(data)
         return data
+
+    def send(self, data: bytes) -> int:
+        count = self._inner.send(data)
+        self.wire_bytes += count
+        return count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

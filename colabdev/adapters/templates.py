@@ -8,7 +8,7 @@ from pathlib import Path
 
 import colabdev
 from colabdev.adapters.files import place_folder, write_atomic
-from colabdev.errors import ColabdevError
+from colabdev.errors import ColabdevError, UsageError
 
 # What running a template in the checkout leaves beside it.
 _NOT_TEMPLATE = shutil.ignore_patterns("__pycache__", "runs", "datasets", ".pytest_cache")
@@ -18,9 +18,7 @@ class PackagedTemplates:
     """`ports.Templates` in `colabdev/templates`; in a checkout they stand beside the package."""
 
     def __init__(self) -> None:
-        package = Path(colabdev.__path__[0])
-        installed = package / "templates"
-        directory = installed if installed.is_dir() else package.parent / "templates"
+        directory = _templates_folder()
         found = [*directory.glob("*/colabdev.toml"), *directory.glob("examples/*/colabdev.toml")]
         self._folders = {path.parent.name: path.parent for path in found}
 
@@ -55,6 +53,34 @@ class PackagedTemplates:
                 f"cannot write {target / file}: {exc.strerror or exc}",
                 hint="make room or give write access there, or choose another directory",
             ) from exc
+
+
+def notebook_template() -> str:
+    """The notebook whose cell is to be filled in."""
+    return (_templates_folder() / "notebook" / "colabdev.ipynb").read_text(encoding="utf-8")
+
+
+def write_notebook(path: Path, text: str) -> Path:
+    """Write a new file; one that is there may have been worked in."""
+    try:
+        with path.open("x", encoding="ascii") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(
+            f"there is a {path} already", hint="name another file, or remove that one"
+        ) from None
+    except OSError as exc:
+        raise ColabdevError(
+            f"cannot write {path}: {exc.strerror or exc}",
+            hint="make room or give write access there, or name another file",
+        ) from exc
+    return path
+
+
+def _templates_folder() -> Path:
+    package = Path(colabdev.__path__[0])
+    installed = package / "templates"
+    return installed if installed.is_dir() else package.parent / "templates"
 
 
 def _cause(exc: OSError) -> str:

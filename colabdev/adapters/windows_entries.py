@@ -6,7 +6,9 @@ Windows' names. A key there is private because what is made below a profile inhe
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePath
@@ -14,9 +16,10 @@ from pathlib import Path, PurePath
 from filelock import FileLock, Timeout
 
 from colabdev.adapters.files import write_atomic
-from colabdev.adapters.host_entries import SshFiles
+from colabdev.adapters.host_entries import SshFiles, proxy_words
 from colabdev.adapters.user_ssh_config import UserSshConfig
 from colabdev.adapters.windows import WindowsHome, find_windows_home, is_beside_windows
+from colabdev.config.places import Places
 from colabdev.core import ssh_config
 from colabdev.errors import ColabdevError
 from colabdev.models import RuntimeRecord
@@ -28,8 +31,11 @@ _LOCK_TIMEOUT_S = 10.0
 class WindowsEntries:
     """Our files below a Windows profile. Every call may raise OSError: the disk is not ours."""
 
-    def __init__(self, home: WindowsHome, private_key_file: Path) -> None:
+    def __init__(
+        self, home: WindowsHome, private_key_file: Path, environment: Mapping[str, str]
+    ) -> None:
         self._home = home
+        self._environment = environment
         self._private_key_file = private_key_file
         self.main_file = home.here / ".ssh" / "config"
         self._directory = home.here / ".ssh" / "colabdev"
@@ -120,6 +126,7 @@ class WindowsEntries:
             address,
             key_file=self._named(key_file),
             known_hosts=self._named(self._known_hosts),
+            own_proxy=_proxy_through_wsl(record.name, self._environment),
         )
 
     def _named(self, path: Path) -> PurePath:
@@ -139,8 +146,14 @@ class WslHostEntries:
     way of `connect` and `down`.
     """
 
-    def __init__(self, linux: SshFiles, find_home: Callable[[], WindowsHome]) -> None:
+    def __init__(
+        self,
+        linux: SshFiles,
+        find_home: Callable[[], WindowsHome],
+        environment: Mapping[str, str],
+    ) -> None:
         self._linux = linux
+        self._environment = environment
         self._find_home = find_home
         self._obstacle = ""
 
@@ -183,7 +196,8 @@ class WslHostEntries:
     def _on_windows(self, act: Callable[[WindowsEntries], str | None]) -> str:
         """What `act` says; "" when Windows cannot be reached, and `include` says so then."""
         try:
-            windows = WindowsEntries(self._find_home(), self._linux.private_key_file)
+            key_file = self._linux.private_key_file
+            windows = WindowsEntries(self._find_home(), key_file, self._environment)
             # Our own lock: whether locks work on Windows' drives depends on how they are mounted.
             with FileLock(self._linux.directory / ".windows.lock", timeout=_LOCK_TIMEOUT_S):
                 return act(windows) or ""
@@ -197,15 +211,31 @@ def open_host_entries(linux: SshFiles, environment: Mapping[str, str]) -> HostEn
     """The entries of this computer: ours alone, or Windows', too."""
     if not is_beside_windows(environment):
         return linux
-    return WslHostEntries(linux, cache(lambda: find_windows_home(environment)))
+    return WslHostEntries(linux, cache(lambda: find_windows_home(environment)), environment)
 
 
 def _is_linux_alone(record: RuntimeRecord) -> bool:
-    """It is reached by what only this Linux has: the user's keys, or a program of ours."""
+    """It is reached by what only this Linux has: the user's keys, or another's program."""
     address = record.ssh
     if address is None:
         return False
-    return address.proxy_command is not None or (address.login or address.tunnel) is not None
+    return address.proxy_command is not None or address.login is not None
+
+
+def _proxy_through_wsl(name: str, environment: Mapping[str, str]) -> str:
+    """The command by which Windows' ssh reaches a runtime behind a tunnel: our own `proxy`, in this
+    Linux, where none of Windows' variables are."""
+    distribution = environment.get("WSL_DISTRO_NAME")
+    variables = Places.from_environment(environment).variables()
+    return subprocess.list2cmdline(
+        [
+            "wsl.exe",
+            *(["-d", distribution] if distribution else []),
+            *("-u", getpass.getuser(), "--exec", "/usr/bin/env"),
+            *(f"{variable}={value}" for variable, value in variables.items()),
+            *proxy_words(name),
+        ]
+    )
 
 
 def _text(path: Path) -> str:

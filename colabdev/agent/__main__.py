@@ -61,10 +61,12 @@ HANDLERS: Dict[str, Handler] = {
     "checkpoint.list": _later("checkpoints", "answer_list"),
     "checkpoint.manifest": _later("checkpoints", "answer_manifest"),
     "checkpoint.prune": _later("checkpoints", "answer_prune"),
+    "checkpoint.received": _later("receiving", "answer_received"),
     "checkpoint.token": _later("credentials", "answer_token"),
     "checkup": answer_checkup,
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
+    "drive.look": _later("mounts", "answer_look"),
     "job.list": jobs.answer_list,
     "job.prune": _later("news", "answer_prune"),
     "job.records": _later("news", "answer_records"),
@@ -80,7 +82,7 @@ HANDLERS: Dict[str, Handler] = {
     "sync.compare": sync.compare,
     "sync.find": sync.find,
     "sync.push": sync.push,
-    "tunnels.close": _later("tunnels", "answer_close"),
+    "tunnel.close": _later("tunnels", "close"),
 }
 
 
@@ -91,7 +93,6 @@ STREAMS: Dict[str, Stream] = {
     "checkpoint.restore": _later("restoring", "restore"),
     "checkpoint.stored": _later("restoring", "stored"),
     "checkpoint.verify": _later("checkpoints", "verify"),
-    "cloudflared.hold": _later("cloudflared", "hold"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
     "job.follow": jobs.follow_log,
@@ -101,10 +102,12 @@ STREAMS: Dict[str, Stream] = {
     "mirror.flush": mirrors.flush,
     "sessions.follow": _later("sessions", "follow"),
     "sync.fetch": sync.fetch,
+    "tunnel.hold": _later("tunnels", "hold"),
 }
 """The requests that are answered by any number of frames."""
 
 UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
+    "checkpoint.receive": _later("receiving", "receive"),
     "data.put": _later("datasets", "put"),
     "sync.apply": sync.apply,
 }

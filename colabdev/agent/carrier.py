@@ -19,15 +19,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Dict, List, Optional
 
-from . import finding, jobdir, manifest, retention, taking
+from . import carriers, credentials, finding, jobdir, leftovers, manifest, retention, taking
 from .carrier_files import CarrierFiles, Run, run_of
-from .child import Child, Message
+from .child import Child
 from .claims import FOUND, ON_DISK, REMOVED, Checkpoint, Journal
 from .finding import Candidate, Finder
 from .jobdir import JobFiles
 from .lane import Lane, Timing
 from .opening import open_store
 from .states import describe
+from .store_folder import mounted_below
 
 SCHEMA = 1
 
@@ -59,6 +60,8 @@ def main(arguments: List[str]) -> int:
     except OSError:
         return 0
     Carrier(run, files, timing).run()
+    if carriers.is_last(files):
+        credentials.forget()
     return 0
 
 
@@ -71,7 +74,10 @@ class Carrier:
         self._timing = timing
         self._journal = Journal(files.journal)
         self._journal.refresh()
-        self._finder = Finder(run.roots, run.dirs, run.created)
+        places = [
+            os.path.normpath(os.path.join(root, one)) for root in run.roots for one in run.dirs
+        ]
+        self._finder = Finder([one for one in places if not _is_mount(one)], run.created)
         self._lanes = [
             Lane(open_store(name, run, files), run, files, self._journal, timing)
             for name in run.stores
@@ -83,10 +89,12 @@ class Carrier:
         self._asked: Dict[str, Any] = {}
         self._answered = 0
         self._problem = ""
-        self._rejected: Dict[str, str] = {}
+        # A mount may hang whoever looks into it.
+        self._rejected = {
+            one: "it is on a mount: save to the disk" for one in places if _is_mount(one)
+        }
         self._told: Dict[str, Any] = {}
         self._has_ended = False
-        self._last: Message = {}
         self._ask_at = 0.0
 
     def run(self) -> None:
@@ -143,11 +151,10 @@ class Carrier:
         """Hear what it says; whether it has ended. What failed is tried again a little later."""
         candidate = self._taking
         assert candidate is not None, "somebody takes it"
-        for message in taker.messages():
-            self._last = message
+        taker.messages()
         if not taker.has_ended():
             return False
-        last, self._last = self._last, {}
+        last = dict(taker.last)
         self._taker = self._taking = None
         self._look_at = 0.0
         if "found" in last:
@@ -164,7 +171,8 @@ class Carrier:
     def _is_known(self, candidate: Candidate) -> bool:
         """It was taken by one of us before."""
         for one in self._journal.claims.checkpoints.values():
-            if one.source == candidate.path and one.saved == candidate.saved and one.is_local:
+            # One that went from the disk and is nowhere else is taken again.
+            if (one.source, one.saved) == (candidate.path, candidate.saved) and one.level:
                 self._finder.done(candidate)
                 return True
         return False
@@ -198,6 +206,8 @@ class Carrier:
         if newest is None or self._taker is not None:
             return
         is_tight = _is_tight(self._files.held, newest.size_bytes)
+        if is_tight:
+            leftovers.release(self._files)
         for one in retention.releasable(claims, run.keep, run.accept, is_tight):
             if is_tight:
                 self._remove_source(one)
@@ -257,6 +267,10 @@ class Carrier:
             with suppress(OSError):
                 jobdir.write_document(self._files.told, told)
                 self._told = told
+
+
+def _is_mount(place: str) -> bool:
+    return mounted_below(place).startswith("fuse")
 
 
 def _is_tight(place: str, size_bytes: int) -> bool:

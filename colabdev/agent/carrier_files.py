@@ -56,6 +56,8 @@ class Run(NamedTuple):
     project: str
     drive_dir: Optional[str]
     api_url: str
+    unattended: bool
+    """The runtime is to get tokens by itself, when the user's computer is off."""
     created: float
     timing: Dict[str, float]
     spec: Dict[str, Any]
@@ -89,6 +91,7 @@ def run_of(files: JobFiles) -> Optional[Run]:
         project=str(wanted.get("project") or os.path.basename(workdir)),
         drive_dir=wanted.get("drive_dir"),
         api_url=str(wanted.get("api_url") or ""),
+        unattended=bool(wanted.get("unattended")),
         created=os.stat(files.spec).st_mtime,
         timing=dict(wanted.get("timing") or {}),
         spec=spec,

@@ -10,13 +10,14 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Set
 
-from . import processes
+from . import jobdir, processes
 from .carrier_files import CarrierFiles
 from .jobdir import JobFiles
 
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "COLABDEV_MEMORY_DIR", "COLABDEV_CRASH_AT")
 """All that a carrier gets of a job's environment, which may hold secrets."""
-_PAUSE_S = 5.0
+_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
 
 
 class Carrying:
@@ -28,18 +29,22 @@ class Carrying:
         self._is_wanted = bool(spec.get("checkpoints"))
         self._pid = 0
         self._start_at = 0.0
+        self._pause_s = _PAUSE_S
 
     def start(self) -> None:
         """See that there is one."""
         now = time.monotonic()
         if not self._is_wanted or self._pid or now < self._start_at:
             return
-        self._start_at = now + _PAUSE_S
+        # One that lived long was killed; one that ends at once would do so again.
+        lived_long = now - self._start_at > _LONGEST_PAUSE_S
+        self._pause_s = _PAUSE_S if lived_long else min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        self._start_at = now + self._pause_s
         try:
             self._pid = os.posix_spawn(
                 sys.executable,
                 _command(self._files),
-                _environment(),
+                _environment(self._files),
                 setsigdef=[signal.SIGTERM, signal.SIGINT],
                 setpgroup=0,
             )
@@ -69,7 +74,7 @@ def revive(files: CarrierFiles) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=complaints,
-            env=_environment(),
+            env=_environment(files.job),
             cwd="/",
             start_new_session=True,
         )
@@ -89,10 +94,17 @@ def runs(files: CarrierFiles) -> bool:
     return False
 
 
+def is_last(files: CarrierFiles) -> bool:
+    """No other job of this machine has a carrier."""
+    root = os.path.dirname(files.job.directory)
+    others = [os.path.join(root, name) for name in os.listdir(root) if name != files.job.id]
+    return not any(runs(CarrierFiles(JobFiles(one), "/")) for one in others)
+
+
 def _open_lock(path: str) -> Optional[int]:
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -100,5 +112,7 @@ def _command(files: JobFiles) -> List[str]:
     return [sys.executable, "-I", "-S", sys.argv[0], "carry", files.directory]
 
 
-def _environment() -> Dict[str, str]:
-    return {name: os.environ[name] for name in _KEPT if name in os.environ}
+def _environment(files: JobFiles) -> Dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    # The job may have been given another one.
+    return {**kept, "HOME": jobdir.home_of(files.directory)}

@@ -6,19 +6,19 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from . import carriers, claims, credentials, drive, jobdir, jobs, manifest, retention
 from .carrier_files import CarrierFiles, Run, run_of
 from .child import Child
-from .claims import LEVEL, ON_DISK, REFUTED, REMOVED, SENDING, Checkpoint, Journal
+from .claims import LEVEL, ON_DISK, REFUTED, REMOVED, SENDING, Checkpoint, Claims, Journal
 from .jobdir import JobFiles
 from .lane import guarded
 from .opening import open_store
 from .refusal import Refusal
 from .states import describe
-from .transfer import Patience, Transfer
+from .transfer import CHECKPOINTS, Patience, Transfer
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -33,7 +33,7 @@ def answer_list(arguments: Dict[str, Any], body: bytes) -> Answer:
     told = []
     for files, run in _carried(arguments.get("runtime"), arguments.get("job")):
         told.append(_standing(files, run))
-    return {"jobs": told, "token": credentials.state()}, b""
+    return {"jobs": told}, b""
 
 
 def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
@@ -52,17 +52,24 @@ def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     os.makedirs(files.directory, mode=0o700, exist_ok=True)
     jobdir.write_document(files.ask, {"number": number, "checkpoint": name})
     said: Optional[Dict[str, Any]] = None
+    target: Optional[Checkpoint] = None
     problem = "it is not done in time"
+    journal = _journal(files.journal)
     while time.monotonic() < deadline:
         carriers.revive(files)
-        found = claims.read_claims(files.journal)
-        one = found.newest() if name is None else found.checkpoints.get(str(name))
+        journal.refresh()
+        found = journal.claims
+        told = _read(files.told) or {}
+        is_taken = name is not None or told.get("answered", 0) >= number
+        if target is None:
+            one = found.newest() if name is None else found.checkpoints.get(str(name))
+            target = one if is_taken else None
+        else:
+            one = _furthest(found, target, run) if name is None else found.checkpoints[target.name]
         row = claims.row_of(one) if one else None
         if row != said:
             said = row
             yield {"row": row}, b""
-        told = _read(files.told) or {}
-        is_taken = name is not None or told.get("answered", 0) >= number
         if is_taken and (one is None or one.is_safe(run.accept) or _is_as_far(one, run)):
             problem = ""
             break
@@ -153,16 +160,17 @@ def answer_prune(arguments: Dict[str, Any], body: bytes) -> Answer:
     keep = max(int(arguments.get("keep") or run.keep), 2)
     found = journal.claims
     removed = []
-    for store in sorted(set(run.stores) - {manifest.PULL}):
-        for one, standing in retention.removable(found, store, keep, run.accept):
-            removed.append([one.name, store, one.size_bytes])
-            if not arguments.get("check_only"):
-                journal.write(REMOVED, one.name, store=store, **{"try": standing.number})
+    # From the disk first: what is held here and not in a store would be brought there again.
     for one in retention.releasable(found, keep, run.accept):
         removed.append([one.name, ON_DISK, one.size_bytes])
         if not arguments.get("check_only"):
             journal.write(REMOVED, one.name, store=ON_DISK)
             shutil.rmtree(files.held_at(one.name), ignore_errors=True)
+    for store in sorted(set(run.stores) - {manifest.PULL}):
+        for one, standing in retention.removable(found, store, keep, run.accept):
+            removed.append([one.name, store, one.size_bytes])
+            if not arguments.get("check_only"):
+                journal.write(REMOVED, one.name, store=store, **{"try": standing.number})
     if removed and not arguments.get("check_only"):
         carriers.revive(files)
     kept = sorted(retention.kept(found, keep, run.accept).items())
@@ -204,9 +212,17 @@ def _checkpoint(files: CarrierFiles, name: object) -> Checkpoint:
     return one
 
 
+@lru_cache(maxsize=64)
+def _journal(path: str) -> Journal:
+    """The same one each time: whoever asks every second has only what is new read."""
+    return Journal(path)
+
+
 def _standing(files: CarrierFiles, run: Run) -> Dict[str, Any]:
     """One job, as `checkpoint.list` tells it."""
-    found = claims.read_claims(files.journal)
+    journal = _journal(files.journal)
+    journal.refresh()
+    found = journal.claims
     told = _read(files.told) or {}
     is_running = carriers.runs(files)
     state = describe(files.job)
@@ -223,10 +239,12 @@ def _standing(files: CarrierFiles, run: Run) -> Dict[str, Any]:
         "attempt": run.attempt,
         "accept": run.accept,
         "stores": run.stores,
+        "folder": "{}/{}".format(run.folder, CHECKPOINTS),
         "runs": is_running,
         "state": told.get("state"),
         "problems": problems,
         "rejected": told.get("rejected") or {},
+        "token": credentials.state(run.unattended) if manifest.DRIVEAPI in run.stores else None,
         "newest": claims.row_of(newest) if newest else None,
         "safe": claims.row_of(safe) if safe else None,
         "is_safe": newest is None or newest.is_safe(run.accept),
@@ -255,6 +273,17 @@ def _seconds_at_risk(
     return max(float(state["ended"] or time.time()) - since, 0.0)
 
 
+def _furthest(found: Claims, target: Checkpoint, run: Run) -> Checkpoint:
+    """That one, or a newer one that got further: while the trainer goes on, the newest of all may never
+    be done."""
+    newer = [one for one in found.checkpoints.values() if one.level and one.order >= target.order]
+    for is_done in (lambda one: one.is_safe(run.accept), lambda one: _is_as_far(one, run)):
+        done = [one for one in newer if is_done(one)]
+        if done:
+            return max(done, key=lambda one: one.order)
+    return max(newer, key=lambda one: manifest.rank_of(one.level), default=target)
+
+
 def _is_as_far(one: Checkpoint, run: Run) -> bool:
     """Every store that this machine brings it to has it as far as it can prove."""
     for store in run.stores:
@@ -280,14 +309,12 @@ def _verified(one: Checkpoint, store: str, level: str, problem: str) -> Dict[str
 
 def _outcome(child: Child) -> Dict[str, Any]:
     """The last thing that it says; that it hangs, when it says nothing for long."""
-    last: Dict[str, Any] = {"problem": "it was interrupted"}
     while True:
         child.wait(_STALL_S)
-        messages = child.messages()
-        last = messages[-1] if messages else last
+        child.messages()
         if child.fd < 0:
             child.join()
-            return last
+            return child.last or {"problem": "it was interrupted"}
         if time.monotonic() - child.heard > _STALL_S:
             child.kill()
             return {"problem": "it does not answer"}

@@ -7,7 +7,7 @@ import shutil
 import time
 from typing import Any, Dict
 
-from . import jobdir
+from . import jobdir, mounts
 
 
 def look(places: Dict[str, str]) -> Dict[str, Any]:
@@ -19,7 +19,9 @@ def look(places: Dict[str, str]) -> Dict[str, Any]:
 
 
 def _place(path: str) -> Dict[str, Any]:
-    there = os.path.isdir(path)
+    # What is below a mount that hangs must not even be looked at.
+    is_away = path == mounts.INSIDE and mounts.look() != mounts.MOUNTED
+    there = not is_away and os.path.isdir(path)
     return {
         "path": path,
         "exists": there,

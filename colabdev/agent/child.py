@@ -36,6 +36,8 @@ class Child:
         self._rest = b""
         self._has_closed = False
         self._is_reaped = False
+        self.last: Message = {}
+        """What it said last."""
         self.heard = time.monotonic()
         """When it last said something."""
 
@@ -54,7 +56,9 @@ class Child:
         if fresh:
             self.heard = time.monotonic()
         *lines, self._rest = (self._rest + fresh).split(b"\n")
-        return [json.loads(line.decode("ascii")) for line in lines]
+        said = [json.loads(line.decode("ascii")) for line in lines]
+        self.last = said[-1] if said else self.last
+        return said
 
     def wait(self, timeout_s: float) -> None:
         """Until it says something or ends, or for so long."""

@@ -109,9 +109,11 @@ class Claims:
 
     def __init__(self) -> None:
         self.checkpoints: Dict[str, Checkpoint] = {}
+        self._newest_first: Optional[List[Checkpoint]] = None
 
     def apply(self, event: Event) -> None:
         """Take in one event. What speaks of an unknown checkpoint or try is of no use to anybody."""
+        self._newest_first = None
         kind, name = event.get("event"), str(event.get("name"))
         if kind == FOUND:
             self._find(name, event)
@@ -136,8 +138,10 @@ class Claims:
 
     def newest_first(self) -> List[Checkpoint]:
         """All that are still somewhere."""
-        there = [one for one in self.checkpoints.values() if one.level]
-        return sorted(there, key=lambda one: one.order, reverse=True)
+        if self._newest_first is None:
+            there = [one for one in self.checkpoints.values() if one.level]
+            self._newest_first = sorted(there, key=lambda one: one.order, reverse=True)
+        return self._newest_first
 
     def newest(self) -> Optional[Checkpoint]:
         """The newest that was ever whole, even if it is nowhere now."""
@@ -205,9 +209,10 @@ class Journal:
         """Append an event; it is on the disk then. OSError when the disk does not take it."""
         assert kind in EVENTS, kind
         event = {"event": kind, "time": time.time(), "name": name, **more}
-        crash_point("checkpoint.{}_unwritten".format(kind))
+        said = more["level"] if kind == LEVEL else kind
+        crash_point("checkpoint.{}_unwritten".format(said))
         _append(self._path, json.dumps(event, separators=(",", ":")).encode("ascii"))
-        crash_point("checkpoint.{}_written".format(kind))
+        crash_point("checkpoint.{}_written".format(said))
         self.refresh()
 
 

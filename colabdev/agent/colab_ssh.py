@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
-import importlib.util
 import json
 import os
 import shlex
@@ -27,7 +25,6 @@ HOME = "/opt/colabdev"
 ADDRESS_PORT = 4040
 """Where `launch_ssh` asks ngrok for its address."""
 _TIMEOUT_S = 180.0
-_INSTALL_TIMEOUT_S = 180.0
 _END_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 _PLACEHOLDER = "placeholder"
@@ -39,7 +36,6 @@ the user's that is called ngrok."""
 
 _LAUNCHER = """\
 import secrets, sys, types
-sys.path.insert(0, "packages")
 # Imported by the package, used by none of what is called here, and missing in most Pythons.
 sys.modules["apt"] = types.ModuleType("apt")
 from colab_ssh import launch_ssh
@@ -90,11 +86,12 @@ class LaunchFailed(Exception):
     """`launch_ssh` did not come to its end; the text says why."""
 
 
-def launch(open_endpoint: Callable[[], str], requirement: str, home: str = HOME) -> str:
+def launch(open_endpoint: Callable[[], str], home: str = HOME) -> str:
     """Run it, and return what it printed. Twice is as once; after a kill the next call mends first.
 
-    `open_endpoint` opens the way to the private SSH server of `home`, which runs, and returns its
-    `tcp://host:port`; it is called when nobody can log in by a password any more.
+    The package and what it needs are this Python's. `open_endpoint` opens the way to the private SSH
+    server of `home`, which runs, and returns its `tcp://host:port`; it is called when nobody can log in
+    by a password any more.
     """
     folder = os.path.join(home, "launch")
     with _alone(home) as lock:
@@ -102,11 +99,18 @@ def launch(open_endpoint: Callable[[], str], requirement: str, home: str = HOME)
         try:
             os.mkdir(folder, 0o700)
             os.mkdir(os.path.join(folder, "bin"))
-            _install(requirement, folder)
             _keep(folder)
             _prepare(folder, home)
             return _run(folder, open_endpoint, lock)
         finally:
+            _put_back(folder)
+
+
+def mend(home: str = HOME) -> None:
+    """Put back what a call that was killed has left."""
+    folder = os.path.join(home, "launch")
+    if os.path.exists(folder):
+        with _alone(home):
             _put_back(folder)
 
 
@@ -124,35 +128,6 @@ def _alone(home: str) -> Iterator[int]:
                     raise LaunchFailed("another launch_ssh runs there and does not end") from None
             time.sleep(_POLL_S)
         yield lock.fileno()
-
-
-def _install(requirement: str, folder: str) -> None:
-    """The package, for this one run, unless it is there. Its own list of what it needs is empty."""
-    missing = [] if _is_installed(requirement) else [requirement]
-    if importlib.util.find_spec("requests") is None:
-        missing.append("requests")
-    if not missing:
-        return
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-script-location"]
-    done = subprocess.run(
-        [*words, "--target", os.path.join(folder, "packages"), *missing],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=_INSTALL_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        last = done.stdout.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise LaunchFailed("cannot install %s: %s" % (requirement, "".join(last)))
-
-
-def _is_installed(requirement: str) -> bool:
-    name, _, version = requirement.partition("==")
-    try:
-        return importlib.metadata.version(name) == version
-    except importlib.metadata.PackageNotFoundError:
-        return False
 
 
 def _keep(folder: str) -> None:

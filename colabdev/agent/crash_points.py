@@ -8,22 +8,11 @@ from __future__ import annotations
 
 import os
 
-_JOURNALED = [
-    "{}_{}".format(event, when)
-    for event in (
-        "failed",
-        "found",
-        "gone",
-        "level",
-        "recorded",
-        "refuted",
-        "removed",
-        "sending",
-        "unproven",
-    )
-    for when in ("unwritten", "written")
-]
-"""Before and after each kind of line in the journal of checkpoints."""
+_JOURNALED = (
+    *("found", "sending", "accepted", "committed", "published", "confirmed"),
+    *("unproven", "failed", "refuted", "recorded", "removed", "gone"),
+)
+"""What is written into the journal of checkpoints; before each and after each is a place."""
 
 AGENT_CRASH_POINTS = frozenset(
     {
@@ -40,7 +29,11 @@ AGENT_CRASH_POINTS = frozenset(
         "supervisor.released",
         "supervisor.unsettled",
     }
-    | {"checkpoint." + name for name in _JOURNALED}
+    | {
+        "checkpoint.{}_{}".format(one, when)
+        for one in _JOURNALED
+        for when in ("unwritten", "written")
+    }
 )
 """Those of what runs on a runtime; `colabdev/crash_points.py` has all."""
 

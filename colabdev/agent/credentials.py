@@ -5,11 +5,13 @@ read, on a file system that is no disk.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 import urllib.parse
 import urllib.request
+from contextlib import suppress
 from typing import Any, Dict, Optional, Tuple
 
 from . import jobdir
@@ -41,11 +43,14 @@ def place() -> str:
                 break
         else:
             raise Refusal("cannot keep a token: the runtime has no directory in memory")
-    return os.path.join(folder, "colabdev-{}".format(os.getuid()), "google.json")
+    # Several machines may share that memory: the sandboxes of one computer do.
+    home = hashlib.sha256(os.fsencode(os.path.expanduser("~"))).hexdigest()[:16]
+    return os.path.join(folder, "colabdev-{}".format(os.getuid()), home + ".json")
 
 
 def answer_token(arguments: Dict[str, Any], body: bytes) -> Answer:
-    """Keep `access_token` (`expires`, seconds since 1970; `scopes`), and `refresh` if there is one."""
+    """Keep `access_token` (`expires`, seconds since 1970; `scopes`), and `refresh` if there is one; or
+    `problem`, why there is none."""
     path = place()
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -53,8 +58,9 @@ def answer_token(arguments: Dict[str, Any], body: bytes) -> Answer:
     if seen.st_uid != os.getuid() or os.path.islink(folder) or seen.st_mode & 0o077:
         raise Refusal("cannot keep a token: {} is somebody else's".format(folder))
     kept = {
-        "access_token": str(arguments["access_token"]),
-        "expires": float(arguments["expires"]),
+        "access_token": str(arguments.get("access_token") or ""),
+        "expires": float(arguments.get("expires") or 0),
+        "problem": str(arguments.get("problem") or ""),
         "scopes": [str(one) for one in arguments.get("scopes") or []],
         "refresh": arguments.get("refresh"),
     }
@@ -62,12 +68,21 @@ def answer_token(arguments: Dict[str, Any], body: bytes) -> Answer:
     return {"kept": True}, b""
 
 
-def state() -> Dict[str, Any]:
-    """`expires` of what we have, 0 for nothing, and whether a new one is `wanted` soon."""
+def forget() -> None:
+    """Nobody here needs it any more."""
+    with suppress(OSError, Refusal):
+        os.unlink(place())
+
+
+def state(unattended: bool = False) -> Dict[str, Any]:
+    """`expires` of what we have, 0 for nothing, and whether a new one is `wanted` soon; `unattended`:
+    with what to get others by ourselves."""
     kept = _read()
     expires = float(kept["expires"]) if kept else 0.0
     can_refresh = bool(kept and kept.get("refresh"))
-    return {"expires": expires, "wanted": expires < time.time() + _WANTED_S and not can_refresh}
+    ends_soon = expires < time.time() + _WANTED_S
+    wanted = not can_refresh and (unattended or ends_soon)
+    return {"expires": expires, "wanted": wanted, "unattended": unattended}
 
 
 def token() -> str:
@@ -77,9 +92,8 @@ def token() -> str:
         return str(kept["access_token"])
     if kept and kept.get("refresh"):
         return _renewed(kept)
-    raise StoreError(
-        "the runtime has no token for Drive: this computer sends one when it is on", 2.0
-    )
+    why = (kept or {}).get("problem") or "the user's computer sends one when it is on"
+    raise StoreError("the runtime has no token for Drive: {}".format(why), 2.0)
 
 
 def sees_all() -> bool:
@@ -95,6 +109,7 @@ def _renewed(kept: Dict[str, Any]) -> str:
         "refresh_token": refresh["token"],
         "client_id": refresh["client_id"],
         "client_secret": refresh["client_secret"],
+        "scope": " ".join(kept["scopes"]),
     }
     data = urllib.parse.urlencode(form).encode("ascii")
     try:

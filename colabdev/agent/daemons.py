@@ -22,17 +22,20 @@ def agent_name() -> str:
     return os.path.basename(sys.argv[0])
 
 
-def start(words: List[str], complaints: str) -> None:
-    """Start this agent's archive with these words; it forks away at once."""
+def start(
+    words: List[str], complaints: str, told: Optional[bytes] = None, agent: Optional[str] = None
+) -> None:
+    """Start that agent's archive, or this one's, with these words; it reads what it is `told`, and forks
+    away at once."""
     with open(complaints, "wb") as file:
         child = subprocess.Popen(
-            [sys.executable, "-I", "-S", sys.argv[0], *words],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-I", "-S", agent or sys.argv[0], *words],
+            stdin=subprocess.DEVNULL if told is None else subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=file,
             cwd="/",
         )
-    child.wait()
+    child.communicate(told)
 
 
 def leave_starter() -> None:

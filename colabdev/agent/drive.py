@@ -18,6 +18,9 @@ OURS = "colabdev"
 ACCEPTED = "accepted"
 """Written, flushed and closed on the mount: handed to Drive, not yet known to be in the cloud."""
 
+_ON_COLAB = ("/content/drive", "MyDrive")
+"""Where Colab mounts it. When that went, a folder of that name may stand in its place."""
+
 PIECE_BYTES = 1024 * 1024
 _MAX_NAMES = 50
 
@@ -32,7 +35,9 @@ class Stored(NamedTuple):
 
 def root_of(drive_dir: str) -> str:
     """Our folder on that Drive; OSError when no Drive is there, so that nobody writes in its place."""
-    if not os.path.isdir(drive_dir):
+    parent, name = os.path.split(drive_dir)
+    is_bare = (parent, name) == _ON_COLAB and not os.path.ismount(parent)
+    if is_bare or not os.path.isdir(drive_dir):
         raise OSError(errno.ENODEV, "Drive is not mounted", drive_dir)
     return os.path.join(drive_dir, OURS)
 

@@ -44,8 +44,8 @@ class Candidate(NamedTuple):
 class Finder:
     """Looks at the directories again and again; remembers since when each candidate is as it is."""
 
-    def __init__(self, roots: Iterable[str], patterns: Iterable[str], since: float) -> None:
-        self._patterns = [os.path.join(root, one) for root in roots for one in patterns]
+    def __init__(self, patterns: Iterable[str], since: float) -> None:
+        self._patterns = list(patterns)
         self._since = since
         self._first_seen: Dict[Candidate, float] = {}
         self._done: Dict[str, Stamp] = {}

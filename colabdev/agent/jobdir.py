@@ -114,6 +114,11 @@ def jobs_directory(home: str) -> str:
     return os.path.join(home, ".colabdev", "jobs")
 
 
+def home_of(directory: str) -> str:
+    """The home that a job's directory is in."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(directory)))
+
+
 class JobFiles:
     """The names in one job's directory."""
 

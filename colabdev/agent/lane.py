@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import time
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from . import credentials, manifest
 from .carrier_files import CarrierFiles, Run
@@ -19,6 +19,7 @@ from .claims import (
     FAILED,
     GONE,
     LEVEL,
+    ON_DISK,
     RECORDED,
     REFUTED,
     REMOVED,
@@ -30,7 +31,7 @@ from .claims import (
     Standing,
 )
 from .retention import removable
-from .stores import Store, StoreError
+from .stores import SourceChanged, Store, StoreError
 from .transfer import Fenced, Patience, Refuted, Transfer
 
 _REASONS = {
@@ -121,11 +122,6 @@ class Lane:
             task = self._choose(wanted)
             if task is not None:
                 self._begin(task)
-
-    def end(self) -> None:
-        """Give up what runs."""
-        if self._child:
-            self._child.kill()
 
     # --- choosing ---
 
@@ -226,12 +222,11 @@ class Lane:
         child, task = self._child, self._doing
         if child is None or task is None:
             return
-        messages = child.messages()
-        for message in messages:
+        for message in child.messages():
             self._hear(task, message)
         if child.has_ended():
             self._child = self._doing = None
-            self._conclude(task, messages[-1] if messages else {})
+            self._conclude(task, child.last)
         elif time.monotonic() - child.heard > self._timing.stall_s:
             self.problem = "it does not answer"
             child.kill()
@@ -243,6 +238,11 @@ class Lane:
             self._write(str(kind), task.checkpoint, task.standing, **more)
         if kind in (LEVEL, UNPROVEN):
             self.problem, self._failures = "", 0
+        if "recorded" in message:
+            self._write(RECORDED, task.checkpoint, task.standing)
+        if "gone" in message:
+            self._write(GONE, task.checkpoint, task.standing)
+        self._has_begun = self._has_begun or "begun" in message
 
     def _conclude(self, task: Task, last: Message) -> None:
         """What came of it, by the last thing that the process said."""
@@ -250,22 +250,15 @@ class Lane:
             self.is_fenced, self.problem = True, str(last["fenced"])
         elif last.get("event") == REFUTED:
             self._fail(str(last["why"]), 0.0)
-        elif _is_success(last):
-            self._succeed(task, last)
+        elif "done" in last:
+            self.problem, self._failures = "", 0
         else:
             why = str(last.get("problem") or self.problem or "it was interrupted")
             if task.name == "carry":
                 self._write(FAILED, task.checkpoint, task.standing, why=why)
+            if last.get("is_damaged") and task.checkpoint:
+                self._journal.write(REMOVED, task.checkpoint.name, store=ON_DISK)
             self._fail(why, float(last.get("again_s") or 0.0))
-
-    def _succeed(self, task: Task, last: Message) -> None:
-        self.problem, self._failures = "", 0
-        if "begun" in last:
-            self._has_begun = True
-        if "recorded" in last:
-            self._write(RECORDED, task.checkpoint, task.standing)
-        if "gone" in last:
-            self._write(GONE, task.checkpoint, task.standing)
 
     def _fail(self, why: str, again_s: float) -> None:
         self.problem = why
@@ -288,19 +281,17 @@ class Lane:
 
 
 def guarded(work: Callable[[Say], None], say: Say) -> None:
-    """Do it; what it fails of is said in words."""
+    """Do it, and say at the end that it is `done`, or in words what it failed of."""
     try:
         work(say)
+        say({"done": True})
     except Fenced as exc:
         say({"fenced": str(exc)})
     except Refuted as exc:
         say({"event": REFUTED, "why": str(exc)})
+    except SourceChanged as exc:
+        say({"problem": str(exc), "is_damaged": True})
     except StoreError as exc:
         say({"problem": str(exc), "again_s": exc.again_s})
     except OSError as exc:
         say({"problem": _REASONS.get(exc.errno or 0, "it fails: {}".format(exc.strerror or exc))})
-
-
-def _is_success(last: Message) -> bool:
-    finals: List[str] = ["begun", "recorded", "gone", "checked"]
-    return any(one in last for one in finals) or last.get("event") in (LEVEL, UNPROVEN)

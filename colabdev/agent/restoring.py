@@ -212,12 +212,12 @@ def _bring(store: Store, one: Found, to: str, say: Say) -> str:
                 os.fsync(file.fileno())
             if digest.hexdigest() != entry.sha256:
                 raise BadManifest("{} has not its hash".format(entry.path))
-        return _put_in_place(whole, staging, to)
+        return put_in_place(whole, staging, to)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _put_in_place(whole: Manifest, staging: str, to: str) -> str:
+def put_in_place(whole: Manifest, staging: str, to: str) -> str:
     """What the trainer finds: his file, or his directory; one that is there and whole stays."""
     source = drive.check_part(whole.source or whole.name)
     final = os.path.join(to, source)

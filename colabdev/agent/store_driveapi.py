@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Optional
 from . import drive, jobdir, manifest
 from .drive_http import FOLDER_TYPE, Document, DriveHttp, Reply, path_of
 from .manifest import MANIFEST, FileEntry
-from .stores import PROVED, REFUTED, Proof, Receipt, Store, StoreError, Told
+from .stores import PROVED, REFUTED, Proof, Receipt, SourceChanged, Store, StoreError, Told
 
 CHUNK_BYTES = 8 * 1024 * 1024
 """A multiple of 256 KiB, as Drive wants it; so much is sent again after a cut."""
@@ -224,7 +224,7 @@ def _check(file: BinaryIO, entry: FileEntry, told: Told) -> None:
         size += len(piece)
         told(0)
     if (size, digest.hexdigest()) != (entry.size, entry.sha256):
-        raise StoreError("{} changed on the runtime's disk".format(entry.path))
+        raise SourceChanged("{} changed on the runtime's disk".format(entry.path))
 
 
 def _has(found: Document, entry: FileEntry) -> bool:

@@ -18,6 +18,7 @@ from .stores import (
     SILENT,
     Proof,
     Receipt,
+    SourceChanged,
     Store,
     StoreError,
     Told,
@@ -142,7 +143,12 @@ class Disk(FolderStore):
 
 def mounted_as(path: str) -> str:
     """The type of the file system that holds `path`; "" where nothing tells."""
-    real, best, kind = os.path.realpath(path), "", ""
+    return mounted_below(os.path.realpath(path))
+
+
+def mounted_below(path: str) -> str:
+    """The same of an absolute path, by its text alone: nobody is asked who may not answer."""
+    best, kind = "", ""
     try:
         with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
             rows = [line.split(" - ", 1) for line in file]
@@ -150,7 +156,7 @@ def mounted_as(path: str) -> str:
         return ""
     for before, after in rows:
         place = before.split(" ")[4].encode("ascii", "surrogateescape").decode("unicode_escape")
-        inside = real == place or real.startswith(place.rstrip("/") + "/")
+        inside = path == place or path.startswith(place.rstrip("/") + "/")
         if inside and len(place) >= len(best):
             best, kind = place, after.split(" ")[0]
     return kind
@@ -168,7 +174,7 @@ def _copy(source: str, writing: BinaryIO, entry: FileEntry, told: Told) -> None:
             size += len(piece)
             told(size)
     if (size, digest.hexdigest()) != (entry.size, entry.sha256):
-        raise StoreError("{} changed on the runtime's disk".format(os.path.basename(source)))
+        raise SourceChanged("{} changed on the runtime's disk".format(entry.path))
 
 
 def _holds(path: str, entry: FileEntry, told: Told) -> bool:

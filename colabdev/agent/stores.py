@@ -45,6 +45,10 @@ class StoreError(Exception):
         self.again_s = again_s
 
 
+class SourceChanged(StoreError):
+    """What is held on the runtime's disk is not what it was: it is of no use any more."""
+
+
 class Store:
     """Where checkpoints go. Every method may raise StoreError or OSError, and may hang."""
 
@@ -56,8 +60,8 @@ class Store:
 
     def put(self, path: str, source: str, entry: FileEntry, told: Told) -> Receipt:
         """Store the local file `source` as `path`, below the store's root, where nothing is yet. What
-        was begun by a call that died is gone on with where the store can do that. StoreError when
-        `source` is not what `entry` says: nothing that is wrong is left looking right."""
+        was begun by a call that died is gone on with where the store can do that. SourceChanged
+        when `source` is not what `entry` says: nothing that is wrong is left looking right."""
         raise NotImplementedError
 
     def look(self, receipt: Receipt, entry: FileEntry) -> Proof:

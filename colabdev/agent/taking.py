@@ -195,6 +195,6 @@ def _name(run: Run, step: Optional[int], source: str, sha256: str, claims: Claim
 
 
 def _is_best(source: str, taken: Taken) -> bool:
-    """The trainer says so, in its manifest or by the name."""
-    best = taken.about.get("best")
-    return best is True or (best is not None and best == taken.step) or "best" in source.lower()
+    """The trainer says so, in its manifest (the template by `keep`) or by the name."""
+    says_so = True in (taken.about.get("best"), taken.about.get("keep"))
+    return says_so or "best" in source.lower()

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 from . import manifest
 from .carrier_files import CarrierFiles, Run
 from .child import Say
-from .claims import LEVEL, REFUTED, UNPROVEN, Checkpoint, Standing
+from .claims import LEVEL, UNPROVEN, Checkpoint, Standing
 from .drive_http import DriveHttp
 from .manifest import MANIFEST, FileEntry, Manifest
 from .store_driveapi import look_up
@@ -68,7 +68,7 @@ class Transfer:
         say({"begun": True})
 
     def carry(self, checkpoint: Checkpoint, standing: Standing, say: Say) -> None:
-        """Bring it as far as the store can prove; says `level`s, `unproven` or `refuted`."""
+        """Bring it as far as the store can prove; says `level`s or `unproven`, or is Refuted."""
         self._check_attempts()
         whole = self._manifest(checkpoint)
         folder = self.folder(standing)
@@ -102,26 +102,26 @@ class Transfer:
             say({"event": LEVEL, "level": manifest.CONFIRMED})
 
     def check(self, checkpoint: Checkpoint, standing: Standing, say: Say) -> None:
-        """See that what the store was proved to have is there still; says `checked` or `refuted`."""
+        """See that what the store was proved to have is there still; else Refuted."""
         for receipt, entry in self.stored(checkpoint, standing):
             proof = self._store.look(receipt, entry)
             say({"looked": entry.path})
             if proof.state in (HAS_OTHER, ARRIVING):
                 why = proof.why or "the store says now that it has not arrived"
-                say({"event": REFUTED, "why": "{}: {}".format(entry.path, why)})
-                return
-        say({"checked": True})
+                raise Refuted("{}: {}".format(entry.path, why))
 
     def audit(self, checkpoint: Checkpoint, standing: Standing, api_url: str, say: Say) -> None:
-        """Ask Drive itself for what its program on the runtime says that it has; says `level` or
-        `refuted`. A file that Drive does not know yet is waited for."""
+        """Ask Drive itself for what its program on the runtime says that it has; says `level`, or is
+        Refuted. A file that Drive does not know yet is waited for."""
         http = DriveHttp(api_url)
         deadline = time.monotonic() + self._patience.silent_s
+        pause_s = _POLL_S
         for receipt, entry in self.stored(checkpoint, standing):
             proof = look_up(http, receipt, entry)
             while proof.state == HAS_OTHER and time.monotonic() < deadline:
                 say({"waiting": entry.path})
-                time.sleep(_SLOWEST_POLL_S)
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, _SLOWEST_POLL_S)
                 proof = look_up(http, receipt, entry)
             if proof.state == HAS_OTHER:
                 raise Refuted("{}: {}".format(entry.path, proof.why))

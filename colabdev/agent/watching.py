@@ -47,7 +47,7 @@ def watch(arguments: Dict[str, Any], upload: Upload, send: Callable[[Answer], No
             heard = ear.take()
             for frame in heard:
                 if frame is None:
-                    return
+                    return ear.close()
                 send((watched.push(*frame), b""))
                 watched.wake_mirror()
             told = watched.told(changed)
@@ -56,7 +56,7 @@ def watch(arguments: Dict[str, Any], upload: Upload, send: Callable[[Answer], No
             elif not heard:
                 watched.save()
         send(({"end": True}, b""))
-        ear.wait_for_end()
+        ear.close()
     finally:
         watched.close()
 
@@ -81,9 +81,11 @@ class _Ear:
             os.read(self.wakes, 1)
         return frames
 
-    def wait_for_end(self) -> None:
-        """Return when the client has gone."""
+    def close(self) -> None:
+        """Let go of everything once the client has gone."""
         self._thread.join()
+        os.close(self.wakes)
+        os.close(self._bell)
 
     def _listen(self) -> None:
         frame: Optional[wire.Frame] = ({}, b"")

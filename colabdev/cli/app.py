@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from colabdev.cli import (
     auth,
@@ -20,6 +21,7 @@ from colabdev.cli import (
     forwards,
     jobs,
     local,
+    notebook,
     output,
     projects,
     proxy,
@@ -51,6 +53,7 @@ def build_app() -> typer.Typer:
     app.callback()(_global_options)
     app.command()(projects.init)
     app.command()(runtimes.connect)
+    app.command()(notebook.notebook)
     app.command()(runtimes.status)
     app.command()(sync.sync)
     app.command()(restore.restore)
@@ -72,12 +75,11 @@ def build_app() -> typer.Typer:
     rehearsals.callback()(lambda: None)
     app.add_typer(rehearsals, name="local")
     saved = typer.Typer(help="Checkpoints of jobs, and how safe they are.", no_args_is_help=True)
-    saved.command()(checkpoints.ls)
-    saved.command()(checkpoints.verify)
-    saved.command()(checkpoints.pull)
-    saved.command()(checkpoints.push)
-    saved.command()(checkpoints.prune)
-    saved.command()(checkpoints.restore)
+    for about_saved in (
+        *(checkpoints.ls, checkpoints.verify, checkpoints.pull),
+        *(checkpoints.push, checkpoints.prune, checkpoints.restore),
+    ):
+        saved.command()(about_saved)
     app.add_typer(saved, name="checkpoints")
     sets = typer.Typer(help="Data sets on Drive.", no_args_is_help=True)
     sets.command()(data.push)
@@ -89,8 +91,8 @@ def build_app() -> typer.Typer:
     host_entries.command()(ssh_config.repair)
     host_entries.command()(ssh_config.remove)
     app.add_typer(host_entries, name="ssh-config")
-    logins = typer.Typer(help="The Google login.", no_args_is_help=True)
-    for command in (auth.login, auth.status, auth.logout, auth.terms):
+    logins = typer.Typer(help="The Google login, and the ngrok token.", no_args_is_help=True)
+    for command in (auth.login, auth.status, auth.logout, auth.ngrok, auth.terms):
         logins.command()(command)
     app.add_typer(logins, name="auth")
     config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
@@ -126,11 +128,25 @@ def _command_word(arguments: Sequence[str]) -> str | None:
 
 def _invoke(arguments: list[str], wiring: Wiring) -> object:
     build_validators_late()
-    command = typer.main.get_command(build_app())
+    command = typer.main.get_command(_only_meant(build_app(), arguments))
     try:
         return command.main(args=arguments, prog_name="colabdev", standalone_mode=False, obj=wiring)
     except SystemExit:
         return None  # How the library that prints the help leaves when nobody reads on.
+
+
+def _only_meant(app: typer.Typer, arguments: Sequence[str]) -> typer.Typer:
+    """Without the commands that are not meant, when that is clear from the first word: to build all of
+    them takes longer than most of what is typed."""
+    meant = [command for command in app.registered_commands if arguments[:1] == [_name(command)]]
+    if meant:
+        app.registered_commands, app.registered_groups = meant, []
+    return app
+
+
+def _name(command: CommandInfo) -> str:
+    assert command.callback is not None, "each has a function"
+    return command.name or typer.main.get_command_name(command.callback.__name__)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,8 @@
-"""`auth`: the Google login, and the terms of use."""
+"""`auth`: the Google login, the ngrok token, and the terms of use."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from colabdev.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
+
+_MOST_OF_A_TOKEN = 10_000
 
 
 def login(
@@ -48,13 +51,14 @@ def _ask(url: str) -> str:
 
 
 def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
-    """Say which Google login is used, where it is kept, and whether it works.
+    """Say which Google login is used and whether it works, and where that and the ngrok token are kept.
 
     Example: colabdev auth status
     """
     wiring: Wiring = ctx.obj
     found = wiring.colab().login().status()
-    render_auth.login_status(found, as_json=as_json)
+    token, use = wiring.ngrok_tokens().place(), wiring.ngrok_use().read()
+    render_auth.login_status(found, token, use, as_json=as_json)
     return found.problem.exit_code if found.problem else ExitCode.OK
 
 
@@ -66,6 +70,32 @@ def logout(ctx: typer.Context) -> int:
     wiring: Wiring = ctx.obj
     render_auth.logged_out(wiring.colab().login().logout())
     return ExitCode.OK
+
+
+def ngrok(
+    ctx: typer.Context,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the token.")] = False,
+) -> int:
+    """Keep your ngrok token, which you are asked for, or which stdin has.
+
+    Example: colabdev auth ngrok < token.txt
+    """
+    wiring: Wiring = ctx.obj
+    tokens = wiring.ngrok_tokens()
+    if remove:
+        render_auth.ngrok_forgotten(tokens.forget())
+        return ExitCode.OK
+    typed = terminal.ask_secret("ngrok authtoken")
+    render_auth.ngrok_kept(tokens.keep(_piped() if typed is None else typed))
+    return ExitCode.OK
+
+
+def _piped() -> str:
+    """What stdin has, which is no terminal; a closed one has nothing."""
+    try:
+        return sys.stdin.read(_MOST_OF_A_TOKEN) if sys.stdin is not None else ""
+    except (OSError, ValueError):
+        return ""  # Closed, or no text.
 
 
 def terms(

@@ -155,7 +155,7 @@ def restore(
     runtime: RuntimeOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Put a checkpoint from Drive on the runtime's disk: the newest whose every hash verifies.
+    """Put a checkpoint from Drive, or from here, on the runtime's disk: the newest that verifies.
 
     Example: colabdev checkpoints restore
     """

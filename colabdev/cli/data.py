@@ -25,6 +25,9 @@ def push(
     shard_size: Annotated[
         str, typer.Option(help="Files are packed into tars of about this size.")
     ] = "500M",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also through ngrok, whose free plan has 1 GB a month.")
+    ] = False,
     runtime: RuntimeOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -35,8 +38,8 @@ def push(
     wiring: Wiring = ctx.obj
     path = wiring.absolute(folder)
     shard_bytes = parse_size(shard_size)
-    record = wiring.runtimes().choose(wiring.named(runtime), wiring.project_path())
-    pushed = wiring.data_sets().push(
+    record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
+    pushed = wiring.data_sets(force=force).push(
         record, path, path.name if name is None else name, shard_bytes, output.progress
     )
     render_drive.pushed(pushed, as_json=as_json)
@@ -64,7 +67,7 @@ def pull(
     Example: colabdev data pull flowers
     """
     wiring: Wiring = ctx.obj
-    record = wiring.runtimes().choose(wiring.named(runtime), wiring.project_path())
+    record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
     pulled = wiring.data_sets().pull(record, name, to, version, output.progress)
     render_drive.pulled(pulled, as_json=as_json)
     return ExitCode.OK
@@ -76,6 +79,6 @@ def ls(ctx: typer.Context, runtime: RuntimeOption = None, as_json: JsonOption = 
     Example: colabdev data ls
     """
     wiring: Wiring = ctx.obj
-    record = wiring.runtimes().choose(wiring.named(runtime), wiring.project_path())
+    record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
     render_drive.data_sets(wiring.data_sets().list(record), as_json=as_json)
     return ExitCode.OK

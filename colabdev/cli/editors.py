@@ -39,7 +39,7 @@ def code(
     """
     wiring: Wiring = ctx.obj
     project = requests.own_project_names()
-    record = wiring.runtimes().choose(wiring.named(runtime), project[0])
+    record = wiring.known_runtimes().choose(wiring.named(runtime), project[0])
     editors = wiring.editors()
     kind = editors.choose(editor)
     editors.settle(kind, record.name, output.progress, write=settings)

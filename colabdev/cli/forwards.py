@@ -36,7 +36,7 @@ def forward(
     """
     wiring: Wiring = ctx.obj
     wanted = [parse_forward(word) for word in ports]
-    record = wiring.runtimes().choose(wiring.named(runtime), wiring.project_path())
+    record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
     forwards = wiring.forwards()
     with forwards.reserved(wanted, output.progress) as reserved:
         forwards.serve(record, reserved, output.progress)
@@ -88,7 +88,7 @@ def _show(
     as_json: bool,
 ) -> int:
     project, env = requests.job_surroundings()
-    record = wiring.runtimes().choose(wiring.named(runtime), project[0])
+    record = wiring.known_runtimes().choose(wiring.named(runtime), project[0])
     forwards, tools = wiring.forwards(), wiring.web_tools()
     page = tools.find(tool, record, output.progress)
     there = Forward(local_port, "127.0.0.1", page.port)

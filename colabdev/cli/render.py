@@ -200,10 +200,10 @@ def _sentences(glance: Glance | None) -> Iterator[str]:
         # What one of several takes says nothing of the others.
         takes = describe_usage(row) if glance.running == 1 else ""
         yield "; ".join(filter(None, (jobs, takes, describe_room(row))))
-    if glance.stays:
-        yield glance.stays
     if glance.durable is not None:
         yield describe_durable(glance.durable)
+    if glance.stays:
+        yield glance.stays
     for link, saw, _ in glance.mirrors:
         yield f"Drive, {link.workdir}: {saw}"
 
@@ -246,7 +246,7 @@ def durable_json(durable: Durable | None) -> dict[str, Any] | None:
         "safe": durable.is_safe,
         "age_s": round(durable.age_s, 1),
         "at_risk_steps": durable.at_risk_steps,
-        "at_risk_s": durable.at_risk_s,
+        "at_risk_s": None if durable.at_risk_s is None else round(durable.at_risk_s, 1),
     }
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from colabdev.cli import output
+from colabdev.core.ngrok_usage import describe_use
 
 if TYPE_CHECKING:
+    from colabdev.adapters.ngrok_token import NgrokTokenPlace
+    from colabdev.core.ngrok_usage import MonthUse
     from colabdev.providers.colab.login import LoginStatus
 
 
@@ -15,8 +18,11 @@ def logged_in(status: LoginStatus) -> None:
     output.line(f"logged in to Google as {status.email}; the login is kept in {status.where}")
 
 
-def login_status(status: LoginStatus, *, as_json: bool) -> None:
-    """The login that is used, or why there is none."""
+def login_status(
+    status: LoginStatus, ngrok: NgrokTokenPlace | None, use: MonthUse, *, as_json: bool
+) -> None:
+    """The login that is used, or why there is none; where the ngrok token is, and what of its
+    plan was used, as far as that was counted."""
     if as_json:
         login = {
             "source": status.source,
@@ -26,13 +32,33 @@ def login_status(status: LoginStatus, *, as_json: bool) -> None:
             "usable": status.problem is None,
         }
         error = {"error": status.problem.to_json()} if status.problem else {}
-        output.document({"login": login, **error})
+        counted = {
+            "month": use.month,
+            "bytes": use.size_bytes,
+            "connections": use.connections,
+            "of": "what went through colabdev",
+        }
+        token = {"where": ngrok.where, "counted": counted} if ngrok else None
+        output.document({"login": login, "ngrok": token, **error})
         return
+    if ngrok is not None:
+        ngrok_kept(ngrok)
+        output.line(f"  {describe_use(use)}")
     if status.problem is not None:
         output.error(status.problem, as_json=False)
         return
     made = "by colabdev auth login" if status.source == "own client" else "by gcloud"
     output.line(f"logged in to Google as {status.email}, {made}; kept in {status.where}")
+
+
+def ngrok_kept(place: NgrokTokenPlace) -> None:
+    """Where the token is."""
+    output.line(f"the ngrok token is kept in {place.where}")
+
+
+def ngrok_forgotten(was_there: bool) -> None:
+    """The end of `auth ngrok --remove`."""
+    output.line("the ngrok token is forgotten" if was_there else "there was no ngrok token")
 
 
 def logged_out(was_in: bool) -> None:

@@ -34,6 +34,7 @@ def connect_request(
     tunnel: str | None = None,
     allow_ip: Sequence[str] = (),
     ngrok_url: str | None = None,
+    code: str | None = None,
 ) -> ConnectRequest:
     """What `connect` is to bring up."""
     from colabdev.core.names import check_runtime_name
@@ -59,6 +60,8 @@ def connect_request(
     up = None
     if name is not None:
         up = wiring.store().load(check_runtime_name(name))
+    elif provider is None and code is not None:
+        up = wiring.store().load("notebook")
     elif provider is None:
         up = wiring.runtimes().last_of_project(str(project.path) if project else None)
     elif provider in PROVIDERS:
@@ -73,6 +76,7 @@ def connect_request(
             tunnel,
             tuple(allow_ip),
             ngrok_url,
+            wiring.notebooks().take_code(code) if code is not None else None,
         ),
         wishes,
         known_providers=PROVIDERS,
@@ -83,6 +87,8 @@ def connect_request(
         wiring.check_local_system()
     if request.provider == "colab":
         wiring.colab().check_login()
+    if request.provider == "notebook":
+        wiring.notebooks().provider().check(request.name)
     if request.tunnel is not None:
         wiring.check_tunnel(request.tunnel.kind)
     return request
@@ -114,6 +120,7 @@ def run_request(
     env_files: Sequence[Path] = (),
     timeout: str | None = None,
     requirements: str | None = None,
+    unattended: bool = False,
     gives_back: bool = False,
 ) -> RunRequest:
     """What `run` is to start; `runtime` is the one named, `terminal` what this terminal sets, `filed`
@@ -153,12 +160,14 @@ def run_request(
         gives_back=gives_back,
         gpu=gpu,
         requirements=required,
-        checkpoints=_checkpoint_wish(project),
+        checkpoints=_checkpoint_wish(project, unattended=unattended),
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
     )
 
 
-def _checkpoint_wish(project: standing.OwnProject | None) -> CheckpointWish | None:
+def _checkpoint_wish(
+    project: standing.OwnProject | None, *, unattended: bool
+) -> CheckpointWish | None:
     from colabdev.config.places import drive_api_url
     from colabdev.services.starts import CheckpointWish
 
@@ -166,7 +175,12 @@ def _checkpoint_wish(project: standing.OwnProject | None) -> CheckpointWish | No
     if wished is None or wished.dir is None:
         return None
     return CheckpointWish(
-        wished.dir, wished.keep, wished.stores, wished.accept, drive_api_url(os.environ)
+        dir=wished.dir,
+        keep=wished.keep,
+        stores=wished.stores,
+        accept=wished.accept,
+        api_url=drive_api_url(os.environ),
+        unattended=unattended,
     )
 
 

@@ -123,6 +123,13 @@ RequirementsOption = Annotated[
 InPlaceOption = Annotated[
     bool, typer.Option("--in-place", help="Run in the work dir, without a copy of the code.")
 ]
+UnattendedOption = Annotated[
+    bool,
+    typer.Option(
+        "--unattended",
+        help="This computer may be off: the runtime may renew its access to Drive by itself.",
+    ),
+]
 NoSyncOption = Annotated[bool, typer.Option("--no-sync", help="Run what is on the runtime now.")]
 ProviderOption = Annotated[
     str | None, typer.Option(help="With no runtime up: where to start one, as for connect.")
@@ -157,6 +164,7 @@ def run(
     requirements: RequirementsOption = None,
     in_place: InPlaceOption = False,
     no_sync: NoSyncOption = False,
+    unattended: UnattendedOption = False,
     provider: ProviderOption = None,
     gpu: GpuOption = None,
     yes: YesOption = False,
@@ -188,6 +196,7 @@ def run(
         requirements=requirements,
         in_place=in_place,
         sync=not no_sync,
+        unattended=unattended,
         window=wanted.window,
         stdin=wanted.stdin,
         terminal=wanted.variables,

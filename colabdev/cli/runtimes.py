@@ -87,6 +87,10 @@ def connect(
         str | None,
         typer.Option(metavar="HOST:PORT", help="ngrok: your reserved address."),
     ] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="Notebook: what the cell of colabdev notebook printed."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Start a runtime, or reconnect to it.
@@ -108,6 +112,7 @@ def connect(
         tunnel=tunnel,
         allow_ip=allow_ip or (),
         ngrok_url=ngrok_url,
+        code=code,
     )
     status = wiring.runtimes().connect(request, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)
@@ -164,7 +169,7 @@ def down(
     if everything:
         names = releases.all_to_release(name)
     else:
-        choose = partial(wiring.runtimes().choose, naming="colabdev down {}")
+        choose = partial(wiring.known_runtimes().choose, naming="colabdev down {}")
         names = releases.to_release(wiring.named(name), wiring.project_path(), choose)
     if dry_run:
         render.would_release(releases.would_release(names), as_json=as_json)

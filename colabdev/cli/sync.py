@@ -22,7 +22,10 @@ def sync(
         bool, typer.Option("--dry-run", help="Say what would be done, and why; do nothing.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also delete what looks like deleted by accident.")
+        bool,
+        typer.Option(
+            "--force", help="Also delete what looks like an accident, and carry much by ngrok."
+        ),
     ] = False,
     prefer: Annotated[
         str | None,
@@ -68,7 +71,7 @@ def sync(
         return ExitCode.OK
     options = wiring.sync_options(mode, dry_run=dry_run, force=force)
     pulled = wiring.path_in_project(project.path, pull) if pull is not None else None
-    record = wiring.runtimes().choose(wiring.named(runtime), project.path)
+    record = wiring.known_runtimes().choose(wiring.named(runtime), project.path)
     if watch:
         watcher = wiring.watch(record, project, mode, as_json=as_json)
         watcher.begin(options, output.progress)

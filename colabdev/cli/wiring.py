@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from colabdev.adapters.host_entries import SshFiles
     from colabdev.adapters.job_store import FileJobStore
     from colabdev.adapters.keepers import LocalKeepers
+    from colabdev.adapters.ngrok_token import NgrokTokens
+    from colabdev.adapters.ngrok_use import NgrokUse
     from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
@@ -24,9 +26,11 @@ if TYPE_CHECKING:
     from colabdev.agent.rules import Rule
     from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
+    from colabdev.cli.wiring_notebook import NotebookWiring
     from colabdev.config.places import Places
+    from colabdev.core.notebook_cell import FilledNotebook
     from colabdev.core.reconcile import Mode
-    from colabdev.models import RuntimeRecord, SshAddress
+    from colabdev.models import RuntimeRecord, SshAddress, SyncedSettings
     from colabdev.ports import HostEntries, Meter, Progress, Provider, SyncedProject, WindowsSide
     from colabdev.providers.local import LocalProvider
     from colabdev.services.archives import Archives
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
+    from colabdev.services.known_runtimes import KnownRuntimes
     from colabdev.services.on_demand import OnDemand
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
@@ -63,6 +68,7 @@ class Wiring:
     def __init__(self, meter: Meter | None = None) -> None:
         """`meter` is told how far a transfer is; None: it is shown on stderr."""
         self._meter = meter
+        self._notebooks: NotebookWiring | None = None
 
     def places(self) -> Places:
         from colabdev.config.places import Places
@@ -72,6 +78,11 @@ class Wiring:
     def named(self, typed: str | None) -> str | None:
         """The runtime that was typed, else the one that the environment names."""
         return typed if typed is not None else os.environ.get("COLABDEV_NAME") or None
+
+    def known_runtimes(self) -> KnownRuntimes:
+        from colabdev.services.known_runtimes import KnownRuntimes
+
+        return KnownRuntimes(self.store())
 
     def runtimes(self) -> Runtimes:
         from colabdev.services.runtimes import Runtimes
@@ -101,7 +112,7 @@ class Wiring:
         return Repairs(
             store=self.store(),
             provider=self.provider,
-            provider_names=("local", "ssh", "colab"),
+            provider_names=("local", "ssh", "colab", "notebook"),
             host_entries=self.host_entries(),
         )
 
@@ -161,9 +172,28 @@ class Wiring:
             return SshProvider(self.places().hosts_dir, own_hosts, self._connect_ssh)
         if name == "colab":
             return self.colab().provider()
+        if name == "notebook":
+            return self.notebooks().provider()
         raise ColabdevError(
             f"the provider {name!r} is not in this version yet",
             hint="colabdev connect --provider local",
+        )
+
+    def notebooks(self) -> NotebookWiring:
+        """What has to do with machines that were started in a browser; the same for a whole command."""
+        if self._notebooks is None:
+            from colabdev.cli.wiring_notebook import NotebookWiring
+
+            self._notebooks = NotebookWiring(self.places(), self._connect_ssh)
+        return self._notebooks
+
+    def filled_notebook(self, tunnel: str | None) -> FilledNotebook:
+        """The notebook of `notebook`, for this computer."""
+        return self.notebooks().fill(
+            tunnel,
+            public_key=self.host_entries().public_key,
+            has_ngrok_token=self.has_ngrok_token,
+            check_tunnel=self.check_tunnel,
         )
 
     def carry_ssh(self, name: str) -> None:
@@ -171,7 +201,7 @@ class Wiring:
         from colabdev.adapters.stdio import carry_stdio
         from colabdev.core.workdirs import usable_machine
 
-        address = usable_machine(self.runtimes().choose(name, None)).ssh
+        address = usable_machine(self.known_runtimes().choose(name, None)).ssh
         keeper = self.keepers().ensure(name)
         keeper.wait_ready(PROXY_TIMEOUT_S)
         carry_stdio(keeper.open_tcp(address.host, address.port))
@@ -195,20 +225,21 @@ class Wiring:
 
     def check_tunnel(self, kind: str) -> None:
         """Refuse a tunnel that cannot be had, before anything is started for it."""
-        from colabdev.core.tunnels import CLOUDFLARED
-
-        if kind == CLOUDFLARED:
+        if kind == "cloudflared":
             from colabdev.tunnels.cloudflared import find_cloudflared
 
             find_cloudflared(os.environ)
-            return
-        raise UsageError(
-            f"the tunnel {kind!r} is not in this version yet", hint="leave --tunnel out"
-        )
+        else:
+            self.ngrok_tokens().token()
 
     def has_ngrok_token(self) -> bool:
         """Whether the user has given one to colabdev."""
-        return False
+        return self.ngrok_tokens().has_one()
+
+    def ngrok_tokens(self) -> NgrokTokens:
+        from colabdev.adapters.ngrok_token import NgrokTokens
+
+        return NgrokTokens(self.places().config_dir, os.environ)
 
     def check_local_system(self) -> None:
         """Refuse local runtimes where this computer's system cannot have them."""
@@ -255,7 +286,7 @@ class Wiring:
         from colabdev.services.starts import JobStarter
 
         return JobStarter(
-            choose=self.runtimes().choose,
+            choose=self.known_runtimes().choose,
             jobs=self.job_store(),
             logs=self.job_logs(),
             code=self.project_code(),
@@ -305,7 +336,19 @@ class Wiring:
             keepers=self.keepers(),
             computer_id=store.computer_id,
             meter=self._meter or output.Meter(),
+            check_amount=self.check_amount,
         )
+
+    def check_amount(self, runtime: RuntimeRecord, size_bytes: int) -> None:
+        """Raise when so many bytes are not to go to that runtime unasked."""
+        from colabdev.core.ngrok_usage import check_transfer
+
+        check_transfer(runtime, self.ngrok_use().read, size_bytes)
+
+    def ngrok_use(self) -> NgrokUse:
+        from colabdev.adapters.ngrok_use import NgrokUse
+
+        return NgrokUse(self.places().state_dir)
 
     def path_in_project(self, project: str, typed: str) -> str:
         """What was typed, from the directory we stand in, as a path in the project."""
@@ -334,7 +377,7 @@ class Wiring:
     def opener(self, max_bytes: int) -> Opener:
         from colabdev.adapters.opening import Opener
 
-        return Opener(self.places().state_dir, _compile_rules, max_bytes)
+        return Opener(self.places().state_dir, _compile_rules, _load_synced_settings, max_bytes)
 
     def watch(
         self, record: RuntimeRecord, project: SyncedProject, mode: Mode, *, as_json: bool
@@ -368,13 +411,15 @@ class Wiring:
             open_project=lambda path: opener.open(Path(path)),
             safekeeping=self.safekeeping(),
             logs=self.job_logs(),
-            checkpoints=self.checkpoints().safety(opener),
+            checkpoints=self.checkpoints().safety(),
             flush=self._flush_mount,
         )
 
     def _flush_mount(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:
         if runtime.provider == "colab":
             self.colab().provider().flush(runtime.name, progress, force=force)
+        if runtime.provider == "notebook":
+            self.notebooks().provider().flush(runtime.name, progress, force=force)
 
     def safekeeping(self) -> Safekeeping:
         from colabdev.services.safekeeping import Safekeeping
@@ -389,16 +434,18 @@ class Wiring:
 
     def checkpoints(self) -> CheckpointWiring:
         """What has to do with checkpoints."""
-        from colabdev.cli import output
         from colabdev.cli.wiring_checkpoints import CheckpointWiring
 
-        return CheckpointWiring(self.places(), self.keepers(), self._meter or output.Meter())
+        return CheckpointWiring(self.places(), self.keepers(), self._meter)
 
-    def data_sets(self) -> DataSets:
+    def data_sets(self, *, force: bool = False) -> DataSets:
+        """`force`: also much through what counts it."""
         from colabdev.adapters.packing import open_data_folder
         from colabdev.services.datasets import DataSets
 
-        return DataSets(self.keepers(), open_data_folder)
+        if force:
+            return DataSets(self.keepers(), open_data_folder)
+        return DataSets(self.keepers(), open_data_folder, self.check_amount)
 
     def forwards(self) -> Forwards:
         from colabdev.adapters.local_ports import LocalPort
@@ -480,7 +527,8 @@ class Wiring:
         from colabdev.adapters.windows import find_windows_home
         from colabdev.adapters.windows_entries import WindowsEntries
 
-        return WindowsEntries(find_windows_home(os.environ), self.ssh_files().private_key_file)
+        key_file = self.ssh_files().private_key_file
+        return WindowsEntries(find_windows_home(os.environ), key_file, os.environ)
 
     def bug_report(self) -> BugReport:
         from colabdev.adapters.report_files import ReportFiles
@@ -503,6 +551,12 @@ def _compile_rules(lines: Iterable[str]) -> list[Rule]:
     from colabdev.adapters.ignore_files import compile_rules
 
     return compile_rules(lines)
+
+
+def _load_synced_settings(file: Path) -> SyncedSettings:
+    from colabdev.config.settings import load_synced_settings
+
+    return load_synced_settings(file)
 
 
 def log_to_stderr() -> None:

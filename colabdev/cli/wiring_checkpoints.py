@@ -7,39 +7,46 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colabdev.cli import output, terminal
+from colabdev.cli import output, standing, terminal
 from colabdev.config.places import drive_api_url
 from colabdev.errors import ColabdevError
 
 if TYPE_CHECKING:
     from colabdev.adapters.checkpoint_copies import FileCheckpointCopies
-    from colabdev.adapters.opening import Opener
     from colabdev.config.places import Places
     from colabdev.models import RuntimeRecord
     from colabdev.ports import Keepers, Meter
+    from colabdev.services.checkpoint_lists import StoreChoice
     from colabdev.services.checkpoint_restore import RestoredCheckpoint
-    from colabdev.services.checkpoint_safety import CheckpointSafety
+    from colabdev.services.checkpoint_safety import Ask, CheckpointSafety
     from colabdev.services.checkpoints import Checkpoints
 
 
 class _AskOnce:
-    """Asks at the terminal; a yes is remembered, because what it is about comes up twice."""
+    """Asks at the terminal; a yes about a runtime is remembered, because it comes up twice."""
 
     def __init__(self) -> None:
-        self._agreed = False
+        self._agreed: set[str] = set()
 
-    def __call__(self, question: str) -> bool:
-        self._agreed = self._agreed or (terminal.has_keyboard() and output.agrees(question))
-        return self._agreed
+    def __call__(self, runtime: str, question: str) -> bool:
+        if runtime not in self._agreed and terminal.has_keyboard() and output.agrees(question):
+            self._agreed.add(runtime)
+        return runtime in self._agreed
+
+
+def _ask_nobody(runtime: str, question: str) -> bool:
+    return False
 
 
 class CheckpointWiring:
     """Builds what the commands about checkpoints ask for."""
 
-    def __init__(self, places: Places, keepers: Keepers, meter: Meter) -> None:
+    def __init__(self, places: Places, keepers: Keepers, meter: Meter | None) -> None:
+        """`meter` is None at a terminal; a program that has one of its own is asked nothing."""
         self._places = places
         self._keepers = keepers
-        self._meter = meter
+        self._meter = meter or output.Meter()
+        self._ask: Ask = _AskOnce() if meter is None else _ask_nobody
 
     def service(self) -> Checkpoints:
         from colabdev.services.checkpoints import Checkpoints
@@ -48,22 +55,25 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            api_url=drive_api_url(os.environ),
+            store=self._store(),
         )
 
-    def safety(self, opener: Opener) -> CheckpointSafety:
+    def safety(self) -> CheckpointSafety:
+        from colabdev.config.project import SETTINGS_FILE
+        from colabdev.config.settings import load_settings
         from colabdev.services.checkpoint_safety import CheckpointSafety
 
         def accepts_published(path: str) -> bool:
             with suppress(ColabdevError):  # Of a folder that went nobody knows.
-                return opener.settings(Path(path)).checkpoints.accept == "published"
+                file = Path(path) / SETTINGS_FILE
+                return file.exists() and load_settings(file).checkpoints.accept == "published"
             return False
 
         return CheckpointSafety(
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            ask=_AskOnce(),
+            ask=self._ask,
             accepts_published=accepts_published,
         )
 
@@ -83,10 +93,20 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            api_url=drive_api_url(os.environ),
+            store=self._store(),
         )
         wish = RestoreWish(job=job, name=name, to=to, accept_older=accept_older)
         return restorer.restore(runtime, project, wish)
+
+    def _store(self) -> StoreChoice:
+        """The first of the project's stores that a runtime can look into."""
+        from colabdev.services.checkpoint_lists import StoreChoice
+
+        project = standing.find_own_project()
+        settings = project.settings if project is not None else None
+        wished = settings.checkpoints.stores if settings is not None else ()
+        name = next((one for one in wished if one != "pull"), "drivefs")
+        return StoreChoice(name, drive_api_url(os.environ))
 
     def copies(self) -> FileCheckpointCopies:
         from colabdev.adapters.checkpoint_copies import FileCheckpointCopies

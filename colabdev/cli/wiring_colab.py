@@ -20,7 +20,7 @@ _WAYS_IN = """cannot start a Colab runtime: there is no Google login on this com
   local      colabdev connect --provider local   a sandbox on this computer, no account
   own host   colabdev connect NAME --provider ssh --host HOST   a machine you reach by SSH
   Google     colabdev auth login                 a GPU of Colab's, with an account of yours
-  notebook   one cell that you run in a browser  not in this version yet"""
+  notebook   colabdev notebook                   one cell that you run in a browser"""
 
 
 class ColabWiring:

@@ -66,6 +66,11 @@ class Places:
         """The runtimes of Colab's that were asked for from here."""
         return self.state_dir / "colab"
 
+    @property
+    def notebooks_dir(self) -> Path:
+        """The machines that were started in a browser, and are runtimes by their code."""
+        return self.state_dir / "notebooks"
+
     def variables(self) -> dict[str, str]:
         """The environment that leads a child process to the same places from any directory."""
         return {

@@ -6,16 +6,37 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from colabdev.config.project import SETTINGS_FILE
 from colabdev.errors import SettingsError, unknown_word
+from colabdev.models import SyncedSettings
 
 ProviderName = Literal["colab", "notebook", "local", "ssh"]
 TunnelName = Literal["auto", "ngrok", "colab", "cloudflared", "direct", "colab-ssh"]
 StoreName = Literal["drivefs", "driveapi", "pull", "local"]
 Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*[smhd]$")]
 Pattern = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+
+
+def _check_folder(text: str) -> str:
+    parts = text.rstrip("/").split("/")
+    if "\0" in text or any(part in ("", ".", "..") for part in parts):
+        raise PydanticCustomError(
+            "folder", "it takes a folder below the project, such as runs/*/checkpoints"
+        )
+    return text
+
+
+Folder = Annotated[str, AfterValidator(_check_folder)]
 
 _WORDS = {
     "dict_type": "it takes a table",
@@ -85,7 +106,9 @@ class JobSettings(_Section):
 class CheckpointSettings(_Section):
     """Where checkpoints appear and when they count as safe."""
 
-    dir: str | None = None
+    dir: Folder | None = Field(
+        None, description="Where jobs write them: a pattern from the project, `runs/*/checkpoints`."
+    )
     keep: int = Field(3, ge=2, strict=True)
     stores: tuple[StoreName, ...] = ("drivefs", "pull")
     accept: Literal["confirmed", "published"] = "confirmed"
@@ -128,6 +151,18 @@ def load_settings(file: Path) -> Settings:
         return Settings.model_validate(document)
     except ValidationError as exc:
         raise _settings_error(file, exc) from exc
+
+
+def load_synced_settings(file: Path) -> SyncedSettings:
+    """Those in `file` that a sync needs, all of it checked."""
+    settings = load_settings(file)
+    outputs, place = settings.sync.outputs, settings.checkpoints.dir
+    if place is not None:
+        # Checkpoints are carried in their own way; what a job writes there is nobody's edit.
+        outputs = (*outputs, f"/{place}")
+    return SyncedSettings(
+        settings.project.name, settings.sync.exclude, outputs, settings.sync.watch
+    )
 
 
 def settings_schema() -> dict[str, Any]:

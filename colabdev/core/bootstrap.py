@@ -6,18 +6,10 @@ import json
 import re
 from dataclasses import dataclass
 
-_MARKER = "colabdev-vm "
-_HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*")
+from colabdev.core.cells import parse_cell, render_cell
 
-_CELL = """\
-def _colabdev():
-    import json
-    names = {{"__name__": "colabdev_vm"}}
-    exec(compile({source!r}, "<colabdev>", "exec"), names)
-    print({marker!r} + json.dumps(names["main"](json.loads({settings!r}))))
-_colabdev()
-del _colabdev
-"""
+_MODULE = "colabdev_vm"
+_HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +26,19 @@ class VmAnswer:
 
 
 def render_bootstrap(source: str, public_key: str) -> str:
-    """The cell: the text of `agent/colab_vm.py`, and its call. It leaves no name in the notebook."""
+    """The cell: the text of `agent/colab_vm.py`, and its call."""
     settings = json.dumps({"public_key": public_key})
-    return _CELL.format(source=source, marker=_MARKER, settings=settings)
+    return render_cell(_MODULE, source, f'names["main"](json.loads({settings!r}))')
 
 
 def parse_bootstrap(printed: str) -> VmAnswer:
     """What the cell printed; ValueError when that makes no sense."""
-    _, found, rest = printed.rpartition(_MARKER)
-    if not found:
-        raise ValueError("it printed no answer")
-    document = json.loads(rest.partition("\n")[0])
+    document = parse_cell(_MODULE, printed)
     try:
         port = document["port"]
         steps = tuple((str(name), float(seconds)) for name, seconds in document["steps"])
-        keys = tuple(_checked_key(key) for key in document["colab_host_keys"])
-        host_key, hostname = _checked_key(document["host_key"]), str(document["hostname"])
+        keys = tuple(checked_host_key(key) for key in document["colab_host_keys"])
+        host_key, hostname = checked_host_key(document["host_key"]), str(document["hostname"])
     except (KeyError, TypeError) as exc:
         raise ValueError(f"its answer lacks something: {exc}") from exc
     if not isinstance(port, int) or not 0 < port < 65536:
@@ -57,7 +46,8 @@ def parse_bootstrap(printed: str) -> VmAnswer:
     return VmAnswer(port, host_key, tuple(sorted(keys, key=_rank)), hostname, steps)
 
 
-def _checked_key(key: object) -> str:
+def checked_host_key(key: object) -> str:
+    """The key as an OpenSSH line without comment; ValueError for anything else."""
     if not isinstance(key, str) or not _HOST_KEY.fullmatch(key):
         raise ValueError(f"{key!r} is no host key")
     return key

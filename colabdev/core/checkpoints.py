@@ -13,6 +13,7 @@ from colabdev.core.times import format_age
 from colabdev.errors import CheckpointNotFound, ProtocolError, UsageError
 
 _NAME = re.compile(r"[0-9]+-[A-Za-z0-9_-]{1,80}")
+_WITH_FOLDERS = (manifest.DRIVEFS, manifest.DRIVEAPI, manifest.DISK)
 _NAMED = 5
 
 
@@ -61,8 +62,16 @@ class JobCheckpoints:
     problems: Mapping[str, str]
     """What keeps a store from taking them."""
     wants_token: bool = False
+    """A store needs a token for Drive."""
+    is_unattended: bool = False
+    """The runtime is to get further ones by itself."""
     is_carried: bool = False
     """Somebody on the runtime still looks for new ones, or carries them."""
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Somebody has to send it one now and then."""
+        return manifest.DRIVEAPI in self.stores
 
     @property
     def newest(self) -> Checkpoint | None:
@@ -96,14 +105,16 @@ class Durable:
     """That level is enough."""
 
 
-def parse_checkpoint(job: str, row: object) -> Checkpoint:
-    """A row of the agent's; `ProtocolError` when it makes no sense."""
+def parse_checkpoint(job: str, row: object, folder: str = "") -> Checkpoint:
+    """A row of the agent's; `ProtocolError` when it makes no sense. `folder` is where a store has the
+    job's, if the row does not tell."""
     try:
         if not isinstance(row, Mapping):
             raise TypeError("it is no object")
         level = str(row["level"])
         manifest.rank_of(level)
         step = row.get("step")
+        store, path = str(row.get("store") or manifest.DISK), str(row.get("path") or "")
         return Checkpoint(
             job=job,
             name=check_checkpoint_name(row["name"]),
@@ -113,8 +124,8 @@ def parse_checkpoint(job: str, row: object) -> Checkpoint:
             level=level,
             size_bytes=int(row["size_bytes"]),
             sha256=str(row["sha256"]),
-            store=str(row.get("store") or manifest.DISK),
-            path=str(row.get("path") or ""),
+            store=store,
+            path=f"{folder}/{path}" if folder and store in _WITH_FOLDERS else path,
             since=float(row.get("since") or 0),
             is_on_runtime=bool(row.get("local")),
             levels={str(key): str(value) for key, value in (row.get("levels") or {}).items()},
@@ -260,7 +271,8 @@ def _parse_job(row: object) -> JobCheckpoints:
         problems: Mapping[str, Any] = row.get("problems") or {}
         token: Mapping[str, Any] = row.get("token") or {}
         steps, seconds = row.get("at_risk_steps"), row.get("at_risk_s")
-        checkpoints = [parse_checkpoint(job, one) for one in row.get("checkpoints") or ()]
+        folder = str(row.get("folder") or "")
+        checkpoints = [parse_checkpoint(job, one, folder) for one in row.get("checkpoints") or ()]
         safe = row.get("safe")
         return JobCheckpoints(
             job=job,
@@ -273,6 +285,7 @@ def _parse_job(row: object) -> JobCheckpoints:
             at_risk_s=None if seconds is None else float(seconds),
             problems={str(key): str(why) for key, why in problems.items() if why},
             wants_token=bool(token.get("wanted")),
+            is_unattended=bool(token.get("unattended")),
             is_carried=bool(row.get("runs")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:

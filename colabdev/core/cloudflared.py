@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
+
+from colabdev.models.tunnels import Remedy, TunnelProblem
 
 DOWNLOAD_URL = (
     "https://github.com/cloudflare/cloudflared/releases/latest/download/cloudflared-linux-{arch}"
@@ -12,9 +15,6 @@ DOWNLOAD_URL = (
 
 URL_VARIABLE = "COLABDEV_CLOUDFLARED_URL"
 PROGRAM = "cloudflared"
-PORT = 443
-"""Where the name answers; only cloudflared can do anything with it."""
-
 HOW_TO_INSTALL = {
     "win32": "winget install --id Cloudflare.cloudflared",
     "darwin": "brew install cloudflared",
@@ -44,6 +44,27 @@ def access_command(program: str, host: str, *, windows: bool) -> str:
         path = program.replace("\\", "/")
         return " ".join((f'"{path}"' if " " in path else path, *words))
     return shlex.join((program, *words))
+
+
+def download_url(environment: Mapping[str, str]) -> str:
+    """Where a runtime gets the program."""
+    return environment.get(URL_VARIABLE) or DOWNLOAD_URL
+
+
+def explain_cloudflared(why: str, code: str) -> TunnelProblem:
+    """A failure as the runtime's supervisor tells it, for the user."""
+    if code == "429":
+        return TunnelProblem(
+            "Cloudflare gives this runtime no quick tunnel now, because too many were asked for; "
+            "waiting helps",
+            "wait some minutes, or use another tunnel: --tunnel ngrok",
+            Remedy.WAITING,
+        )
+    return TunnelProblem(
+        f"the cloudflared tunnel is down ({why}); waiting may help",
+        "it is tried again by itself; if it never comes up: --tunnel ngrok",
+        Remedy.WAITING,
+    )
 
 
 def how_to_install(platform: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PACKAGE = "colabdev_agent"
 _QUOTES = "'''"
 
 
@@ -21,15 +20,16 @@ class FilledNotebook:
 
 
 def fill_notebook(
-    template: str, *, public_key: str, tunnel: str, sources: Mapping[str, str]
+    template: str, *, public_key: str, settings: Mapping[str, str], sources: Mapping[str, str]
 ) -> FilledNotebook:
-    """The notebook of `templates/notebook`, for the owner of that key. `sources` are modules of the
-    agent by file name; they stand in the cell as they are, so that one can read what one runs."""
+    """The notebook of `templates/notebook`, for the owner of that key. `settings` is what
+    `agent/cell.py` takes; `sources` are modules of the agent by path, which stand in the cell as they
+    are, so that one can read what one runs."""
     document: dict[str, Any] = json.loads(template)
     (code,) = (cell for cell in document["cells"] if cell["cell_type"] == "code")
     values = {
         "PUBLIC_KEY": public_key,
-        "TUNNEL": tunnel,
+        "SETTINGS": repr(dict(settings)),
         "FILES": "\n".join(_entry(name, text) for name, text in sorted(sources.items())),
     }
     cell = re.sub("@([A-Z_]+)@", lambda found: values[found[1]], "".join(code["source"]))
@@ -38,8 +38,8 @@ def fill_notebook(
 
 
 def _entry(name: str, text: str) -> str:
-    text.encode("ascii")
-    path = f"{PACKAGE}/{name}"
+    # It may be pasted through a terminal of any encoding; in comments and in texts it means the same.
+    text = text.encode("ascii", "backslashreplace").decode("ascii")
     if _QUOTES in text or text.endswith(("\\", "'")):
-        return f"{path!r}: {text!r},"
-    return f"{path!r}: r{_QUOTES}{text}{_QUOTES},"
+        return f"{name!r}: {text!r},"
+    return f"{name!r}: r{_QUOTES}{text}{_QUOTES},"

@@ -118,6 +118,7 @@ def format_machine(machine: Machine) -> dict[str, Any]:
         "host_key": machine.ssh.host_key,
         "login": _format_login(machine.ssh.login),
         "tunnel": _format_tunnel(machine.ssh.tunnel),
+        "via": machine.ssh.via,
         "content_dir": machine.content_dir,
         "drive_dir": machine.drive_dir,
         "since": format_exact_time(machine.since),
@@ -135,6 +136,7 @@ def parse_machine(document: Mapping[str, Any]) -> Machine:
         host_key=_text(document["host_key"]),
         login=_parse_login(document.get("login")),  # Older records have none, nor the next.
         tunnel=_parse_tunnel(document.get("tunnel")),
+        via=_optional_text(document.get("via")),
     )
     return Machine(
         ssh=ssh,

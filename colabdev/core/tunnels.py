@@ -16,11 +16,14 @@ NGROK = "ngrok"
 CLOUDFLARED = "cloudflared"
 COLAB_SSH = "colab-ssh"
 
+NOTEBOOK = "notebook"
+
 TUNNELS: Mapping[str, Sequence[str]] = {
-    "local": (DIRECT, NGROK, CLOUDFLARED, COLAB_SSH),
+    # launch_ssh changes root's password and /etc/ssh, which a sandbox shares with its computer.
+    "local": (DIRECT, NGROK, CLOUDFLARED),
     "ssh": (DIRECT,),
     "colab": (COLAB, NGROK, CLOUDFLARED, COLAB_SSH),
-    "notebook": (NGROK, CLOUDFLARED, COLAB_SSH),
+    NOTEBOOK: (NGROK, CLOUDFLARED, COLAB_SSH),
 }
 """What each provider allows. `direct` and `colab` are the provider's own way, and no `Tunnel`."""
 
@@ -104,6 +107,12 @@ def _checked_url(url: str | None) -> str | None:
     return f"{host}:{int(port)}"
 
 
+def may_have_tunnel(provider: str) -> bool:
+    """Whether we have one opened on a runtime of that provider, besides the provider's own way. On a
+    notebook's machine the cell does."""
+    return provider != NOTEBOOK and any(kind not in OWN_WAYS for kind in TUNNELS[provider])
+
+
 def own_way(provider: str) -> str:
     """The tunnel of runtimes that have none besides what their provider gives."""
     return COLAB if provider == "colab" else DIRECT
@@ -111,5 +120,5 @@ def own_way(provider: str) -> str:
 
 def describe_tunnel(provider: str, kind: str, reason: str) -> str:
     """Which tunnel, why, and what Google's terms say of it, in one line."""
-    terms = _COLAB_TERMS if provider in ("colab", "notebook") else _NOT_GOOGLES
+    terms = _COLAB_TERMS if provider in ("colab", NOTEBOOK) else _NOT_GOOGLES
     return f"{kind}, because {reason}; {terms}"

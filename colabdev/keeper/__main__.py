@@ -37,6 +37,7 @@ from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.keepers import LocalKeepers
+from colabdev.adapters.ngrok_use import NgrokUse
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
@@ -45,18 +46,21 @@ from colabdev.config.places import Places
 from colabdev.config.user_settings import load_user_settings
 from colabdev.core.backoff import delays
 from colabdev.core.job_records import parse_job_list
+from colabdev.core.ngrok_usage import COUNTED, check_transfer
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.crash_points import crash_point
-from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.errors import ColabdevError, RuntimeUnreachable, runtime_lost
 from colabdev.keeper.demand import Demand, Funds, Signs
+from colabdev.keeper.drive_watch import DriveWatch
 from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.keeper.entries import EntryFollower
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.parting import Parting
 from colabdev.keeper.server import KeeperServer
 from colabdev.keeper.spares import AgentSpares
+from colabdev.keeper.tunnel_use import TunnelUse
 from colabdev.keeper.tunnels import TunnelHolder
-from colabdev.keeper.wiring_tunnels import find_tunnel
+from colabdev.keeper.wiring_tunnels import command_to, find_tunnel
 from colabdev.models import (
     ColabTunnel,
     JobState,
@@ -65,10 +69,11 @@ from colabdev.models import (
     RuntimeRecord,
     SshAddress,
 )
-from colabdev.ports import Keepers, Provider
+from colabdev.ports import AgentStream, Keepers, Provider
 from colabdev.providers.local import LocalProvider, find_login
 from colabdev.providers.ssh import SshProvider
 from colabdev.services.checkpoint_pull import CheckpointPulls
+from colabdev.services.checkpoint_tokens import TokenGiver
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.sync import Syncer
@@ -78,6 +83,7 @@ if TYPE_CHECKING:
     from colabdev.adapters.opening import Opener
     from colabdev.providers.colab.client import ColabClient
     from colabdev.providers.colab.keepalive import KeepAlive
+    from colabdev.providers.colab.login import GoogleLogin
 
 log = logging.getLogger("colabdev.keeper")
 
@@ -163,6 +169,7 @@ class _Keeper:
         self._is_proxied = False
         self._colab: ColabClient | None = None
         self._kept: KeepAlive | None = None
+        self._drive = DriveWatch(look=self._look_at_drive, mend=self._mend_drive)
         self._demand: Demand | None = None
         self._parting = Parting(
             name,
@@ -178,6 +185,7 @@ class _Keeper:
             find_tunnel=partial(find_tunnel, places=places),
             changed=self._link.try_now,
         )
+        self._tunnel_use = TunnelUse(NgrokUse(places.state_dir).add)
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -189,6 +197,7 @@ class _Keeper:
         editors = threading.Thread(target=self._watch_for_editors, daemon=True)
         editors.start()
         threading.Thread(target=self._bring_jobs_home, daemon=True).start()
+        threading.Thread(target=self._look_after_drive, daemon=True).start()
         threading.Thread(target=self._give_back_in_time, daemon=True).start()
         threading.Thread(target=self._hold_tunnel, daemon=True).start()
         threading.Thread(target=self._pull_checkpoints, daemon=True).start()
@@ -198,6 +207,7 @@ class _Keeper:
         finally:
             self._stopping.set()
             self._link.stop()
+            self._tunnel_use.note()
             self._entry.stop(ENTRY_TIMEOUT_S)
             crash_point("keeper.ending")
             self._withdraw()
@@ -234,14 +244,20 @@ class _Keeper:
         # Loaded when somebody edits: most keepers need none of it.
         from colabdev.adapters.ignore_files import compile_rules
         from colabdev.adapters.opening import Opener
+        from colabdev.config.settings import load_synced_settings
 
         record = self._store.load(self._name)
-        opener = Opener(self._places.state_dir, compile_rules, parse_size(DEFAULT_MAX_SIZE))
+        max_bytes = parse_size(DEFAULT_MAX_SIZE)
+        state_dir = self._places.state_dir
+        opener = Opener(state_dir, compile_rules, load_synced_settings, max_bytes)
         syncer = Syncer(
             store=self._store,
             keepers=keepers,
             computer_id=self._store.computer_id,
             meter=lambda word, done, total: None,
+            check_amount=lambda runtime, size_bytes: check_transfer(
+                runtime, NgrokUse(self._places.state_dir).read, size_bytes
+            ),
         )
 
         def start(path: str) -> Watch:
@@ -271,6 +287,30 @@ class _Keeper:
         except Exception:  # A task's boundary: without it, jobs come home when they are asked for.
             log.exception("bug while jobs were brought home")
 
+    def _look_after_drive(self) -> None:
+        try:
+            self._drive.run(self._stopping)
+        except Exception:  # A task's boundary: the runtime is of use without.
+            log.exception("bug while looking after Drive")
+
+    def _look_at_drive(self) -> str:
+        """How it is mounted; where nobody mounted it there is nothing to mend."""
+        record = self._store.load(self._name)
+        machine = record.machine if record and record.phase is Phase.UP else None
+        if machine is None or machine.drive_dir is None or machine.ssh.tunnel is None:
+            return "mounted"
+        with closing(self._own_agent()) as agent:
+            return str(agent.request("drive.look")[0]["state"])
+
+    def _mend_drive(self) -> str:
+        """Mount it again; returns the folder with what was written in its place."""
+        from colabdev.providers.colab.drive import mend_runtime
+
+        record = self._store.load(self._name)
+        if record is None or record.machine is None or record.machine.ssh.tunnel is None:
+            raise runtime_lost(self._name)
+        return mend_runtime(self._colab_client(), record.machine.ssh.tunnel.endpoint).aside
+
     def _give_back_in_time(self) -> None:
         try:
             self._parting.run(self._stopping)
@@ -278,8 +318,10 @@ class _Keeper:
             log.exception("bug in giving the runtime back")
 
     def _notice(self) -> str:
-        """Why the runtime stays, or does not stay, otherwise than its user may think."""
-        return self._parting.notice or (self._demand.notice if self._demand else "")
+        """Why the runtime stays, or does not stay, otherwise than its user may think; Drive; and what is
+        nearly used up."""
+        stays = self._parting.notice or (self._demand.notice if self._demand else "")
+        return "; ".join(filter(None, (stays, self._drive.notice, self._tunnel_use.warning)))
 
     def _pull_checkpoints(self) -> None:
         keepers = LocalKeepers(self._store, _start_no_other, own=True)
@@ -291,6 +333,7 @@ class _Keeper:
             jobs=jobs,
             copies=FileCheckpointCopies(self._places.state_dir),
             open_agent=lambda: logs.agent(self._name),
+            tokens=TokenGiver(self._google_login),
         )
         try:
             pulls.run(self._stopping)
@@ -307,18 +350,22 @@ class _Keeper:
         if record.tunnel is None:
             connection = self._connect_own_way(record.machine.ssh)
         else:
-            connection = self._connect_by_tunnel(record.ssh)
+            is_counted = record.tunnel.kind in COUNTED
+            connection = self._connect_by_tunnel(record.ssh, is_counted=is_counted)
         crash_point("keeper.linked")
         return connection
 
-    def _connect_by_tunnel(self, address: SshAddress | None) -> SshConnection:
+    def _connect_by_tunnel(self, address: SshAddress | None, *, is_counted: bool) -> SshConnection:
         self._is_proxied = True
         if address is None:
             raise self._tunnel.unknown_address()
         try:
-            return SshConnection(address, self._ssh_files.private_key_file)
+            connection = SshConnection(address, self._ssh_files.private_key_file)
         except RuntimeUnreachable as exc:
             raise self._tunnel.blame(exc) from exc
+        if is_counted:
+            self._tunnel_use.begin(connection)
+        return connection
 
     def _connect_own_way(self, address: SshAddress) -> SshConnection:
         """A connection as the provider gives it."""
@@ -367,8 +414,7 @@ class _Keeper:
 
     def _has_job(self) -> bool:
         """Whether a job runs there."""
-        keeper = KeeperClient(self._name, self._address(), own=True)
-        with closing(keeper.agent()) as agent:
+        with closing(self._own_agent()) as agent:
             answer, _ = agent.request("job.list")
         rows = parse_job_list(answer).rows.values()
         return any(not JobState(str(row["state"])).is_end for row in rows)
@@ -387,16 +433,24 @@ class _Keeper:
         settings = load_user_settings(self._places.config_dir)
         return Funds(account.balance, account.hours_left, settings.accept_free_tier_terms)
 
+    def _own_agent(self) -> AgentStream:
+        """An agent for ourselves, which is no use of the runtime."""
+        return KeeperClient(self._name, self._address(), own=True).agent()
+
     def _colab_client(self) -> ColabClient:
         from colabdev.providers.colab.client import ColabClient
-        from colabdev.providers.colab.login import GoogleLogin
         from colabdev.providers.colab.wire import Hosts
 
         if self._colab is None:
-            hosts = Hosts.from_environment(os.environ)
-            login = GoogleLogin(self._places.config_dir, hosts, os.environ)
-            self._colab = ColabClient(hosts, login)
+            self._colab = ColabClient(Hosts.from_environment(os.environ), self._google_login())
         return self._colab
+
+    def _google_login(self) -> GoogleLogin:
+        from colabdev.providers.colab.login import GoogleLogin
+        from colabdev.providers.colab.wire import Hosts
+
+        hosts = Hosts.from_environment(os.environ)
+        return GoogleLogin(self._places.config_dir, hosts, os.environ)
 
     def _retry_delays(self) -> Iterator[float]:
         direct = delays(first_s=RETRY_FIRST_S, cap_s=RETRY_CAP_S, random=Random())
@@ -419,6 +473,10 @@ class _Keeper:
         if name == "ssh":
             own_hosts = OwnHosts(self._ssh_files.user_config)
             return SshProvider(self._places.hosts_dir, own_hosts, self._connect_trusting)
+        if name == "notebook":
+            from colabdev.providers.notebook import NotebookProvider
+
+            return NotebookProvider(self._places.notebooks_dir, self._connect_trusting, command_to)
         if name == "colab":
             from colabdev.providers.colab.notes import Notes
             from colabdev.providers.colab.provider import ColabProvider
@@ -466,6 +524,7 @@ class _Keeper:
         if time.monotonic() - self._record_checked < RECORD_CHECK_INTERVAL_S:
             return True
         self._record_checked = time.monotonic()
+        self._tunnel_use.note()
         try:
             record = self._store.load(self._name)
         except ColabdevError as exc:
@@ -485,7 +544,7 @@ def _start_no_other(name: str) -> Mapping[str, object]:
 def _is_to_be_watched(opener: Opener, name: str, path: Path) -> bool:
     try:
         project = opener.open(path)
-        return opener.settings(path).sync.watch and project.memory.load(name) is not None
+        return opener.settings(path).watch and project.memory.load(name) is not None
     except ColabdevError as exc:
         log.info("does not watch %s: %s", path, exc.message)
         return False

@@ -47,19 +47,19 @@ class TunnelHolder:
         self._error: ColabdevError | None = None
 
     def run(self, stopping: threading.Event, delays: Callable[[], Iterator[float]]) -> None:
-        """Until told to stop. Nothing to do for a runtime without a tunnel."""
+        """Until told to stop, or that there is no tunnel: another one gets another keeper."""
         pauses = delays()
-        while not stopping.is_set():
+        while not stopping.is_set() and self._has_tunnel():
             self._state = TunnelState()
             try:
                 for state in self._states():
                     self._take(state)
                     pauses = delays()
             except ColabdevError as exc:
-                if self._error is None or exc.message != self._error.message:
+                before, self._error = self._error, exc
+                if before is None or exc.message != before.message:
                     log.warning("cannot hold the tunnel of %s: %s", self._name, exc.message)
-                self._error = exc
-                self._changed()
+                    self._changed()
             stopping.wait(next(pauses))
 
     def blame(self, error: RuntimeUnreachable) -> ColabdevError:
@@ -70,9 +70,8 @@ class TunnelHolder:
         if self._state.endpoint is None and self._error is not None:
             return self._error
         if self._state.endpoint is not None:
-            return RuntimeUnreachable(
-                f"{error.message}; on the runtime the tunnel says that it is up", hint=error.hint
-            )
+            said = f"{error.message}; yet the tunnel is up, says the runtime"
+            return RuntimeUnreachable(said, hint=self._state.doubt or error.hint)
         return error
 
     def unknown_address(self) -> ColabdevError:
@@ -83,6 +82,13 @@ class TunnelHolder:
                 hint="colabdev status says when it is up",
             )
         )
+
+    def _has_tunnel(self) -> bool:
+        try:
+            record = self._store.load(self._name)
+        except ColabdevError:
+            return True  # Unreadable is not gone.
+        return record is not None and record.tunnel is not None
 
     def _states(self) -> Iterator[TunnelState]:
         record = self._store.load(self._name)

@@ -344,6 +344,17 @@ class Absence(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SyncedSettings:
+    """What a project's settings say of how it is synced."""
+
+    name: str | None = None
+    """Its own name; None: the folder's."""
+    exclude: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    watch: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class TreeScan:
     """A project's files as of now, and what cannot be synced: a path and the reason."""
 

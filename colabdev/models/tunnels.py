@@ -78,3 +78,6 @@ class TunnelState:
 
     endpoint: Endpoint | None = None
     problem: TunnelProblem | None = None
+    doubt: str = ""
+    """What may be wrong when it is up, as far as the runtime knows, and connections by it are closed
+    without a word."""

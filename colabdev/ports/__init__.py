@@ -156,6 +156,14 @@ class AgentStream(Protocol):
     ) -> tuple[Mapping[str, object], bytes]:
         """Ask and wait for the answer: its values and its body. One round trip."""
 
+    def ask(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> None:
+        """Ask, and wait for nothing. Answers come in the order of the questions."""
+
+    def answer(self, kind: str) -> tuple[Mapping[str, object], bytes]:
+        """The next answer, which is to a question of that kind."""
+
     def stream(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Iterator[tuple[Mapping[str, object], bytes]]:
@@ -328,6 +336,9 @@ class LocalTree(Protocol):
         them all when only a scan tells; `folders` are kept in step by themselves, so one of them that
         went is such a case. What came or went elsewhere since the last scan is not looked for."""
 
+    def rules_key(self) -> str:
+        """The key of the rules of the last scan, whoever made it; "" when nobody knows."""
+
     def watch(self) -> TreeWatch:
         """Notice changes from now on, by the rules of the last scan."""
 
@@ -439,6 +450,15 @@ class ComingCheckpoint(Protocol):
         not what its manifest says, and then nothing of it stays."""
 
 
+class DriveTokens(Protocol):
+    """What lets a runtime into the user's Drive."""
+
+    def mint(self, *, with_refresh: bool) -> Mapping[str, object]:
+        """The arguments of `checkpoint.token`: a token for an hour, good only for files on Drive that
+        our OAuth client made; `with_refresh` also what others can be got with. `AuthNeeded` says why
+        there is none, `RuntimeUnreachable` that Google could not be asked."""
+
+
 class CheckpointCopies(Protocol):
     """The verified copies of checkpoints on this computer. `StateNotWritable` when there is no room."""
 
@@ -463,6 +483,12 @@ class CheckpointCopies(Protocol):
     def begin(self, job: str, name: str, content: bytes) -> ComingCheckpoint:
         """In `coming`: take that checkpoint, whose manifest is `content`, or go on with it.
         `ProtocolError` when that is no manifest, or names files that this computer cannot have."""
+
+    def read(self, job: str, name: str, path: str, offset: int) -> Iterator[bytes]:
+        """That file of the copy from `offset` on, in pieces; `ColabdevError` when it cannot be read."""
+
+    def manifest(self, job: str, name: str) -> bytes:
+        """The copy's manifest as it came."""
 
     def damage(self, job: str, name: str) -> str | None:
         """What is wrong with the copy, in words; None when every hash verifies."""

@@ -43,3 +43,7 @@ class Tunnel(Protocol):
 
         `ColabdevError` when it cannot be begun: `AuthNeeded` where a token is missing.
         """
+
+
+CLOSE_REQUEST = "tunnel.close"
+"""The agent's request that ends whatever tunnel there is; harmless without one."""

@@ -7,7 +7,6 @@ The host was there before and stays after. What makes it a runtime is one file h
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -15,16 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
+from colabdev.adapters.named_documents import NamedDocuments
 from colabdev.adapters.own_hosts import OwnHosts
 from colabdev.adapters.processes import run
-from colabdev.core.names import is_runtime_name
 from colabdev.core.records import format_machine, parse_machine
 from colabdev.errors import AgentUnusable, ColabdevError, UsageError
 from colabdev.models import Completed, Machine, SshAddress, StartRequest
 from colabdev.ports import Progress, Transport
 
-_STATE_VARIABLE = "COLABDEV_STATE_DIR"
 _SCHEMA = 1
 _HOME_TIMEOUT_S = 30.0
 _MARKER = "colabdev-home "
@@ -49,7 +46,7 @@ class SshProvider:
     """`ports.Provider` over hosts that exist anyway."""
 
     def __init__(self, hosts_dir: Path, own_hosts: OwnHosts, connect: Connect) -> None:
-        self._directory = hosts_dir
+        self._documents = NamedDocuments(hosts_dir)
         self._own_hosts = own_hosts
         self._connect = connect
 
@@ -79,37 +76,27 @@ class SshProvider:
             since=before.since if before else datetime.now(UTC),
             request_id=request.request_id,
         )
-        self._write(request.name, machine)
+        document = {"schema": _SCHEMA, "machine": format_machine(machine)}
+        self._documents.write(request.name, document)
         return machine
 
     def find(self, name: str) -> Machine | None:
         """As it was reached last: a host of one's own that does not answer is not gone."""
-        path = self._path(name)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            return parse_machine(document["machine"])
-        except FileNotFoundError:
-            return None
+            document = self._documents.read(name)
+            return None if document is None else parse_machine(document["machine"])
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as exc:
             raise ColabdevError(
-                f"cannot read {path}, which says how {name} is reached: {exc}",
+                f"cannot read {self._documents.path(name)}, which says how {name} is reached: {exc}",
                 hint=f"colabdev down {name} removes it; your files on the host stay",
             ) from exc
 
     def names(self) -> Sequence[str]:
-        try:
-            files = os.listdir(self._directory)
-        except FileNotFoundError:
-            return ()
-        names = (file.removesuffix(".json") for file in files if file.endswith(".json"))
-        return tuple(sorted(name for name in names if is_runtime_name(name)))
+        return self._documents.names()
 
     def release(self, name: str) -> None:
         """Forget it: nothing of the user's is ended or deleted."""
-        try:
-            self._path(name).unlink(missing_ok=True)
-        except OSError as exc:
-            raise self._not_writable(exc) from exc
+        self._documents.delete(name)
 
     def _reach(self, typed: str, progress: Progress) -> tuple[SshAddress, str]:
         """Where the host answers, with the key that it showed, and the login's home there."""
@@ -120,20 +107,6 @@ class SshProvider:
         address = SshAddress(host.hostname, host.port, host.user, trusted[0], host.login)
         with closing(self._connect(address, trusted)) as connection:
             return replace(address, host_key=connection.host_key), _find_home(connection)
-
-    def _write(self, name: str, machine: Machine) -> None:
-        document = {"schema": _SCHEMA, "machine": format_machine(machine)}
-        make_private_directory(self._directory, what="the state", variable=_STATE_VARIABLE)
-        try:
-            write_atomic(self._path(name), json.dumps(document, indent=1).encode("ascii") + b"\n")
-        except OSError as exc:
-            raise self._not_writable(exc) from exc
-
-    def _path(self, name: str) -> Path:
-        return self._directory / f"{name}.json"
-
-    def _not_writable(self, exc: OSError) -> ColabdevError:
-        return not_writable(self._directory, exc, what="the state", variable=_STATE_VARIABLE)
 
 
 def _find_home(connection: Transport) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from colabdev.agent import manifest
 from colabdev.core.checkpoints import (
@@ -24,36 +25,49 @@ def jobs_on(agent: AgentStream, runtime: RuntimeRecord) -> Sequence[JobCheckpoin
     return parse_jobs(agent.request("checkpoint.list", asked)[0])
 
 
-def runs_on_drive(
+def runs_in_store(
     agent: AgentStream, place: Mapping[str, object], job: str | None = None
 ) -> Sequence[StoredRun]:
-    """The jobs that Drive has something of, newest first; of `job` alone also which checkpoints."""
+    """The jobs that a store has something of, newest first; of `job` alone also which checkpoints."""
     for header, _ in agent.stream("checkpoint.stored", {**place, "job": job}):
         if header.get("end"):
             if header.get("problem"):
                 raise ColabdevError(
-                    f"cannot look on Drive: {header['problem']}", hint="type it again in a while"
+                    f"cannot look into the store: {header['problem']}",
+                    hint="type it again in a while",
                 )
             return parse_runs(header)
     raise AssertionError("the agent's stream ends with `end`, or raises")
 
 
-def place_on_drive(
-    runtime: RuntimeRecord, project: str | None, api_url: str | None
-) -> Mapping[str, object]:
-    """Where the runtime's Drive keeps that project's checkpoints; it must have one."""
-    machine = usable_machine(runtime)
-    if machine.drive_dir is None or project is None:
-        raise ColabdevError(
-            "there is no Drive to look on" if project else "there is no project to look for",
-            hint="cd into the project; colabdev status says which runtime has Drive",
-        )
+@dataclass(frozen=True, slots=True)
+class StoreChoice:
+    """Which store is looked into, and where the Drive API is."""
+
+    name: str
+    api_url: str
+
+
+def find_store(
+    runtime: RuntimeRecord, project: str | None, store: StoreChoice
+) -> Mapping[str, object] | None:
+    """Where the runtime's store keeps that project's checkpoints; None without a Drive or a project."""
+    drive_dir = usable_machine(runtime).drive_dir
+    if project is None or (drive_dir is None and store.name != manifest.DRIVEAPI):
+        return None
     return {
-        "store": manifest.DRIVEFS,
-        "drive_dir": machine.drive_dir,
-        "api_url": api_url,
+        "store": store.name,
+        "drive_dir": drive_dir,
+        "api_url": store.api_url,
         "project": project,
     }
+
+
+def checkpoints_in_store(
+    agent: AgentStream, place: Mapping[str, object], job: str
+) -> Sequence[Checkpoint]:
+    """The job's that a store has by its own word, newest first; nothing of it is verified."""
+    return [one for run in runs_in_store(agent, place, job) for one in run.checkpoints]
 
 
 def copies_here(copies: CheckpointCopies) -> Sequence[Checkpoint]:
@@ -61,7 +75,7 @@ def copies_here(copies: CheckpointCopies) -> Sequence[Checkpoint]:
     found: list[Checkpoint] = []
     for job in copies.jobs():
         rows = [_copy(copies, job, name) for name in copies.names(job)]
-        found += sorted((one for one in rows if one is not None), key=_order, reverse=True)
+        found += sorted((one for one in rows if one is not None), key=order_of, reverse=True)
     return found
 
 
@@ -84,5 +98,6 @@ def _copy(copies: CheckpointCopies, job: str, name: str) -> Checkpoint | None:
     )
 
 
-def _order(one: Checkpoint) -> tuple[int, int, float]:
+def order_of(one: Checkpoint) -> tuple[int, int, float]:
+    """The higher, the newer, among those of one job."""
     return one.attempt, -1 if one.step is None else one.step, one.saved

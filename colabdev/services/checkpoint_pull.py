@@ -22,6 +22,7 @@ from colabdev.ports import (
     Meter,
     RuntimeStore,
 )
+from colabdev.services.checkpoint_tokens import TokenGiver
 
 log = logging.getLogger(__name__)
 
@@ -85,15 +86,18 @@ class CheckpointPulls:
     jobs: JobStore
     copies: CheckpointCopies
     open_agent: Callable[[], AgentStream]
+    tokens: TokenGiver
 
     def run(self, stopping: threading.Event) -> None:
         """Until `stopping`. It holds an agent only while a job writes checkpoints, and asks for one
         only while a job goes on: sessions are few."""
         seen: object = None
-        again = 0.0
+        again = pause_s = 0.0
         while not stopping.wait(_LOOK_S):
             version = self.jobs.version()
-            if version == seen and time.monotonic() < again:
+            if version != seen:
+                pause_s = _LOOK_S
+            elif time.monotonic() < again:
                 continue
             try:
                 runtime = self.runtimes.load(self.name)
@@ -104,7 +108,9 @@ class CheckpointPulls:
                 seen = version
             except ColabdevError as exc:
                 log.info("cannot bring checkpoints here: %s", exc.message)
-            again = time.monotonic() + _LOOK_AGAIN_S
+            # A job that was just written down may still be on its way to the runtime.
+            again = time.monotonic() + pause_s
+            pause_s = min(2 * pause_s, _LOOK_AGAIN_S)
 
     def _may_have_some(self, seen: object) -> bool:
         """Whether one of its jobs goes on; at first nobody knows what was left to be brought."""
@@ -116,9 +122,10 @@ class CheckpointPulls:
     def _pull(self, agent: AgentStream, runtime: RuntimeRecord) -> bool:
         """Bring what is to be here; whether there may be more soon."""
         answer, _ = agent.request("checkpoint.list", {"runtime": runtime.request_id, "job": None})
-        jobs = [job for job in parse_jobs(answer) if manifest.PULL in job.stores]
-        carried = [self._pull_job(agent, job) for job in jobs]
-        return any(carried)
+        jobs = parse_jobs(answer)
+        self.tokens.give(agent, jobs)
+        carried = [self._pull_job(agent, job) for job in jobs if manifest.PULL in job.stores]
+        return any(carried) or any(job.is_carried and job.needs_tokens for job in jobs)
 
     def _pull_job(self, agent: AgentStream, job: JobCheckpoints) -> bool:
         known = next((one for one in job.checkpoints if one.is_on_runtime), None)

@@ -1,24 +1,31 @@
-"""`checkpoints restore`: one from Drive on a runtime's disk again, proved."""
+"""`checkpoints restore`: one from Drive, or from this computer, on a runtime's disk again, proved."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 
 from colabdev.agent import manifest
+from colabdev.agent.changes import Frame
 from colabdev.core.checkpoints import (
     Checkpoint,
-    StoredRun,
     choose_checkpoint,
     parse_checkpoint,
 )
 from colabdev.core.workdirs import usable_machine
-from colabdev.errors import CheckpointNotFound, UsageError
+from colabdev.errors import CheckpointNotFound, ColabdevError, UsageError
 from colabdev.models import RuntimeRecord
-from colabdev.ports import CheckpointCopies, Keepers, Meter
-from colabdev.services.checkpoint_lists import copies_here, place_on_drive, runs_on_drive
+from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter
+from colabdev.services.checkpoint_lists import (
+    StoreChoice,
+    checkpoints_in_store,
+    copies_here,
+    find_store,
+    order_of,
+    runs_in_store,
+)
 
 _NAMED = 5
 
@@ -46,55 +53,106 @@ class RestoredCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRestorer:
-    """Takes from Drive what verifies, and never falls back in silence behind what was proved."""
+    """Takes what verifies, from a store or from here, and never falls back in silence behind what was
+    proved."""
 
     keepers: Keepers
     copies: CheckpointCopies
     meter: Meter
-    api_url: str | None = None
+    store: StoreChoice
 
     def restore(
         self, runtime: RuntimeRecord, project: str | None, wish: RestoreWish
     ) -> RestoredCheckpoint:
-        """Put it on the runtime; by default the newest of the job's lineage that verifies."""
-        content_dir = usable_machine(runtime).content_dir
-        place = place_on_drive(runtime, project, self.api_url)
+        """Put it on the runtime; by default the newest of the job's lineage that verifies. From this
+        computer comes only what the store has not, or not so new."""
+        to = posixpath.join(usable_machine(runtime).content_dir, wish.to or "restored")
+        here = copies_here(self.copies)
         with closing(self.keepers.ensure(runtime.name).agent()) as agent:
-            job = _choose_run(wish.job, runs_on_drive(agent, place))
-            stored = runs_on_drive(agent, place, job)
-            known = [one for run in stored for one in run.checkpoints]
-            name = None if wish.name is None else choose_checkpoint(wish.name, job, known).name
-            asked = {
-                **place,
-                "job": job,
-                "name": name,
-                "to": posixpath.join(content_dir, wish.to or f"restored/{job}"),
-                "minimum": None if wish.accept_older or name else self._proved(job, known),
-            }
-            for header, _ in agent.stream("checkpoint.restore", asked):
-                if header.get("end"):
-                    return _restored(job, header)
-                done, size = header.get("done"), header.get("size")
-                if isinstance(done, int) and isinstance(size, int):
-                    self.meter("received", done, size)
+            place = find_store(runtime, project, self.store)
+            runs = [run.job for run in runs_in_store(agent, place)] if place else []
+            job = _choose_id(wish.job, [*runs, *(one.job for one in here)])
+            to = to if wish.to else posixpath.join(to, job)
+            own = [one for one in here if one.job == job]
+            stored = checkpoints_in_store(agent, place, job) if place and job in runs else []
+            copy = _only_here(job, wish.name, stored, own)
+            if copy is not None or place is None:
+                return self._send(agent, copy or own[0], to)
+            name = choose_checkpoint(wish.name, job, stored).name if wish.name else None
+            minimum = None if wish.accept_older or name else _newest_proved([*stored, *own])
+            asked = {**place, "job": job, "name": name, "to": to, "minimum": minimum}
+            end = self._ask(agent, asked)
+            if own and name is None and end.get("problem"):
+                return self._send(agent, own[0], to)
+            return _restored(job, end)
+
+    def _ask(self, agent: AgentStream, asked: Mapping[str, object]) -> Mapping[str, object]:
+        for header, _ in agent.stream("checkpoint.restore", asked):
+            if header.get("end"):
+                return header
+            done, size = header.get("done"), header.get("size")
+            if isinstance(done, int) and isinstance(size, int):
+                self.meter("received", done, size)
         raise AssertionError("the agent's stream ends with `end`, or raises")
 
-    def _proved(self, job: str, stored: Sequence[Checkpoint]) -> tuple[int, int] | None:
-        """Attempt and step of the newest that was proved, as far as anybody here knows."""
-        marks = [
-            (one.attempt, one.step)
-            for one in [*stored, *copies_here(self.copies)]
-            if one.job == job and one.step is not None and one.level == manifest.CONFIRMED
-        ]
-        return max(marks, default=None)
+    def _send(self, agent: AgentStream, copy: Checkpoint, to: str) -> RestoredCheckpoint:
+        """Have the runtime take the copy that is here; what it has of it already is not sent again."""
+        content = self.copies.manifest(copy.job, copy.name)
+        answer, _ = agent.request("checkpoint.received", {"to": to}, content)
+        sizes = answer.get("sizes")
+        frames = self._frames(copy, content, sizes if isinstance(sizes, list) else [])
+        answer, _ = agent.upload("checkpoint.receive", {"to": to}, frames)
+        if answer.get("problem"):
+            raise ColabdevError(
+                f"cannot restore {copy.name} of {copy.job} from here: {answer['problem']}",
+                hint=f"colabdev checkpoints verify {copy.job}",
+            )
+        return RestoredCheckpoint(replace(copy, is_on_runtime=True), str(answer.get("path")))
+
+    def _frames(self, copy: Checkpoint, content: bytes, sizes: Sequence[int]) -> Iterator[Frame]:
+        done = sum(sizes)
+        yield {}, content
+        for number, (entry, offset) in enumerate(
+            zip(manifest.parse(content).files, sizes, strict=True)
+        ):
+            at = offset
+            for piece in self.copies.read(copy.job, copy.name, entry.path, offset):
+                yield {"number": number, "offset": at}, piece
+                at, done = at + len(piece), done + len(piece)
+                self.meter("sent", done, copy.size_bytes)
+        yield {"end": True}, b""
 
 
-def _choose_run(word: str | None, runs: Sequence[StoredRun]) -> str:
-    """The job that is meant among those of which something is stored; by default the newest."""
-    ids = [run.job for run in runs if word is None or run.job.startswith(word)]
+def _only_here(
+    job: str, word: str | None, stored: Sequence[Checkpoint], own: Sequence[Checkpoint]
+) -> Checkpoint | None:
+    """The copy that is meant, when the store has it not, or nothing as new."""
+    if word is not None:
+        with suppress(CheckpointNotFound):
+            choose_checkpoint(word, job, stored)
+            return None
+        return choose_checkpoint(word, job, own)
+    if not own or (stored and order_of(stored[0]) >= order_of(own[0])):
+        return None
+    return own[0]
+
+
+def _newest_proved(known: Sequence[Checkpoint]) -> tuple[int, int] | None:
+    """Attempt and step of the newest that was proved, as far as anybody here knows."""
+    marks = [
+        (one.attempt, one.step)
+        for one in known
+        if one.step is not None and one.level == manifest.CONFIRMED
+    ]
+    return max(marks, default=None)
+
+
+def _choose_id(word: str | None, jobs: Sequence[str]) -> str:
+    """The job that is meant among those of which something is stored; by default the first."""
+    ids = list(dict.fromkeys(job for job in jobs if word is None or job.startswith(word)))
     if not ids:
         raise CheckpointNotFound(
-            f"Drive has nothing of a job {word!r}" if word else "Drive has no checkpoint",
+            f"nothing is stored of a job {word!r}" if word else "no checkpoint is stored",
             hint="colabdev checkpoints ls lists what there is",
         )
     if word is not None and len(ids) > 1:

@@ -12,12 +12,14 @@ from colabdev.errors import ColabdevError, NotSafeToRelease
 from colabdev.models import Phase, RuntimeRecord
 from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter, Progress
 from colabdev.services.checkpoint_lists import jobs_on
-from colabdev.services.checkpoint_push import Pushed, Pusher
+from colabdev.services.checkpoint_push import PUSH_TIMEOUT_S, Pushed, Pusher
 
 READY_TIMEOUT_S = 15.0
+FORCED_TIMEOUT_S = 20.0
+"""Whoever gives up what is not safe need not wait for it."""
 
-Ask = Callable[[str], bool]
-"""Whether somebody at the terminal says yes to that question; False when nobody is there."""
+Ask = Callable[[str, str], bool]
+"""Whether somebody at the terminal says yes to a question about a runtime; no when nobody is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class CheckpointSafety:
             keeper.wait_ready(READY_TIMEOUT_S)
             with closing(keeper.agent()) as agent:
                 jobs = [job for job in jobs_on(agent, runtime) if job.newest is not None]
-                risks = list(self._risks(agent, jobs, progress))
+                timeout_s = FORCED_TIMEOUT_S if force else PUSH_TIMEOUT_S
+                risks = self._risks(agent, jobs, progress, timeout_s)
         except ColabdevError as exc:
             progress(f"cannot ask {runtime.name} how safe its checkpoints are: {exc.message}")
             return ()
@@ -74,11 +77,20 @@ class CheckpointSafety:
         return [job.job for job in jobs]
 
     def _risks(
-        self, agent: AgentStream, jobs: Sequence[JobCheckpoints], progress: Progress
-    ) -> Collection[Risk]:
-        pusher = Pusher(copies=self.copies, meter=self.meter, progress=progress)
+        self,
+        agent: AgentStream,
+        jobs: Sequence[JobCheckpoints],
+        progress: Progress,
+        timeout_s: float,
+    ) -> Sequence[Risk]:
+        pusher = Pusher(
+            copies=self.copies, meter=self.meter, progress=progress, timeout_s=timeout_s
+        )
         # One that is safe and whose job has ended will not change any more.
         waiting = [job for job in jobs if job.is_carried or not job.is_safe]
+        for job in waiting:
+            if not job.is_safe:
+                progress(f"waiting for proof that the newest checkpoint of {job.job} is safe")
         pushed = [(job, pusher.push(agent, job)) for job in waiting]
         return [Risk(job, done) for job, done in pushed if not done.is_safe]
 
@@ -94,7 +106,8 @@ class CheckpointSafety:
             progress(f"giving up what is not safe: {sentence}")
             return
         may_ask = all(risk.is_published for risk in risks)
-        if may_ask and self.ask(f"{sentence}: by Drive's own word alone. Release it all the same?"):
+        question = f"{sentence}: by Drive's own word alone. Release {runtime.name} all the same?"
+        if may_ask and self.ask(runtime.name, question):
             return
         raise NotSafeToRelease(
             f"cannot release {runtime.name!r}: {sentence}",

@@ -14,15 +14,16 @@ from colabdev.core.checkpoints import (
     choose_job,
     describe_checkpoint,
 )
-from colabdev.core.workdirs import usable_machine
 from colabdev.errors import CheckpointNotFound, ColabdevError
 from colabdev.models import RuntimeRecord
 from colabdev.ports import AgentStream, BrokenCopy, CheckpointCopies, Keepers, Meter, Progress
 from colabdev.services.checkpoint_lists import (
+    StoreChoice,
+    checkpoints_in_store,
     copies_here,
+    find_store,
     jobs_on,
-    place_on_drive,
-    runs_on_drive,
+    runs_in_store,
 )
 from colabdev.services.checkpoint_pull import bring
 from colabdev.services.checkpoint_push import Pushed, Pusher
@@ -74,7 +75,7 @@ class Checkpoints:
     keepers: Keepers
     copies: CheckpointCopies
     meter: Meter
-    api_url: str | None = None
+    store: StoreChoice
 
     def find(
         self, runtime: RuntimeRecord | None, project: str | None, word: str | None
@@ -90,8 +91,8 @@ class Checkpoints:
                 with closing(self._agent(runtime)) as agent:
                     jobs = jobs_on(agent, runtime)
                     found += [one for job in jobs for one in job.checkpoints]
-                    if project is not None and usable_machine(runtime).drive_dir is not None:
-                        place = place_on_drive(runtime, project, self.api_url)
+                    place = find_store(runtime, project, self.store)
+                    if place is not None:
                         found += _stored(agent, place, {job.job for job in jobs}, word)
             except ColabdevError as exc:
                 unasked.append(f"{runtime.name} does not tell of all: {exc.message}")
@@ -190,11 +191,10 @@ def _stored(
     """What Drive has of jobs that are not known."""
     runs = [
         run.job
-        for run in runs_on_drive(agent, place)
+        for run in runs_in_store(agent, place)
         if run.job not in known and run.job.startswith(word or "")
     ]
-    stored = [runs_on_drive(agent, place, job) for job in runs]
-    return [one for found in stored for run in found for one in run.checkpoints]
+    return [one for job in runs for one in checkpoints_in_store(agent, place, job)]
 
 
 def _verdict(job: str, header: Mapping[str, object]) -> Verdict:

@@ -111,9 +111,9 @@ def check_secrets(config_dir: Path) -> Iterator[Check]:
     """Where secrets are kept."""
     yield well(
         "secrets",
-        "a Google login is kept in the system's keyring if that answers, else in a private file in "
-        f"{config_dir}; colabdev auth status says where. run --secret asks the keyring, the "
-        "environment, then you, and keeps nothing",
+        "a Google login and an ngrok token are kept in the system's keyring if that answers, else in "
+        f"a private file in {config_dir}; colabdev auth status says where. run --secret asks the "
+        "keyring, the environment, then you, and keeps nothing",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from colabdev.agent.changes import Frame
@@ -71,7 +72,10 @@ class DataSets:
         self,
         keepers: Keepers,
         open_folder: Callable[[Path, int], AbstractContextManager[LocalData]],
+        check_amount: Callable[[RuntimeRecord, int], None] = lambda runtime, size_bytes: None,
     ) -> None:
+        """`check_amount` raises when so many bytes are not to go there."""
+        self._check_amount = check_amount
         self._keepers = keepers
         self._open_folder = open_folder
 
@@ -104,7 +108,8 @@ class DataSets:
                 )
             place = {"drive_dir": drive_dir, "name": name, "content": plan.content}
             with closing(self._keepers.ensure(runtime.name).agent()) as agent:
-                return _Push(agent, place, local, plan, progress).go()
+                push = _Push(agent, place, local, plan, progress)
+                return push.go(partial(self._check_amount, runtime))
 
     def pull(
         self,
@@ -154,9 +159,10 @@ class _Push:
         self._plan = plan
         self._progress = progress
 
-    def go(self) -> Pushed:
+    def go(self, check_amount: Callable[[int], None]) -> Pushed:
         paths, staged, published = self._check()
         missing = [shard for shard in self._plan.shards if shard.number not in paths]
+        check_amount(sum(shard.size - staged.get(shard.number, 0) for shard in missing))
         sent = 0
         for shard in missing:
             offset = staged.get(shard.number, 0)

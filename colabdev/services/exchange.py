@@ -25,7 +25,7 @@ from colabdev.core.reconcile import (
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, GuardHalted
 from colabdev.models import KnownSide, TreeScan
-from colabdev.ports import LocalTree
+from colabdev.services.ahead import Ahead, comparing, known_folders
 from colabdev.services.sync_answers import Comparison, parse_comparison, parse_failures
 from colabdev.services.sync_report import SyncReport, is_note
 from colabdev.services.transfer import Answer, Done, Transfer, may_be_patched, sort_out
@@ -33,6 +33,10 @@ from colabdev.services.transfer import Answer, Done, Transfer, may_be_patched, s
 PUSHED_BYTES = 512 * 1024
 """So much content is sent unasked, in the hope that nothing changed there."""
 _PUSHED_CHANGES = 2000
+
+
+def _any_amount(size_bytes: int) -> None:
+    """Where nobody counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,12 @@ class SyncOptions:
     """Whether outputs are brought here."""
     send: bool = True
     """Whether what is here goes there, too; without, edits only come home."""
-    max_bytes: int | None = None
-    """Larger files are problems, on either side."""
+    check_amount: Callable[[int], None] = _any_amount
+    """Raises when so many bytes are not to go over the way there is."""
+
+    @property
+    def brings_outputs(self) -> bool:
+        return self.outputs and not self.mode.one_way
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,12 @@ class Exchange:
     """One sync. It may be interrupted anywhere; the next one finds what is left to do."""
 
     def __init__(
-        self, transfer: Transfer, scan: TreeScan, options: SyncOptions, known: Known
+        self,
+        transfer: Transfer,
+        scan: TreeScan,
+        options: SyncOptions,
+        known: Known,
+        ahead: Ahead | None = None,
     ) -> None:
         self._transfer = transfer
         self._scan = scan
@@ -91,22 +104,21 @@ class Exchange:
         self._local = {entry.path: entry for entry in scan.entries}
         self._wanted = hash_entries(scan.entries)
         self._folders = known_folders(transfer.tree, scan, known.side)
-        self._arguments: dict[str, object] = {
-            **transfer.place,
-            "rules": rules.key_of(scan.rules),
-            "max_bytes": options.max_bytes,
-            "outputs": options.outputs and not options.mode.one_way,
-            "tree": self._wanted,
-            "ancestor": known.side.ancestor if known.side else "",
-            "folders": self._folders,
-        }
+        self._ahead = ahead
+        self._arguments = comparing(
+            transfer.place,
+            rules=rules.key_of(scan.rules),
+            tree=self._wanted,
+            side=known.side,
+            folders=self._folders,
+        )
 
     def go(self) -> Outcome:
         """Make both sides equal, as far as the options go."""
         pushed = self._push()
         if isinstance(pushed, Outcome):
             return pushed
-        comparison = pushed or self._ask("sync.compare")
+        comparison = pushed or self._foreseen() or self._ask("sync.compare")
         if comparison.same and not (comparison.files or comparison.outputs or comparison.folders):
             return self._nothing_to_do(comparison)
         ancestor: Mapping[str, str] | None = {}
@@ -136,6 +148,11 @@ class Exchange:
 
     # --- asking ---
 
+    def _foreseen(self) -> Comparison | None:
+        """What was asked ahead, if that is answered to the purpose."""
+        ahead, self._ahead = self._ahead, None
+        return ahead.take(self._arguments) if ahead is not None else None
+
     def _ask(self, kind: str, body: bytes = b"") -> Comparison:
         return self._compared(*self._transfer.agent.request(kind, self._arguments, body))
 
@@ -164,7 +181,10 @@ class Exchange:
             return None
         steps = (action.change for action in actions)
         body = changes.pack_body(steps, self._transfer.tree.read)
-        answer, found = self._transfer.agent.request("sync.push", self._arguments, body)
+        self._transfer.agent.ask("sync.push", self._arguments, body)
+        if self._ahead is not None:
+            self._ahead.drop()
+        answer, found = self._transfer.agent.answer("sync.push")
         if "failures" not in self._transfer.checked(answer):
             return self._compared(answer, found)
         done, again = sort_out(actions, parse_failures(answer))
@@ -273,6 +293,8 @@ class Exchange:
             done = done.loud()
             report = self._report(told + done, plan, comparison.tree, remote)
             return Outcome(replace(report, guard=plan.guard))
+        if self._options.send:  # What comes home at the end must come, whatever it costs.
+            self._options.check_amount(sum(action.content_bytes for action in [*here, *there]))
         received = self._transfer.receive(here)
         if received.actions:
             crash_point("sync.received")
@@ -378,12 +400,6 @@ def _deleted(actions: Sequence[Action]) -> set[str]:
 
 def _is_about_folder(action: Action) -> bool:
     return action.change.op in changes.FOLDER_OPS
-
-
-def known_folders(tree: LocalTree, scan: TreeScan, side: KnownSide | None) -> list[str]:
-    """The folders here that no file brings along: empty ones, and those that both sides had."""
-    known = side.folders if side is not None else ()
-    return sorted({*scan.folders, *(path for path in known if tree.folder(path))})
 
 
 def _problems(comparison: Comparison) -> Sequence[tuple[str, str]]:

@@ -31,10 +31,10 @@ class Glance:
     """The newest row of a job that runs; what it says of the machine holds for all."""
     mirrors: Sequence[tuple[ProjectLink, str, bool]] = ()
     """How Drive stands with each project: in words, and whether well."""
-    stays: str = ""
-    """Why it has not given itself back, which it was to do; "" when there is nothing to say."""
     durable: Durable | None = None
     """How safe its newest checkpoint is."""
+    stays: str = ""
+    """Why it has not given itself back, which it was to do; "" when there is nothing to say."""
 
 
 class Glances:
@@ -63,8 +63,8 @@ class Glances:
                 has_drive = runtime.machine is not None and runtime.machine.drive_dir is not None
                 links = runtime.projects if has_drive else ()
                 mirrors = [(link, *describe_mirror(agent, link)) for link in links]
-                stays = _describe_lease(agent) if runtime.can_leave else ""
                 durable = _durable(agent, runtime)
+                stays = _describe_lease(agent) if runtime.can_leave else ""
         except ColabdevError:
             return  # As if it had not answered: how it stands is said beside it.
         rows = [
@@ -74,7 +74,13 @@ class Glances:
         ]
         metrics = [row["metrics"] for row in rows if isinstance(row.get("metrics"), Mapping)]
         newest = max(metrics, key=time_of, default=None)
-        seen[runtime.name] = Glance(len(rows), newest, mirrors, stays, durable)
+        seen[runtime.name] = Glance(len(rows), newest, mirrors, durable, stays)
+
+
+def _durable(agent: AgentStream, runtime: RuntimeRecord) -> Durable | None:
+    with suppress(ColabdevError):  # All else that was seen is worth saying.
+        return durable_of(jobs_on(agent, runtime), time.time())
+    return None
 
 
 def _describe_lease(agent: AgentStream) -> str:
@@ -82,9 +88,3 @@ def _describe_lease(agent: AgentStream) -> str:
     if not told.get("why") or not told.get("problem"):
         return ""
     return f"{told['why']}, and it stays: {told['problem']}"
-
-
-def _durable(agent: AgentStream, runtime: RuntimeRecord) -> Durable | None:
-    with suppress(ColabdevError):  # All else that was seen is worth saying.
-        return durable_of(jobs_on(agent, runtime), time.time())
-    return None

@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from colabdev.core.connection_codes import Told
 from colabdev.core.names import check_project_name, check_runtime_name
 from colabdev.core.ssh_hosts import parse_destination
 from colabdev.core.tunnels import (
     AUTO,
     NGROK,
+    NOTEBOOK,
     OWN_WAYS,
     choose_tunnel,
     describe_tunnel,
@@ -81,6 +83,8 @@ class Typed:
     tunnel: str | None = None
     allow_ip: tuple[str, ...] = ()
     ngrok_url: str | None = None
+    code: Told | None = None
+    """What the cell of a notebook printed."""
 
 
 def plan_connect(
@@ -95,7 +99,7 @@ def plan_connect(
     be about: the one of the name that was typed, else of the provider's, or with nothing typed the one
     this project connected to last. Typed again, `connect` reconnects."""
     wished = project.provider if project else None
-    implied = "ssh" if typed.host is not None else None
+    implied = "ssh" if typed.host is not None else NOTEBOOK if typed.code is not None else None
     again = up is not None and (typed.name is not None or wished in (None, up.provider))
     known = up.provider if up is not None and again else None
     named = typed.name if typed.name in known_providers else None
@@ -111,6 +115,11 @@ def plan_connect(
         raise UsageError(
             unknown_word("provider", chosen, known_providers),
             hint="colabdev connect --provider local needs no account",
+        )
+    if typed.code is not None and chosen != NOTEBOOK:
+        raise UsageError(
+            f"--code is of a notebook's machine; {chosen!r} brings its own",
+            hint="leave --code out, or say --provider notebook",
         )
     if typed.python is not None and chosen != "local":
         raise UsageError(
@@ -141,6 +150,8 @@ def _tunnel(
 ) -> tuple[TunnelUse | None, str]:
     """The tunnel, None for the provider's own way; and what is said of it. A runtime that goes on keeps
     its own until another is typed."""
+    if provider == NOTEBOOK:
+        return None, _tunnel_of_notebook(typed)
     if typed.tunnel is None and going_on is not None and not (typed.allow_ip or typed.ngrok_url):
         use = going_on.tunnel
         kind = use.kind if use is not None else own_way(provider)
@@ -156,6 +167,17 @@ def _tunnel(
     line = describe_tunnel(provider, choice.kind, choice.reason)
     use = tunnel_use(choice.kind, allow_ip=typed.allow_ip, url=typed.ngrok_url)
     return (None if choice.kind in OWN_WAYS else use), line
+
+
+def _tunnel_of_notebook(typed: Typed) -> str:
+    """What is said of the tunnel that the cell has opened already."""
+    if typed.tunnel or typed.allow_ip or typed.ngrok_url:
+        raise UsageError(
+            "the tunnel to a notebook's machine is opened by its cell, not by connect",
+            hint="colabdev notebook --tunnel cloudflared prints a cell",
+        )
+    kind = typed.code.tunnel if typed.code is not None else "as before"
+    return describe_tunnel(NOTEBOOK, kind, "the notebook's cell opened it")
 
 
 def accelerator_names(typed: str | None) -> tuple[str, ...]:

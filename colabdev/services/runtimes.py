@@ -8,9 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from colabdev.core.choose import choose_runtime, last_of_project
-from colabdev.core.names import check_runtime_name
 from colabdev.core.parting import how_it_went, lease_of, ttl_left_s
+from colabdev.core.tunnels import may_have_tunnel
 from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
 from colabdev.errors import (
@@ -30,11 +29,15 @@ from colabdev.models import (
     StartRequest,
 )
 from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Provider, RuntimeStore
+from colabdev.ports.tunnels import CLOSE_REQUEST
 from colabdev.services.kept_jobs import KeptJobs
 from colabdev.services.known_jobs import readable_jobs
+from colabdev.services.known_runtimes import KnownRuntimes
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
+TUNNEL_TIMEOUT_S = 180.0
+"""What it needs may have to be installed on the runtime first."""
 PATIENCE_S = 5.0
 """After this long the user is told what keeps them waiting."""
 STATUS_TIMEOUT_S = 3.0
@@ -48,7 +51,7 @@ class Listing:
     unreadable: tuple[StateUnreadable, ...]
 
 
-class Runtimes:
+class Runtimes(KnownRuntimes):
     """The life of runtimes. Every step may be interrupted and typed again."""
 
     def __init__(
@@ -60,9 +63,9 @@ class Runtimes:
         host_entries: HostEntries,
         jobs: JobStore,
     ) -> None:
+        super().__init__(store)
         self._jobs = jobs
         self._kept_jobs = KeptJobs(store, jobs)
-        self._store = store
         self._provider = provider
         self._keepers = keepers
         self._host_entries = host_entries
@@ -99,24 +102,6 @@ class Runtimes:
         """How each runtime stands now; a keeper that had ended is started again."""
         records, unreadable = self.records()
         return Listing(tuple(self.state_of(record) for record in records), tuple(unreadable))
-
-    def choose(
-        self, named: str | None, project_path: str | None, *, naming: str = "-r {}"
-    ) -> RuntimeRecord:
-        """The runtime that a command without one of its own means; see `core.choose`."""
-        if named is not None:
-            # Only this one: another runtime's unreadable state must not be in the way.
-            record = self._store.load(check_runtime_name(named))
-            if record is not None:
-                return record
-        readable, unreadable = self.records()
-        if unreadable and named is None:
-            raise unreadable[0]
-        return choose_runtime(readable, named=named, project_path=project_path, naming=naming)
-
-    def last_of_project(self, project_path: str | None) -> RuntimeRecord | None:
-        """The runtime that the project connected to last, if it is known still."""
-        return last_of_project(self.records()[0], project_path)
 
     def shell(
         self, named: str | None, project_path: str | None, arguments: Sequence[str]
@@ -212,14 +197,15 @@ class Runtimes:
     ) -> RuntimeRecord:
         """Bring the agent up, learn what the machine has, make the work dir."""
         assert record.machine is not None, "started before"
-        progress(f"connecting to {record.name}")
+        by = f" by {record.tunnel.kind}" if record.tunnel else ""
+        progress(f"connecting to {record.name}{by}")
         keeper = self._keepers.ensure(record.name)
         if keeper.link()["state"] == "refused":
             # It has the environment of whoever started it, perhaps an ssh-agent that has gone since.
             keeper.quit()
             keeper = self._keepers.ensure(record.name)
         crash_point("connect.keeper")
-        _wait_ready(keeper, progress)
+        _wait_ready(keeper, progress, TUNNEL_TIMEOUT_S if record.tunnel else READY_TIMEOUT_S)
         agent = keeper.agent()
         try:
             facts, _ = agent.request("probe")
@@ -235,8 +221,8 @@ class Runtimes:
                 agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
                 if record.machine.drive_dir is not None:
                     self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
-            if record.tunnel is None:  # It may have had one before.
-                agent.request("tunnels.close")
+            if record.tunnel is None and may_have_tunnel(record.provider):
+                agent.request(CLOSE_REQUEST)  # It may have had one before.
         finally:
             agent.close()
         crash_point("connect.prepared")
@@ -308,27 +294,13 @@ class Runtimes:
             return False
         return self._provider(record.provider).find(record.name) is None
 
-    def records(self) -> tuple[list[RuntimeRecord], list[StateUnreadable]]:
-        """What the state files say, and those that say nothing."""
-        readable: list[RuntimeRecord] = []
-        unreadable: list[StateUnreadable] = []
-        for name in self._store.names():
-            try:
-                record = self._store.load(name)
-            except StateUnreadable as exc:
-                unreadable.append(exc)
-                continue
-            if record is not None:
-                readable.append(record)
-        return readable, unreadable
 
-
-def _wait_ready(keeper: Keeper, progress: Progress) -> None:
+def _wait_ready(keeper: Keeper, progress: Progress, timeout_s: float) -> None:
     try:
         keeper.wait_ready(PATIENCE_S)
     except RuntimeUnreachable as exc:
         progress(f"waiting: {exc.message}")
-        keeper.wait_ready(READY_TIMEOUT_S - PATIENCE_S)
+        keeper.wait_ready(timeout_s - PATIENCE_S)
 
 
 def _lost_detail(name: str) -> str:

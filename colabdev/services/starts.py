@@ -43,6 +43,8 @@ class CheckpointWish:
     accept: str
     api_url: str
     """Where the Drive API is."""
+    unattended: bool = False
+    """The runtime may renew its access to Drive by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ class JobStarter:
             "project": request.project_name,
             "drive_dir": machine.drive_dir,
             "api_url": wish.api_url,
+            "unattended": wish.unattended,
         }
 
     def _expect(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from colabdev.agent import rules
 from colabdev.agent.blocks import FROM_BYTES
@@ -15,7 +16,8 @@ from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
 from colabdev.models import ProjectLink, RuntimeRecord, TreeScan
 from colabdev.ports import Keepers, Meter, Progress, RuntimeStore, SyncedProject
-from colabdev.services.exchange import Exchange, Known, Outcome, SyncOptions, known_folders
+from colabdev.services.ahead import Ahead, known_folders
+from colabdev.services.exchange import Exchange, Known, Outcome, SyncOptions
 from colabdev.services.sync_report import SyncReport
 from colabdev.services.transfer import Transfer
 
@@ -52,11 +54,14 @@ class Syncer:
         keepers: Keepers,
         computer_id: Callable[[], str],
         meter: Meter,
+        check_amount: Callable[[RuntimeRecord, int], None] = lambda runtime, size_bytes: None,
     ) -> None:
+        """`check_amount` raises when so many bytes are not to go there, unless forced."""
         self._store = store
         self._keepers = keepers
         self._computer_id = computer_id
         self._meter = meter
+        self._check_amount = check_amount
 
     def sync_project(
         self,
@@ -94,18 +99,24 @@ class Syncer:
         pulled: str | None,
     ) -> Outcome:
         begun = time.monotonic()
-        scan = project.tree.scan()
-        place = self.place(record, project)
-        known = Known(
-            project.memory.load(record.name), lambda: project.memory.ancestor(record.name)
-        )
+        place = {**self.place(record, project), "outputs": options.brings_outputs}
+        side = project.memory.load(record.name)
+        known = Known(side, lambda: project.memory.ancestor(record.name))
+        # The first time there is much to look at here, and nothing to be asked ahead.
+        scan = project.tree.scan() if side is None else None
         agent = self._keepers.ensure(record.name).agent()
         try:
+            ahead = None
+            if side is not None and pulled is None:
+                ahead = Ahead(agent, place, side, rules=project.tree.rules_key())
+            scan = scan or project.tree.scan()
             transfer = Transfer(
                 agent=agent, place=place, tree=project.tree, progress=progress, meter=self._meter
             )
-            limited = replace(options, max_bytes=project.max_bytes)
-            exchange = Exchange(transfer, scan, limited, known)
+            if not options.force:
+                check = partial(self._check_amount, record)
+                options = replace(options, check_amount=check)
+            exchange = Exchange(transfer, scan, options, known, ahead)
             outcome = exchange.pull(pulled) if pulled is not None else exchange.go()
         finally:
             agent.close()

@@ -1,4 +1,4 @@
-"""The `cloudflared` tunnel: Cloudflare's quick tunnels, which need no account."""
+"""`--tunnel cloudflared`: Cloudflare's quick tunnels, which need no account."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from colabdev.core.cloudflared import (
-    DOWNLOAD_URL,
-    PORT,
     PROGRAM,
-    URL_VARIABLE,
     access_command,
+    download_url,
+    explain_cloudflared,
     how_to_install,
 )
+from colabdev.core.connection_codes import Told
 from colabdev.errors import AgentUnusable, UsageError
-from colabdev.models.tunnels import Endpoint, Remedy, TunnelProblem, TunnelState, TunnelUse
+from colabdev.models.tunnels import Endpoint, TunnelState, TunnelUse
 from colabdev.ports.tunnels import AgentRequests
+from colabdev.tunnels.states import parse_state
+
+_START_S = 180.0
+"""The program is fetched first, some 40 MB."""
 
 
 class CloudflaredTunnel:
     """`ports.tunnels.Tunnel`."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], timing: Mapping[str, float]) -> None:
+        """`timing`: see `agent.tunnel.Timing`."""
         self._environment = environment
+        self._timing = dict(timing)
 
     @property
     def kind(self) -> str:
@@ -33,9 +40,25 @@ class CloudflaredTunnel:
 
     def hold(self, agent: AgentRequests, use: TunnelUse, port: int) -> Iterator[TunnelState]:
         program = find_cloudflared(self._environment)
-        url = self._environment.get(URL_VARIABLE) or DOWNLOAD_URL
-        for told, _ in agent.stream("cloudflared.hold", {"port": port, "url": url}):
-            yield _state(told, program)
+        asked = asked_of_runtime(self._environment, port, self._timing)
+        for header, _ in agent.stream("tunnel.hold", {"asked": asked}):
+            state = parse_state(header["state"], explain_cloudflared)
+            yield replace(state, endpoint=_reached(state, program))
+
+
+def asked_of_runtime(
+    environment: Mapping[str, str], port: int, timing: Mapping[str, float]
+) -> dict[str, Any]:
+    """What the runtime's supervisor is asked for; see `agent.tunnel`."""
+    return {
+        "kind": PROGRAM,
+        "has_secret": False,
+        "modules": [],
+        "lines": [],
+        "final": [],
+        "timing": {"start_s": _START_S, **timing},
+        "settings": {"port": port, "program": download_url(environment)},
+    }
 
 
 def find_cloudflared(environment: Mapping[str, str]) -> str:
@@ -50,23 +73,26 @@ def find_cloudflared(environment: Mapping[str, str]) -> str:
     return os.path.abspath(found)
 
 
-def endpoint_of(host: str, program: str) -> Endpoint:
-    """The end of the quick tunnel of that name, for this computer; ValueError when it is no name."""
-    command = access_command(program, host, windows=sys.platform == "win32")
-    return Endpoint(host, PORT, command)
+def command_to(told: Told, environment: Mapping[str, str]) -> str | None:
+    """What leads from here to the tunnel that a notebook's cell opened; None where it is dialled."""
+    if told.tunnel != PROGRAM:
+        return None
+    return _command(find_cloudflared(environment), told.host)
 
 
-def _state(told: Mapping[str, Any], program: str) -> TunnelState:
+def _reached(state: TunnelState, program: str) -> Endpoint | None:
+    """The end of it with what leads there from here."""
+    end = state.endpoint
+    if end is None:
+        return None
     try:
-        endpoint = endpoint_of(str(told["host"]), program) if "host" in told else None
-        return TunnelState(endpoint, _problem(told["problem"]) if "problem" in told else None)
-    except (ValueError, KeyError, TypeError) as exc:
+        return replace(end, proxy_command=_command(program, end.host))
+    except ValueError as exc:
         raise AgentUnusable(
             f"the runtime tells of its tunnel what makes no sense: {exc}",
             hint="colabdev connect starts another agent",
         ) from exc
 
 
-def _problem(told: Mapping[str, Any]) -> TunnelProblem:
-    remedy = Remedy.WAITING if told["waiting_helps"] else Remedy.USER
-    return TunnelProblem(str(told["message"]), str(told["hint"]), remedy)
+def _command(program: str, host: str) -> str:
+    return access_command(program, host, windows=sys.platform == "win32")

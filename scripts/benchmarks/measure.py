@@ -148,6 +148,34 @@ def render_table(rows: Sequence[Row]) -> str:
     return "\n".join(_aligned(line, widths) for line in cells) + f"\n\n{_machine_line()}"
 
 
+def render_markdown(rows: Sequence[Row]) -> str:
+    """The rows as the README's table has them; a row that differs only in what it is beside leaves the
+    first cells empty."""
+    lines = []
+    before = ("", "")
+    for row in rows:
+        first = (row.title, _in_short(row.ours, row.unit, row.wire_bytes))
+        beside = f"{row.beside_label}: {_in_short(row.beside, row.unit, row.beside_wire_bytes)}"
+        target = "" if row.target is None else f"≤ {row.target:g}"
+        missed = ", missed" if row.verdict == "misses" else ""
+        shown = ("", "") if row.title == before[0] else first
+        cells = [*shown, beside, f"{row.ratio_of_medians:.2f}", target + missed]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        before = first
+    return "\n".join(lines) + f"\n\n{_machine_line()}"
+
+
+def _in_short(values: Sequence[float], unit: str, wire_bytes: int | None) -> str:
+    wire = "" if wire_bytes is None else f", {_size(wire_bytes)}"
+    return _amount(median(values), unit) + wire
+
+
+def _size(count: int) -> str:
+    if count < 1_000_000:
+        return f"{count / 1000:.1f} kB" if count < 100_000 else f"{count / 1000:.0f} kB"
+    return f"{count / 1_000_000:.2f} MB"
+
+
 def _side_cells(values: Sequence[float], unit: str, wire_bytes: int | None) -> tuple[str, str, str]:
     spread = f"{_amount(min(values), unit)} … {_amount(max(values), unit)}"
     return _amount(median(values), unit), spread, "" if wire_bytes is None else f"{wire_bytes:,}"

@@ -10,16 +10,18 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import Row, alternate
+from benchmarks.sync_memory import memory_rows
 from benchmarks.way import Way, direct, has_unison, thin, unison_command
 from tests.support.house import House
 
@@ -33,25 +35,16 @@ TARGET_FIRST = 1.05
 TARGET_LARGE = 1.1
 MB = 1024 * 1024
 LARGE_BYTES = 64 * MB
+LIMIT_S = 90.0
+"""For one run of another program: unison may take minutes where others take seconds."""
 
 
-def run(rounds: int) -> list[Row]:
-    """Small changes near and far, the first sync, large files, and many changes at once."""
-    rows: list[Row] = []
-    for files in (FILES, MANY_FILES):
-        with _house(files) as house:
-            rows += _small_changes(house, files, rounds)
-    with _house(FILES) as house:
-        rows += _many_changes(house, rounds)
-    with _house(0) as house:
-        rows += _large_file(house, rounds)
-    with _house(FILES) as house, thin(house) as way:
-        rows.append(_first_sync(house, way, rounds))
-    return rows
+Group = Callable[[int], list[Row]]
+"""Some of the rows, which can be measured without the others, in so many rounds."""
 
 
 @contextmanager
-def _house(files: int) -> Iterator[House]:
+def a_house(files: int) -> Iterator[House]:
     with tempfile.TemporaryDirectory() as directory, House(Path(directory)) as house:
         make_tree(house.project, files)
         # The others' sessions are no editor's: the keeper would sync beside us.
@@ -81,6 +74,8 @@ class Sides:
 
     house: House
     way: Way
+    given_up: list[str] = field(default_factory=list)
+    """Programs that did not end in time. Their sides are half done, so they are not tried again."""
 
     def ours(self) -> None:
         command = [str(Path(sys.executable).parent / "colabdev"), "sync", "--force"]
@@ -103,13 +98,16 @@ class Sides:
         assert machine is not None
         copy = Path(machine.content_dir) / "unison"
         command, environment = unison_command(self.house, self.way, self.house.project, copy)
-        subprocess.run(command, env=environment, check=True, capture_output=True)
+        if not self.given_up and not _ends_in_time(command, environment):
+            self.given_up.append("unison")
 
     @property
     def beside(self) -> dict[str, Callable[[], None]]:
         """What we are compared with, by what a row calls it."""
         programs = {"rsync -az, multiplexed": self.rsync}
-        return {**programs, "unison, multiplexed": self.unison} if has_unison() else programs
+        if has_unison() and not self.given_up:
+            programs["unison, multiplexed"] = self.unison
+        return programs
 
     def all(self) -> None:
         self.ours()
@@ -129,20 +127,42 @@ class Sides:
         taken = alternate({"colabdev": changed, **beside}, rounds)
         change()
         wire_bytes = self.way.wire_bytes(self.ours)
-        return [
-            Row(
-                f"sync, {title}, {self.way.label}",
-                "colabdev sync",
-                name,
-                taken["colabdev"],
-                taken[name],
-                # The budget is beside rsync, for a runtime that is far away.
-                target if self.way.relay and program == self.rsync else None,
-                wire_bytes=wire_bytes,
-                beside_wire_bytes=self.way.wire_bytes(program),
+        rows = []
+        for name, program in beside.items():
+            beside_wire_bytes = self.way.wire_bytes(program)
+            stopped = program == self.unison and self.given_up
+            rows.append(
+                Row(
+                    f"sync, {title}, {self.way.label}",
+                    "colabdev sync",
+                    f"{name}, stopped after {LIMIT_S:.0f} s" if stopped else name,
+                    taken["colabdev"],
+                    [LIMIT_S] * rounds if stopped else taken[name],
+                    # The budget is beside rsync, for a runtime that is far away.
+                    target if self.way.relay and program == self.rsync else None,
+                    wire_bytes=wire_bytes,
+                    beside_wire_bytes=None if stopped else beside_wire_bytes,
+                )
             )
-            for name, program in beside.items()
-        ]
+        return rows
+
+
+def _ends_in_time(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Run it, and whether it ended within the limit; then nothing of it is left."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            code = process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return False
+    assert code == 0, f"{command[0]} ended with {code}"
+    return True
 
 
 def _small_changes(house: House, files: int, rounds: int) -> list[Row]:
@@ -244,7 +264,7 @@ def _large_file(house: House, rounds: int) -> list[Row]:
         ]
 
 
-def _first_sync(house: House, way: Way, rounds: int) -> Row:
+def _first_sync(house: House, way: Way, files: int, rounds: int) -> Row:
     sides = Sides(house, way)
     machine = house.record().machine
     assert machine is not None
@@ -265,7 +285,7 @@ def _first_sync(house: House, way: Way, rounds: int) -> Row:
 
     taken = alternate({"colabdev": ours, "tar": tar}, rounds)
     return Row(
-        f"first sync, {FILES:,} files, {way.label}",
+        f"first sync, {files:,} files, {way.label}",
         "colabdev sync",
         "tar | zstd | ssh, multiplexed",
         taken["colabdev"],
@@ -274,3 +294,46 @@ def _first_sync(house: House, way: Way, rounds: int) -> Row:
         wire_bytes=way.wire_bytes(ours),
         beside_wire_bytes=way.wire_bytes(tar),
     )
+
+
+def _small(files: int) -> Group:
+    def rows(rounds: int) -> list[Row]:
+        with a_house(files) as house:
+            return _small_changes(house, files, rounds)
+
+    return rows
+
+
+def _many(rounds: int) -> list[Row]:
+    with a_house(FILES) as house:
+        return _many_changes(house, rounds)
+
+
+def _large(rounds: int) -> list[Row]:
+    with a_house(0) as house:
+        return _large_file(house, rounds)
+
+
+def _first(files: int, most_rounds: int) -> Group:
+    def rows(rounds: int) -> list[Row]:
+        with a_house(files) as house, thin(house) as way:
+            return [_first_sync(house, way, files, min(rounds, most_rounds))]
+
+    return rows
+
+
+def _memory(rounds: int) -> list[Row]:
+    # Once says it all: peaks do not vary as times do.
+    with a_house(MANY_FILES) as house, direct(house) as way:
+        return memory_rows(Sides(house, way), MANY_FILES)
+
+
+GROUPS: Mapping[str, Group] = {
+    "small": _small(FILES),
+    "small-30000": _small(MANY_FILES),
+    "many-changes": _many,
+    "large-file": _large,
+    "first": _first(FILES, 99),
+    "first-30000": _first(MANY_FILES, 1),
+    "memory": _memory,
+}

@@ -10,7 +10,7 @@ from pathlib import Path
 # Arguments
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--epochs", type=int, default=10)
-parser.add_argument("--resume", type=Path, help="a checkpoint to go on from")
+parser.add_argument("--resume", help="a checkpoint to go on from, or auto for the newest")
 args = parser.parse_args()
 
 # Data: points of the unit square, labelled by the side of a line they lie on. Same seed, same data.
@@ -19,14 +19,15 @@ points = [(rng.random(), rng.random()) for _ in range(2000)]
 data = [((x, y, 1.0), 1.0 if 2 * x + y > 1.4 else 0.0) for x, y in points]
 
 # Model: three weights, new or from a checkpoint
-weights, first_epoch = [0.0, 0.0, 0.0], 1
-if args.resume:
-    saved = json.loads(args.resume.read_text())
-    weights, first_epoch = saved["weights"], saved["epoch"] + 1
-    print(f"resumed {args.resume} at epoch {first_epoch}", flush=True)
-
 checkpoints = Path("runs/logistic/checkpoints")
 checkpoints.mkdir(parents=True, exist_ok=True)
+weights, first_epoch, path = [0.0, 0.0, 0.0], 1, args.resume
+if path == "auto":
+    path = max(checkpoints.glob("epoch-*.json"), default=None)
+if path:
+    saved = json.loads(Path(path).read_text())
+    weights, first_epoch = saved["weights"], saved["epoch"] + 1
+    print(f"resumed {path} at epoch {first_epoch}", flush=True)
 
 # Training: one step of gradient descent for each point, in an order that depends on the epoch alone
 for epoch in range(first_epoch, args.epochs + 1):

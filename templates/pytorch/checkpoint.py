@@ -13,32 +13,30 @@ file needs nothing but PyTorch, so that it can be copied into any project:
                 break
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
-import io
 import json
-import mmap
-import multiprocessing
 import os
 import pickle
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, Self
 
-import torch
-from torch import Tensor
+if __name__ != "__main__":  # The process that writes does without, and so it starts at once.
+    import torch
 
 STATE = "state.pt"
 MANIFEST = "MANIFEST.json"
-ALIGNMENT = 64  # bytes; where a tensor may start in memory
 
 
 class CheckpointError(Exception):
@@ -48,17 +46,23 @@ class CheckpointError(Exception):
 # --- Writing ---------------------------------------------------------------------------------------
 
 
-def save(
+def save(directory: Path, step: int, state: dict[str, Any], **options: Any) -> Path:
+    """Write the checkpoint of `step`, with the options of `write`; returns its path."""
+    options["about"] = {**versions(), **(options.get("about") or {})}
+    return write(directory, step, lambda file: torch.save(state, file), **options)
+
+
+def write(
     directory: Path,
     step: int,
-    state: dict[str, Any],
+    fill: Callable[[BinaryIO], object],
     *,
     texts: Mapping[str, str] | None = None,
     about: Mapping[str, Any] | None = None,
     keep: int = 3,
     keep_steps: Collection[int] = (),
 ) -> Path:
-    """Write the checkpoint of `step`, then delete all but the newest `keep` and those of `keep_steps`.
+    """Let `fill` write a state, then delete all but the newest `keep` and those of `keep_steps`.
 
     `texts` are small files by name, `about` is what the manifest is to say. Whenever the program or
     the machine dies, the checkpoints from before are untouched and no half of one is to be seen. One
@@ -73,13 +77,12 @@ def save(
             shutil.rmtree(final)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        with open(staging / STATE, "wb") as file:
-            torch.save(state, file)
-            os.fsync(file.fileno())
+        with flushed(staging / STATE) as file:
+            fill(file)
         for name, text in (texts or {}).items():
             write_text(staging / name, text)
         # The manifest comes after everything that it speaks of, and the name after the manifest.
-        manifest = describe(staging, step, about or {})
+        manifest = {"step": step, **(about or {}), "files": describe(staging)}
         write_text(staging / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         flush_directory(staging)
         os.rename(staging, final)
@@ -90,9 +93,9 @@ def save(
     return final
 
 
-def describe(directory: Path, step: int, about: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest of the files in `directory`."""
-    files = [
+def describe(directory: Path) -> list[dict[str, Any]]:
+    """What the manifest says of each file in `directory`."""
+    return [
         {
             "path": path.name,
             "size": path.stat().st_size,
@@ -100,29 +103,38 @@ def describe(directory: Path, step: int, about: Mapping[str, Any]) -> dict[str, 
             "md5": digest(path, "md5"),  # Nothing is proved by it here, but Google Drive tells it.
         }
         for path in sorted(directory.iterdir())
-        if path.name != MANIFEST
     ]
-    versions = {"torch": torch.__version__, "cuda": torch.version.cuda}
-    return {"step": step, **versions, **about, "files": files}
+
+
+def versions() -> dict[str, Any]:
+    return {"torch": torch.__version__, "cuda": torch.version.cuda}
 
 
 def prune(directory: Path, keep: int, keep_steps: Collection[int] = ()) -> None:
-    """Delete what is older than the newest `keep` whose hashes verify."""
-    verified = 0
+    """Delete what is older than the newest `keep` that are whole."""
+    whole = 0
     for step, path in reversed(checkpoints(directory)):
-        # Two at least: the newest may be damaged tomorrow.
-        if verified < max(keep, 2):
-            verified += damage(path) is None
+        # Two at least: the newest may be damaged tomorrow. To read them all again for their hashes
+        # would cost more than to write one.
+        if whole < max(keep, 2):
+            whole += damage(path, by_hash=False) is None
         elif step not in keep_steps:
             # What cannot be deleted now is tried again at the next save.
             shutil.rmtree(path, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+@contextlib.contextmanager
+def flushed(path: Path) -> Iterator[BinaryIO]:
+    """A new file, which is on the disk at the end and not only in memory."""
+    with open(path, "xb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    with flushed(path) as file:
+        file.write(text.encode())
 
 
 def flush_directory(path: Path) -> None:
@@ -138,23 +150,24 @@ def flush_directory(path: Path) -> None:
 # --- Reading ---------------------------------------------------------------------------------------
 
 
-def resume(
-    directory: str | Path, map_location: str | torch.device = "cpu"
-) -> dict[str, Any] | None:
+def resume(directory: str | Path) -> dict[str, Any] | None:
     """The state in the newest checkpoint whose hashes verify; None where there was never one."""
     path = latest(Path(directory))
-    return None if path is None else load(path, map_location)
+    return None if path is None else load(path, verified=True)
 
 
-def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """The state in the checkpoint at `path`, after its hashes were verified."""
+def load(path: Path, *, verified: bool = False) -> dict[str, Any]:
+    """The state in the checkpoint at `path`, after its hashes were verified, if not done already.
+
+    On the CPU; `load_state_dict` takes it to where the model is.
+    """
     if not path.is_dir():
         raise CheckpointError(f"cannot use {path}: there is no such checkpoint")
-    if problem := damage(path):
+    if not verified and (problem := damage(path)):
         raise CheckpointError(f"cannot use {path}: {problem}")
     try:
         # weights_only: tensors and plain values, never code that somebody put into the file.
-        return torch.load(path / STATE, map_location=map_location, weights_only=True)
+        return torch.load(path / STATE, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as exc:
         raise CheckpointError(f"cannot use {path}: {STATE} is no file of torch.save") from exc
 
@@ -182,30 +195,31 @@ def checkpoints(directory: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with the checkpoint at `path`, in words; None when its hashes verify."""
+def damage(path: Path, *, by_hash: bool = True) -> str | None:
+    """What is wrong with the checkpoint at `path`, in words; None when its hashes verify.
+
+    Not `by_hash` it is None when everything is there in its size.
+    """
     try:
         entries = json.loads((path / MANIFEST).read_bytes())["files"]
-        names = [entry["path"] for entry in entries]
-        broken = [entry["path"] for entry in entries if not is_intact(path, entry)]
+        for entry in entries:
+            if not is_intact(path, entry, by_hash):
+                return f"{entry['path']} is not what {MANIFEST} says"
     except FileNotFoundError:
         return f"it has no {MANIFEST}"
     except (OSError, ValueError, KeyError, TypeError):
         return f"its {MANIFEST} cannot be read"
-    if broken:
-        return f"{broken[0]} is not what {MANIFEST} says"
-    return None if STATE in names else f"its {MANIFEST} does not name {STATE}"
+    named = STATE in (entry["path"] for entry in entries)
+    return None if named else f"its {MANIFEST} does not name {STATE}"
 
 
-def is_intact(directory: Path, entry: dict[str, Any]) -> bool:
+def is_intact(directory: Path, entry: dict[str, Any], by_hash: bool) -> bool:
     """Whether a file is there as its manifest entry says. A name that leads elsewhere is not."""
-    path = directory / entry["path"]
+    path, size, sha256 = directory / entry["path"], entry["size"], entry["sha256"]
     try:
-        return (
-            path.parent == directory
-            and path.stat().st_size == entry["size"]
-            and digest(path, "sha256") == entry["sha256"]
-        )
+        if path.parent != directory or path.stat().st_size != size:
+            return False
+        return not by_hash or digest(path, "sha256") == sha256
     except OSError:
         return False
 
@@ -219,183 +233,113 @@ def digest(path: Path, algorithm: str) -> str:
 
 
 class Saver:
-    """Saves while the training goes on, which waits only until its state is copied.
+    """Saves while the training goes on, which waits only until its state is copied to memory.
 
-    On Linux a process of its own writes what was copied, from memory that both share (as much again
-    as the state takes); elsewhere `save` writes it before it returns. An error in that process is
-    raised by the next call of any method.
+    On Linux a process of its own takes it to the disk from there, and finishes that also when the
+    training is killed; elsewhere `save` returns when all is written. What goes wrong in that process
+    is raised by the next call of any method.
     """
 
     def __init__(
         self, directory: str | Path, *, keep: int = 3, about: Mapping[str, Any] | None = None
     ) -> None:
         self.directory = Path(directory)
-        self.options = {"keep": keep, "about": dict(about or {})}
+        self.options = {"keep": keep, "about": {**versions(), **(about or {})}}
+        self.process: subprocess.Popen[str] | None = None
+        self.busy = False
         # One run writes into a directory, so what lies here was left by one that was killed.
         for left in self.directory.glob(".saving-*"):
             shutil.rmtree(left, ignore_errors=True)
-        self.writer = Writer() if hasattr(os, "memfd_create") else None
+        if hasattr(os, "memfd_create"):
+            self.memory = open(os.memfd_create("checkpoint"), "wb")  # noqa: SIM115 - see __exit__
+            number = self.memory.fileno()
+            # In a session of its own: Ctrl-C in a terminal is for the training, which then saves.
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, str(number)], pass_fds=[number], text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+            self.answer = select.poll()
+            self.answer.register(self.process.stdout)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.writer is not None:
+        if self.process is not None:
             # Whatever ends the training, a snapshot that was taken is still written.
-            with contextlib.suppress(*([CheckpointError] if kind else [])):
-                self.writer.wait()
-            self.writer.close()
+            with self.process, self.memory, contextlib.suppress(*[CheckpointError][: bool(kind)]):
+                self.wait()
 
-    def save(self, step: int, state: dict[str, Any], *, wait: bool = True, **more: Any) -> bool:
-        """Save as `save` of this module does, with the same named arguments.
+    def save(self, step: int, state: dict[str, Any], *, wait: bool = True, **options: Any) -> bool:
+        """Save as `save` of this module does, with the same options.
 
         While the checkpoint before is still being written this waits for that, or without `wait`
         leaves out this one and returns False.
         """
-        if self.writer is None:
-            save(self.directory, step, state, **self.options, **more)
+        options = {**self.options, **options}
+        if self.process is None:
+            save(self.directory, step, state, **options)
             return True
-        if not self.writer.is_idle() and not wait:
+        if not self.check() and not wait:
             return False
-        self.writer.wait()
-        self.writer.start(self.directory, step, state, {**self.options, **more})
+        self.wait()
+        self.memory.seek(0)
+        with no_checksums():
+            torch.save(state, self.memory)
+        self.memory.truncate()
+        # An end of the process is told by `wait`, with its status.
+        with contextlib.suppress(OSError):
+            job = {"directory": str(self.directory), "step": step, **options}
+            print(json.dumps(job), file=self.process.stdin, flush=True)
+        self.busy = True
         return True
 
-    def check(self) -> None:
-        """Raise what went wrong in the meantime; cheap enough for every step."""
-        if self.writer is not None:
-            self.writer.is_idle()
-
-    def wait(self) -> None:
-        """Return when everything is on the disk."""
-        if self.writer is not None:
-            self.writer.wait()
-
-
-class Place(NamedTuple):
-    """Where a tensor stands in the shared memory."""
-
-    start: int
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-    def view(self, memory: mmap.mmap) -> Tensor:
-        count = torch.Size(self.shape).numel()
-        flat = torch.frombuffer(memory, dtype=self.dtype, count=count, offset=self.start)
-        return flat.view(self.shape)
-
-
-class Layout(pickle.Pickler):
-    """Pickles a state with a Place for each tensor, one behind the other in the memory."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
-        self.places: list[tuple[Place, Tensor]] = []
-        self.end = 0
-
-    def persistent_id(self, value: object) -> tuple[Any, ...] | None:
-        if not isinstance(value, Tensor) or value.numel() == 0:
-            return None
-        place = Place(self.end, value.dtype, tuple(value.shape))
-        self.places.append((place, value))
-        self.end += -(-value.nbytes // ALIGNMENT) * ALIGNMENT
-        return tuple(place)
-
-
-class Restored(pickle.Unpickler):
-    """Reads what Layout wrote; the tensors are views of the memory."""
-
-    def __init__(self, file: io.BytesIO, memory: mmap.mmap) -> None:
-        super().__init__(file)
-        self.memory = memory
-
-    def persistent_load(self, place: tuple[Any, ...]) -> Tensor:
-        return Place(*place).view(self.memory)
-
-
-class Writer:
-    """The process that writes, and the memory that it reads from."""
-
-    def __init__(self) -> None:
-        self.descriptor = os.memfd_create("checkpoint")
-        self.memory: mmap.mmap | None = None
-        self.busy = False
-        self.connection, theirs = multiprocessing.Pipe()
-        # In a session of its own: Ctrl-C in a terminal is for the training, which then saves.
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno()), str(self.descriptor)],
-            pass_fds=(theirs.fileno(), self.descriptor),
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
-
-    def start(self, *job: object) -> None:
-        """Copy the arguments of `save`, and let the process call it."""
-        layout = Layout(pickled := io.BytesIO())
-        layout.dump(job)
-        skeleton = pickled.getvalue()
-        if self.memory is None or len(self.memory) < layout.end + len(skeleton):
-            os.ftruncate(self.descriptor, layout.end + 2 * len(skeleton))
-            self.memory = mmap.mmap(self.descriptor, 0)
-        for place, tensor in layout.places:
-            place.view(self.memory).copy_(tensor.detach())
-        self.memory[layout.end : layout.end + len(skeleton)] = skeleton
-        self.busy = True
-        try:
-            self.connection.send((layout.end, len(skeleton)))
-        except OSError as exc:
-            raise self.ended() from exc
-
-    def is_idle(self) -> bool:
-        """Whether the next may be started; raises what the last one failed of."""
-        if self.busy and self.connection.poll():
-            self.receive()
+    def check(self) -> bool:
+        """Whether everything is on the disk; cheap enough for every step."""
+        if self.busy and self.answer.poll(0):
+            self.wait()
         return not self.busy
 
     def wait(self) -> None:
+        """Return when everything is on the disk."""
         if self.busy:
-            self.receive()
+            self.busy = False
+            answer = self.process.stdout.readline()
+            if not answer:
+                status = self.process.wait()
+                raise CheckpointError(f"cannot save: the process that writes ended with {status}")
+            if problem := json.loads(answer):
+                raise CheckpointError(problem)
 
-    def receive(self) -> None:
-        self.busy = False
+
+@contextlib.contextmanager
+def no_checksums() -> Iterator[None]:
+    """Save without those of the zip format, which take half of the time: the manifest is better."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
+
+
+def write_snapshots(memory: int) -> None:
+    """What the process beside the training does, until that is done or dead: then stdin ends."""
+    snapshot = open(memory, "rb", buffering=0)  # noqa: SIM115 - until the process ends
+
+    def copy(file: BinaryIO) -> None:
+        snapshot.seek(0)
+        shutil.copyfileobj(snapshot, file, 1 << 20)
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        problem = None
         try:
-            problem = self.connection.recv()
-        except (EOFError, OSError) as exc:
-            raise self.ended() from exc
-        if problem:
-            raise CheckpointError(problem)
-
-    def ended(self) -> CheckpointError:
-        status = self.process.wait()
-        return CheckpointError(f"cannot save: the process that writes ended with status {status}")
-
-    def close(self) -> None:
-        self.connection.close()  # which ends the process
-        self.process.wait()
-        os.close(self.descriptor)
-
-
-def write_snapshots(connection: Connection, descriptor: int) -> None:
-    """What the process does, until the training closes the connection or dies."""
-    while True:
-        try:
-            start, size = connection.recv()
-        except EOFError:
-            return
-        memory = mmap.mmap(descriptor, 0)
-        # Not from a file: the training wrote this into our common memory.
-        pickled = io.BytesIO(memory[start : start + size])
-        directory, step, state, options = Restored(pickled, memory).load()
-        try:
-            save(directory, step, state, **options)
-            problem = None
+            write(Path(job.pop("directory")), job.pop("step"), copy, **job)
         except CheckpointError as exc:
             problem = str(exc)
         with contextlib.suppress(OSError):  # Nobody is there any more; but it is on the disk.
-            connection.send(problem)
+            os.write(1, f"{json.dumps(problem)}\n".encode())
 
 
 # --- What the loop needs beside its weights ----------------------------------------------------------
@@ -404,7 +348,7 @@ def write_snapshots(connection: Connection, descriptor: int) -> None:
 class StopRequest:
     """Remembers SIGTERM and Ctrl-C, so that the loop can finish its step, save and end."""
 
-    signal: int | None = None
+    signal = 0
 
     def __enter__(self) -> Self:
         numbers = (signal.SIGINT, signal.SIGTERM)
@@ -451,4 +395,4 @@ def code_hash(folder: Path = Path(__file__).parent) -> str:
 
 
 if __name__ == "__main__":
-    write_snapshots(Connection(int(sys.argv[1])), int(sys.argv[2]))
+    write_snapshots(int(sys.argv[1]))

@@ -4,95 +4,106 @@
 arguments of what is named beside it, and they are checked against what that takes.
 """
 
-import dataclasses
 import difflib
 import inspect
 import json
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import old_config
+from trainer import processes
 
 
 class ConfigError(Exception):
     """The user asked for something that cannot be; the message is one sentence."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Something by its name, with its arguments; `off` where there may be none."""
+class Named(dict[str, Any]):
+    """Something that is chosen by its `name`, with the arguments for it."""
 
-    name: str
-    arguments: dict[str, Any] = field(default_factory=dict)
+
+def ruled(words: str, holds: Callable[[Any], bool], default: Any = MISSING) -> Any:
+    """A key whose value must be what the words say."""
+    return field(default=default, metadata={"words": words, "holds": holds})
+
+
+def at_least(least: float, default: Any = MISSING) -> Any:
+    return ruled(f"at least {least}", lambda value: value >= least, default)
+
+
+def one_of(*values: str) -> Any:
+    """The first one is the default."""
+    words = f"{', '.join(values[:-1])} or {values[-1]}"
+    return ruled(words, values.__contains__, values[0])
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class Data:
     name: str
-    root: str = "datasets"  # where downloads and copies go
-    shards: str = ""  # a data set in shards, on a mounted Drive say, to copy there first
-    valid: float = 0.1  # of the training data
+    root: str = "datasets"
+    shards: str = ""
+    valid: float = ruled("between 0 and 1", lambda share: 0 < share < 1, 0.1)
     augment: bool = True
-    batch_size: int  # of one step: split among processes and among `trainer.accumulate` parts
-    workers: int = 0
+    batch_size: int = at_least(1)
+    workers: int = at_least(0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
-    epochs: int
-    accumulate: int = 1
-    clip_norm: float = 0.0  # 0: gradients stay as they are
-    precision: str = "auto"
+class Training:
+    epochs: int = at_least(1)
+    accumulate: int = at_least(1, 1)
+    clip_norm: float = at_least(0, 0.0)
+    precision: str = one_of("auto", "fp32", "bf16", "fp16")
     compile: bool = False
     deterministic: bool = True
-    monitor: str = "off"  # such as "max valid_accuracy"
-    early_stop: int = 0  # epochs without a new best; 0: never
-    save_every: int = 0  # steps, beside each epoch's end; 0: never
-    keep: int = 3
-    log_every: int = 10
+    monitor: str = "off"
+    early_stop: int = at_least(0, 0)
+    save_every: int = at_least(0, 0)
+    keep: int = at_least(2, 3)
+    log_every: int = at_least(1, 10)
     tensorboard: bool = True
     plots: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    name: str
-    seed: int = 0
-    device: str = "auto"
+    name: str = ruled("the name of a folder", lambda name: Path(name).name == name != "..")
+    seed: int = ruled("from 0 to 4294967295", lambda seed: 0 <= seed < 2**32, 0)
+    device: str = one_of("auto", "cuda", "mps", "cpu")
     metrics: list[str]
-    data: DataConfig
-    model: Choice
-    loss: Choice
-    optimizer: Choice
-    scheduler: Choice = Choice("off")
-    trainer: TrainerConfig
+    data: Data
+    model: Named
+    loss: Named
+    optimizer: Named
+    scheduler: Named = field(default_factory=lambda: Named(name="off"))
+    trainer: Training
 
     def to_json(self) -> str:
-        return json.dumps(to_plain(self), indent=2) + "\n"
+        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 # --- Reading ---------------------------------------------------------------------------------------
 
 
-def read(path: Path, changes: Iterable[str]) -> Config:
+def read(path: Path, changes: Iterable[str] = ()) -> Config:
     """The configuration in a file, with changes such as `optimizer.lr=0.01`."""
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    except ValueError as exc:  # Not UTF-8, not TOML or not JSON.
-        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    except (OSError, ValueError) as exc:  # Not there; not UTF-8, not TOML or not JSON.
+        raise ConfigError(f"cannot read {path}: {getattr(exc, 'strerror', exc)}") from exc
+    if not isinstance(values, dict):
+        raise ConfigError(f"cannot read {path}: it is no table of keys")
     if old_config.is_old(values):
         values, told = old_config.translate(values)
         print(*(f"{path}: {line}" for line in told), sep="\n")
     for change in changes:
         apply(change, values)
-    config = from_plain(Config, values)
+    config = typed(Config, values)
     check(config)
     return config
 
@@ -114,27 +125,31 @@ def apply(change: str, values: dict[str, Any]) -> None:
     values[key] = value
 
 
-def from_plain(kind: Any, value: Any, where: str = "") -> Any:
+def typed(kind: Any, value: Any, where: str = "") -> Any:
     """`value`, as the file has it, as a `kind`; `where` is its dotted key."""
-    if kind is Choice and isinstance(value, dict) and isinstance(value.get("name"), str):
-        return Choice(value["name"], {key: value[key] for key in value if key != "name"})
-    if dataclasses.is_dataclass(kind) and kind is not Choice and isinstance(value, dict):
-        hints, prefix = get_type_hints(kind), f"{where}." if where else ""
-        for key in value:
-            if key not in hints:
-                raise ConfigError(
-                    unknown("key", f"{prefix}{key}", [f"{prefix}{name}" for name in hints])
-                )
-        for key in dataclasses.fields(kind):
-            if key.name not in value and key.default is dataclasses.MISSING:
-                raise ConfigError(f"{prefix}{key.name} is missing from the configuration")
-        return kind(**{key: from_plain(hints[key], value[key], f"{prefix}{key}") for key in value})
+    if is_dataclass(kind) and isinstance(value, dict):
+        prefix = f"{where}." if where else ""
+        keys = {f"{prefix}{key.name}": key for key in fields(kind)}
+        found = {}
+        for name, one in value.items():
+            if (key := keys.pop(f"{prefix}{name}", None)) is None:
+                known = [f"{prefix}{key.name}" for key in fields(kind)]
+                raise ConfigError(unknown("key", f"{prefix}{name}", known))
+            found[name] = typed(key.type, one, f"{prefix}{name}")
+            if key.metadata and not key.metadata["holds"](found[name]):
+                raise ConfigError(f"{prefix}{name} must be {key.metadata['words']}")
+        for dotted, key in keys.items():
+            if key.default is MISSING and key.default_factory is MISSING:
+                raise ConfigError(f"{dotted} is missing from the configuration")
+        return kind(**found)
+    if kind is Named and isinstance(value, dict) and isinstance(value.get("name"), str):
+        return Named(value)
     if kind is float and type(value) is int:
-        value = float(value)
+        return float(value)
     if kind == list[str] and isinstance(value, list) and all(type(one) is str for one in value):
         return value
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise ConfigError(f"{where or 'the file'} must be {WORDS[kind]}, not {value!r}")
+        raise ConfigError(f"{where} must be {WORDS.get(kind, 'a table')}, not {value!r}")
     return value
 
 
@@ -144,20 +159,40 @@ WORDS: dict[Any, str] = {
     str: "a text",
     bool: "true or false",
     list[str]: "a list of names",
-    Choice: "a table with a name",
-    DataConfig: "a table",
-    TrainerConfig: "a table",
-    Config: "a table",
+    Named: "a table with a name",
 }
 
 
-def to_plain(value: Any) -> Any:
-    """The other way round: what JSON can hold."""
-    if isinstance(value, Choice):
-        return {"name": value.name, **value.arguments}
-    if dataclasses.is_dataclass(value):
-        return {key.name: to_plain(getattr(value, key.name)) for key in dataclasses.fields(value)}
-    return value
+def check(config: Config) -> None:
+    """Refuse values that contradict each other."""
+    data, trainer = config.data, config.trainer
+    direction, _, watched = trainer.monitor.partition(" ")
+    results = [f"{part}_{key}" for part in ("train", "valid") for key in ("loss", *config.metrics)]
+    if data.batch_size % (trainer.accumulate * processes.WORLD):
+        raise ConfigError(
+            f"data.batch_size {data.batch_size} cannot be split among {processes.WORLD} processes and"
+            f" trainer.accumulate {trainer.accumulate} equal parts"
+        )
+    if trainer.monitor != "off" and (direction not in ("min", "max") or watched not in results):
+        raise ConfigError(
+            f"trainer.monitor must be off, or min or max and one of {', '.join(results)}"
+        )
+    if trainer.early_stop and trainer.monitor == "off":
+        raise ConfigError("trainer.early_stop needs something to watch: set trainer.monitor")
+
+
+# What may be another in a run that goes on: it changes no weight before the end.
+FREE = {"name", "device", "data.root", "data.shards", "data.workers"}
+FREE |= {f"trainer.{key}" for key in ("epochs", "early_stop", "keep", "plots", "save_every")}
+FREE |= {"trainer.tensorboard"}
+
+
+def check_same_run(config: Config, saved: str) -> None:
+    """Refuse to go on with a run of another configuration, given as its JSON."""
+    old, new = flat(json.loads(saved)), flat(asdict(config))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and key not in FREE:
+            raise ConfigError(f"its run had {key} = {json.dumps(old.get(key))}")
 
 
 def flat(value: Any, where: str = "") -> dict[str, Any]:
@@ -168,90 +203,34 @@ def flat(value: Any, where: str = "") -> dict[str, Any]:
     return {key: one for part in below for key, one in part.items()}
 
 
-# --- Checking --------------------------------------------------------------------------------------
-
-
-def check(config: Config) -> None:
-    """Refuse values that cannot be, alone or beside each other."""
-    data, trainer = config.data, config.trainer
-    direction, _, watched = trainer.monitor.partition(" ")
-    results = [
-        f"{part}_{name}" for part in ("train", "valid") for name in ("loss", *config.metrics)
-    ]
-    rules = [
-        (config.name not in ("", ".", "..") and "/" not in config.name, "name must name a folder"),
-        (0 <= config.seed < 2**32, "seed must be from 0 to 4294967295"),
-        (config.device in ("auto", "cuda", "mps", "cpu"), "device must be auto, cuda, mps or cpu"),
-        (0 < data.valid < 1, "data.valid must be between 0 and 1"),
-        (data.batch_size >= 1, "data.batch_size must be at least 1"),
-        (data.workers >= 0, "data.workers must be at least 0"),
-        (trainer.epochs >= 1, "trainer.epochs must be at least 1"),
-        (trainer.accumulate >= 1, "trainer.accumulate must be at least 1"),
-        (trainer.log_every >= 1, "trainer.log_every must be at least 1"),
-        (trainer.save_every >= 0, "trainer.save_every must be at least 0"),
-        (trainer.early_stop >= 0, "trainer.early_stop must be at least 0"),
-        (trainer.keep >= 2, "trainer.keep must be at least 2: the newest may be damaged tomorrow"),
-        (trainer.clip_norm >= 0, "trainer.clip_norm must be at least 0"),
-        (
-            trainer.precision in ("auto", "fp32", "bf16", "fp16"),
-            "trainer.precision must be auto, fp32, bf16 or fp16",
-        ),
-        (
-            data.batch_size % trainer.accumulate == 0,
-            f"data.batch_size {data.batch_size} cannot be split into trainer.accumulate"
-            f" {trainer.accumulate} equal parts",
-        ),
-        (
-            trainer.monitor == "off" or (direction in ("min", "max") and watched in results),
-            f"trainer.monitor must be off, or min or max and one of {', '.join(results)}",
-        ),
-        (
-            trainer.early_stop == 0 or trainer.monitor != "off",
-            "trainer.early_stop needs something to watch: set trainer.monitor",
-        ),
-    ]
-    for holds, sentence in rules:
-        if not holds:
-            raise ConfigError(sentence)
-
-
-# What may be another in a run that goes on: it changes no weight before the end.
-MAY_CHANGE = {"name", "device", "data.root", "data.shards", "data.workers", "trainer.epochs"}
-MAY_CHANGE |= {"trainer.early_stop", "trainer.keep", "trainer.plots", "trainer.save_every"}
-MAY_CHANGE |= {"trainer.tensorboard"}
-
-
-def check_same_run(config: Config, saved: str) -> None:
-    """Refuse to go on with a run of another configuration, given as its JSON."""
-    old, new = flat(json.loads(saved)), flat(to_plain(config))
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and key not in MAY_CHANGE:
-            raise ConfigError(f"its run had {key} = {json.dumps(old.get(key))}")
-
-
 # --- Building what is chosen by its name -------------------------------------------------------------
 
 
-def build(where: str, choice: Choice, known: Mapping[str, Callable[..., Any]], *given: Any) -> Any:
+def build(where: str, choice: Named, known: Mapping[str, Callable[..., Any]], *given: Any) -> Any:
     """What `choice` names of the `known`, made of what is `given` and of its own arguments."""
-    if choice.name not in known:
-        raise ConfigError(unknown(f"{where}.name", choice.name, known))
-    make = known[choice.name]
+    make = pick(f"{where}.name", choice["name"], known)
+    arguments = {key: value for key, value in choice.items() if key != "name"}
     accepted = list(inspect.signature(make).parameters)[len(given) :]
-    for key in choice.arguments:
+    for key in arguments:
         if key not in accepted:
             keys = [f"{where}.{name}" for name in accepted]
-            raise ConfigError(unknown(f"key of {choice.name}", f"{where}.{key}", keys))
+            raise ConfigError(unknown(f"key of {choice['name']}", f"{where}.{key}", keys))
     try:
-        return make(*given, **choice.arguments)
+        return make(*given, **arguments)
     except (TypeError, ValueError) as exc:
-        raise ConfigError(f"{where}: {choice.name} does not take these values: {exc}") from exc
+        raise ConfigError(f"{where}: {choice['name']} does not take these values: {exc}") from exc
+
+
+def pick(kind: str, name: str, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        raise ConfigError(unknown(kind, name, known))
+    return known[name]
 
 
 def subclasses(module: Any, base: type) -> dict[str, Callable[..., Any]]:
     """What a module has to choose from."""
     found = {name: made for name, made in vars(module).items() if inspect.isclass(made)}
-    return {name: made for name, made in found.items() if issubclass(made, base) and made != base}
+    return {name: made for name, made in found.items() if issubclass(made, base) and name[0] != "_"}
 
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:

@@ -14,10 +14,6 @@ KEYS = {
     "data_loader.args.batch_size": "data.batch_size",
     "data_loader.args.validation_split": "data.valid",
     "data_loader.args.num_workers": "data.workers",
-    "trainer.epochs": "trainer.epochs",
-    "trainer.monitor": "trainer.monitor",
-    "trainer.early_stop": "trainer.early_stop",
-    "trainer.tensorboard": "trainer.tensorboard",
 }
 NOT_HERE = {
     "n_gpu": "torchrun --nproc-per-node N train.py uses N GPUs",
@@ -41,7 +37,7 @@ def is_old(values: dict[str, Any]) -> bool:
 def translate(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The same configuration as we write it, and a line for each key that is another one here.
 
-    Keys that the old template did not have stay where they are: reading them says that they are unknown.
+    What the old template did not have stays where it is: reading it says that it is unknown.
     """
     new: dict[str, Any] = {}
     told = []
@@ -49,15 +45,19 @@ def translate(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if key in NOT_HERE:
             told.append(f"{key} has no counterpart: {NOT_HERE[key]}")
             continue
-        wanted = translated(key, value)
-        put(new, KEYS.get(key, key), wanted)
-        if KEYS.get(key, key) != key or wanted != value:
-            told.append(f"{key} is {KEYS.get(key, key)} here: {wanted}")
+        ours, wanted = KEYS.get(key, key), translated(key, value)
+        *parents, last = ours.split(".")
+        table = new
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[last] = wanted
+        if ours != key or wanted != value:
+            told.append(f"{key} is {ours} here: {wanted}")
     return new, told
 
 
 def leaves(values: Any, key: str = "") -> list[tuple[str, Any]]:
-    """The keys that stand in our tables with their values, and what no table has."""
+    """The keys that stand in our table with their values, and what no table has."""
     if not isinstance(values, dict) or key in KEYS:
         return [(key, values)]
     below = (leaves(child, f"{key}.{name}" if key else name) for name, child in values.items())
@@ -66,22 +66,12 @@ def leaves(values: Any, key: str = "") -> list[tuple[str, Any]]:
 
 def translated(key: str, value: Any) -> Any:
     """The value as we write it."""
-    if key == "loss":
-        return {"name": NAMES.get(value, value)}
-    if key == "arch":
-        # How many classes there are, its one argument, is said by the data here.
-        return {"name": NAMES.get(value["type"], value["type"])}
-    if key in ("optimizer", "lr_scheduler"):
-        return {"name": value["type"], **value.get("args", {})}
-    if key == "metrics":
+    if key == "metrics" and isinstance(value, list):
         return [NAMES.get(name, name) for name in value]
-    if key == "trainer.monitor":
+    if key == "trainer.monitor" and isinstance(value, str):
         return value.replace(" val_", " valid_")
-    return NAMES.get(value, value) if isinstance(value, str) else value
-
-
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-    values[last] = value
+    if isinstance(value, dict):  # How many classes there are is said by the data here.
+        arguments = {} if key == "arch" else value.get("args", {})
+        return {"name": NAMES.get(value.get("type"), value.get("type")), **arguments}
+    wanted = NAMES.get(value, value) if isinstance(value, str) else value
+    return {"name": wanted} if key == "loss" else wanted

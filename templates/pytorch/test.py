@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import checkpoint
-from config import Config, ConfigError, from_plain
+from config import Config, ConfigError, typed
 from data import datasets
 from data.loaders import make_loaders
 from data.order import Order
 from trainer import hardware
-from trainer.evaluate import evaluate
-from trainer.parts import build_parts
-from trainer.processes import Processes
+from trainer.build import build_parts
+from trainer.trainer import evaluate
 
 
 def find(out: Path, which: str) -> Path:
@@ -25,24 +24,25 @@ def find(out: Path, which: str) -> Path:
         raise ConfigError(
             f"there is no checkpoint in {out}: run train.py first, or name another --out"
         )
-    best = checkpoint.load(newest)["best"] if which == "best" else None
+    best = checkpoint.load(newest, verified=True)["best"] if which == "best" else None
     return newest.with_name(f"step-{best['step']:06d}") if best else newest
 
 
 def test(path: Path, device_name: str) -> dict[str, float]:
     """The means over the test data, by the configuration that is stored with the checkpoint."""
     state = checkpoint.load(path)
-    config = from_plain(Config, json.loads((path / "config.json").read_text(encoding="utf-8")))
-    device, _ = hardware.choose_device(device_name)
-    splits = datasets.load(config.data.name, Path(config.data.root), config.data.valid)
-    parts = build_parts(config, splits, device)
     try:
+        config = typed(Config, json.loads((path / "config.json").read_text(encoding="utf-8")))
+        device, _ = hardware.choose_device(device_name)
+        splits = datasets.load(config.data.name, Path(config.data.root), config.data.valid)
+        parts = build_parts(config, splits, device)
         parts.model.load_state_dict(state["model"])
-    except (KeyError, RuntimeError) as exc:
-        raise ConfigError(f"cannot use {path}: it is of another model") from exc
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as exc:
+        reason = str(exc).splitlines()[-1].strip()
+        raise ConfigError(f"cannot use {path}: it is of another model ({reason})") from exc
     order = Order(len(splits.train), config.data.batch_size, config.seed)
-    loader = make_loaders(config, splits, order, 0, 0, pin=False).test
-    return evaluate(parts, loader, device, state["precision"], Processes())
+    loader = make_loaders(config, splits, order, pin=False).test
+    return evaluate(parts, loader, device, state["precision"])
 
 
 def main() -> int:

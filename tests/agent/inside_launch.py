@@ -19,8 +19,6 @@ from typing import Any
 from colabdev.agent import colab_ssh, colab_vm
 from tests.support.keys import make_keypair
 
-REQUIREMENT = "colab-ssh==0.3.27"
-
 
 def main() -> dict[str, Any]:
     key = make_keypair(Path("/root"), "key")
@@ -35,7 +33,7 @@ def main() -> dict[str, Any]:
         seen.append({**look(), "keys": Path("/opt/colabdev/authorized_keys").read_text()})
         return f"tcp://127.0.0.1:{port}"
 
-    said = [colab_ssh.launch(open_endpoint, REQUIREMENT) for _ in range(2)]
+    said = [colab_ssh.launch(open_endpoint) for _ in range(2)]
     return {
         "public_key": key.public,
         "before": before,
@@ -101,7 +99,7 @@ def log_in(said: str, key_file: Path, host_key: str) -> str:
 
 def refused(open_endpoint: Any) -> str:
     try:
-        return colab_ssh.launch(open_endpoint, REQUIREMENT)
+        return colab_ssh.launch(open_endpoint)
     except (ZeroDivisionError, colab_ssh.LaunchFailed) as exc:
         return f"{type(exc).__name__}: {exc}"
 
@@ -116,7 +114,7 @@ def after_kill() -> dict[str, Any]:
     """Killed when it may have changed everything: nothing can put that back but the next call."""
     pid = os.fork()
     if pid == 0:
-        colab_ssh.launch(lambda: os.kill(os.getpid(), signal.SIGKILL), REQUIREMENT)  # type: ignore[arg-type,return-value]
+        colab_ssh.launch(lambda: os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[arg-type,return-value]
     os.waitpid(pid, 0)
     return look()
 

@@ -54,7 +54,13 @@ CASES = [
     case("connect --provider aws", 2, "known: colab, local, notebook, ssh"),
     case("connect", 10, "no Google login"),
     case("connect --provider colab", 10, "no Google login"),
-    case("connect --provider notebook", 1, "not in this version"),
+    case("connect --provider notebook", 2, "known by the code that its cell prints"),
+    case("connect --code", 2, "requires an argument"),
+    case("connect --code ssh", 2, "not the code of a notebook: it does not begin with colabdev1."),
+    case("connect --code colabdev1.AAAA", 2, "a piece of it is missing or was changed"),
+    case("connect --provider notebook --tunnel ngrok", 2, "opened by its cell"),
+    case("notebook --tunnel colab", 2, "cannot be reached by tunnel 'colab'"),
+    case("notebook nowhere/mine.ipynb --tunnel cloudflared", 2, "needs the program cloudflared"),
     case("connect --provider ssh", 2, "none is named"),
     case("connect --provider ssh --host", 2, "requires an argument"),
     case("connect --provider ssh --host -oProxyCommand=x", 2, "cannot use '-oProxyCommand=x'"),
@@ -116,7 +122,7 @@ CASES = [
     case(LOCAL, 2, "/content/drive is not free", '[project]\nname = "drive"'),
     case(LOCAL, 2, "cannot use 'a/b' as a project's name", '[project]\nname = "a/b"'),
     case(LOCAL, 2, "cannot use '..'", '[project]\nname = ".."'),
-    case("connect", 1, "not in this version", '[runtime]\nprovider = "notebook"'),
+    case("connect", 2, "known by the code", '[runtime]\nprovider = "notebook"'),
 ]
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def tunnels(tmp_path: Path) -> QuickTunnels:
-    return QuickTunnels(tmp_path / "the program's folder")
+def tunnels(tmp_path: Path) -> Iterator[QuickTunnels]:
+    with closing(QuickTunnels(tmp_path / "the program's folder")) as tunnels:
+        yield tunnels
 
 
 @pytest.fixture

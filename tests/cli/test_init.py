@@ -92,7 +92,7 @@ def test_checkpoint_alone_comes_into_any_project(house: House) -> None:
     assert "def resume(" in (house.project / "checkpoint.py").read_text()
 
 
-@pytest.mark.parametrize("name", ["char-model", "image-folder", "lightning", "one-file"])
+@pytest.mark.parametrize("name", ["char-model", "image-folder", "lightning"])
 def test_example_is_a_template_too(house: House, name: str) -> None:
     assert house.colabdev("init", "x", "--template", name).returncode == 0
     made = {path.name for path in (house.project / "x").iterdir()}

@@ -17,6 +17,7 @@ HEAVY = ("pydantic", "paramiko", "asyncssh", "torch", "google")
         ["--help"],
         ["status"],
         ["ps", "--json"],
+        ["sync", "-r", "nobody"],
         ["run", "--env", "A=b", "--name", "x", "ls", "-l"],
         ["connect", "nothing", "--provider", "notebook"],
     ],

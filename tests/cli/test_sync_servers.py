@@ -15,6 +15,7 @@ from tests.support.house import House
 from tests.support.openssh_house import behind_openssh
 from tests.support.pythons import find_pythons
 from tests.support.syncing import SyncedFolder, make_synced_folder
+from tests.support.watching import Watcher
 
 
 @pytest.fixture(scope="module", params=["sandbox", "openssh"])
@@ -86,3 +87,18 @@ def test_large_file_goes_whole_then_by_pieces_then_moves(project: SyncedFolder, 
     (root / "model").rename(root / "moved")
     assert project.sync()["wire_bytes"] < 10_000
     project.assert_equal()
+
+
+def test_a_watch_brings_edits_of_both_sides(project: SyncedFolder) -> None:
+    project.write("train.py", "print(1)")
+    project.write("other.py", "print(0)")
+    with Watcher(project) as watcher:
+        for number in range(2, 5):
+            project.write("train.py", f"print({number})")
+            watcher.wait_equal()
+            (project.remote / "other.py").write_text(f"print({number})")
+            watcher.wait_equal()
+        (project.remote / "train.py").unlink()
+        watcher.wait_equal()
+    assert watcher.events() == []
+    assert project.sync()["actions"] == []

@@ -9,29 +9,54 @@ import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.colab import Colab
-from tests.support.colab_server.accounts import COLAB_SCOPE, DEFAULT_EMAIL, EMAIL_SCOPE
+from tests.support.colab_server.accounts import (
+    COLAB_SCOPE,
+    DEFAULT_EMAIL,
+    DRIVE_FILE_SCOPE,
+    EMAIL_SCOPE,
+)
 from tests.support.colab_user import CLIENT_SECRET, ColabHouse, files_with
 from tests.support.terminals import at_terminal
 
 CHECKOUT = str(Path(__file__).parents[2])
 
 
-def test_login_by_browser_is_kept_in_a_private_file(house: ColabHouse) -> None:
-    done = house.colabdev("auth", "login", "--client", house.client_file())
+def test_login_is_kept_in_a_private_file_until_it_is_taken_back(house: ColabHouse) -> None:
+    done = house.colabdev("--verbose", "auth", "login", "--client", house.client_file())
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         f"logged in to Google as {DEFAULT_EMAIL}; the login is kept in {house.login_file}\n"
     )
     assert stat.S_IMODE(house.login_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(house.login_file.parent.stat().st_mode) == 0o700
+    house.client_file().unlink()
+    check_secrets_stand_in_the_login_alone(house, done.stdout + done.stderr)
     assert house.colabdev_json("auth", "status")["login"] == {
         "source": "own client",
         "where": str(house.login_file),
         "email": DEFAULT_EMAIL,
-        "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, "openid"]),
+        "scopes": sorted([EMAIL_SCOPE, COLAB_SCOPE, DRIVE_FILE_SCOPE, "openid"]),
         "usable": True,
     }
+    assert house.colabdev("auth", "login").returncode == 0, "by the client of the last one"
+    kept = house.login_file.read_text()
+    assert house.colabdev("auth", "logout").stdout == "logged out\n"
+    assert not house.login_file.exists()
+    house.login_file.write_text(kept)
+    assert house.colabdev("auth", "status").returncode == 10, "Google takes it no more"
+    house.login_file.unlink()
+    assert "no login of colabdev's own" in house.colabdev("auth", "logout").stdout
+
+
+def check_secrets_stand_in_the_login_alone(house: ColabHouse, said: str) -> None:
+    secret = json.loads(house.login_file.read_text())["secret"]
+    for text in (*secret.values(), "ya29.", "code=4"):
+        assert text not in said
+    for text in (secret["refresh_token"], CLIENT_SECRET):
+        assert files_with(text, house.root) == [str(house.login_file.relative_to(house.root))]
 
 
 def test_login_is_pasted_where_there_is_no_browser(house: ColabHouse) -> None:
@@ -84,6 +109,7 @@ def test_login_is_kept_in_a_keyring_that_works(house: ColabHouse) -> None:
     assert json.loads(keyring.read_text()) == {}
 
 
+@pytest.mark.long
 def test_login_goes_to_a_file_when_the_keyring_hangs(house: ColabHouse) -> None:
     waits = {
         "PYTHON_KEYRING_BACKEND": "tests.support.keyrings.Waiting",
@@ -105,11 +131,6 @@ def test_login_with_a_web_client_is_refused(house: ColabHouse) -> None:
     done = house.colabdev("auth", "login", "--client", house.client_file("web"))
     assert done.returncode == 2
     assert "it has 'web' where \"installed\" should stand" in done.stderr
-
-
-def test_login_again_uses_the_client_of_the_last_one(house: ColabHouse) -> None:
-    house.log_in()
-    assert house.colabdev("auth", "login").returncode == 0
 
 
 def test_gcloud_login_is_used_when_there_is_no_other(house: ColabHouse) -> None:
@@ -154,35 +175,12 @@ def test_without_network_a_login_is_not_called_bad(house: ColabHouse) -> None:
     assert "cannot reach Google" in done.stderr
 
 
-def test_logout_takes_the_login_back_at_google(house: ColabHouse, colab: Colab) -> None:
-    house.log_in()
-    kept = json.loads(house.login_file.read_text())
-    assert house.colabdev("auth", "logout").stdout == "logged out\n"
-    assert not house.login_file.exists()
-    house.places.config_dir.mkdir(exist_ok=True)
-    house.login_file.write_text(json.dumps(kept))
-    assert house.colabdev("auth", "status").returncode == 10
-    house.login_file.unlink()
-    assert "no login of colabdev's own" in house.colabdev("auth", "logout").stdout
-
-
-def test_secrets_of_a_login_stand_in_its_file_alone(house: ColabHouse) -> None:
-    done = house.colabdev("--verbose", "auth", "login", "--client", house.client_file())
-    secret = json.loads(house.login_file.read_text())["secret"]
-    for text in (*secret.values(), "ya29.", "code=4"):
-        assert text not in done.stdout + done.stderr
-    house.client_file().unlink()
-    for text in (secret["refresh_token"], CLIENT_SECRET):
-        assert files_with(text, house.root) == [
-            str(house.login_file.relative_to(house.root)),
-        ]
-
-
 def test_damaged_login_is_said_and_made_anew(house: ColabHouse) -> None:
-    house.log_in()
+    house.login_file.parent.mkdir()
     house.login_file.write_text("{")
-    assert house.colabdev("auth", "status").returncode == 1
-    assert "cannot read your login" in house.colabdev("auth", "status").stderr
+    damaged = house.colabdev("auth", "status")
+    assert damaged.returncode == 1
+    assert "cannot read your login" in damaged.stderr
     house.log_in()
     assert house.colabdev("auth", "status").returncode == 0
 

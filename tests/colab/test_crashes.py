@@ -19,14 +19,25 @@ def test_every_point_of_connect_and_down_is_tried() -> None:
     assert set(DOWN) == {*everywhere.DOWN, *GIVEN_BACK}
 
 
-def test_killed_at_one_point_after_another_the_same_runtime_goes_on(house: ColabHouse) -> None:
+@pytest.mark.parametrize(
+    ("connect", "down"),
+    [
+        ((*ASKED, "connect.started"), ("down.keeper_stopped", *GIVEN_BACK)),
+        pytest.param(CONNECT, DOWN, marks=pytest.mark.long),
+    ],
+    ids=["where it is billed", "everywhere"],
+)
+@pytest.mark.timeout(300)
+def test_killed_at_one_point_after_another_the_same_runtime_goes_on(
+    house: ColabHouse, connect: tuple[str, ...], down: tuple[str, ...]
+) -> None:
     house.log_in_by_gcloud()
-    for point in CONNECT:
+    for point in connect:
         crash(house, point, *TYPED)
     house.connect_colab()
     assert [one["state"] for one in house.status()] == ["ready"]
     assert house.colab.counters()["runtime made"] == 1
-    for point in DOWN:
+    for point in down:
         crash(house, point, "down", "--all")
     assert house.colabdev("down", "--all").returncode == 0
     house.assert_nothing_is_billed()

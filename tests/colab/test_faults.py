@@ -121,6 +121,9 @@ def test_runtime_without_ssh_is_told_at_once(house: ColabHouse, colab: Colab) ->
 def test_adopted_runtime_without_sshd_gets_one(house: ColabHouse, colab: Colab) -> None:
     """By apt, whose part a script plays: there is no network."""
     house.log_in_by_gcloud()
+    unknown = house.colabdev("connect", "--adopt", "gpu-t4-s-nobody")
+    assert unknown.returncode == 2
+    assert "this account has no runtime gpu-t4-s-nobody" in unknown.stderr
     assigned = colab.assign("T4")
     with Kernel(Machine(assigned)) as kernel:
         assert not kernel.execute(HIDE_SSHD).error
@@ -128,7 +131,13 @@ def test_adopted_runtime_without_sshd_gets_one(house: ColabHouse, colab: Colab) 
         assert refused.returncode == 1
         assert "there is no sshd, and it could not be installed" in refused.stderr
         kernel.execute("shutil.move('/tmp/apt-get', '/usr/local/sbin/apt-get')")
-    house.connect_colab("--adopt", assigned["endpoint"])
+    record = house.connect_colab("--adopt", assigned["endpoint"])
+    assert record.machine is not None
+    assert record.machine.ssh.tunnel is not None
+    assert record.machine.ssh.tunnel.endpoint == assigned["endpoint"]
+    other = house.colabdev("connect", "--gpu", "L4")
+    assert other.returncode == 2
+    assert "is a runtime with T4 already" in other.stderr
     assert house.colabdev("down").returncode == 0
     house.assert_nothing_is_billed()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
+from colabdev.errors import ColabdevError
+from colabdev.models import HardwareWish, StartRequest
 from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse
 
@@ -30,12 +33,15 @@ FAULTS = [
 def test_refusal_is_told_apart_and_leaves_nothing(
     house: ColabHouse, colab: Colab, fault: str, value: Any, code: int, said: str
 ) -> None:
+    """Without a process for each: how a command says what a provider raises is tried elsewhere."""
     house.log_in_by_gcloud()
     colab.fault(fault, value)
-    done = house.colabdev("connect", "--gpu", "T4")
-    assert (done.returncode, done.stdout) == (code, ""), done.stderr
-    assert said in done.stderr
-    assert "\n  next: " in done.stderr
+    wish = HardwareWish(("T4",))
+    request = StartRequest("colab", "one", house.ssh_files.public_key(), hardware=wish)
+    with pytest.raises(ColabdevError, match=re.escape(said)) as caught:
+        house.colab_provider().start(request, lambda step: None)
+    assert caught.value.exit_code == code
+    assert caught.value.hint
     assert colab.describe()["runtimes"] == []
 
 

@@ -100,6 +100,7 @@ def cli(colab_cli: Path, colab: Colab, front: GoogleFront, tmp_path: Path) -> Cl
     return Cli(colab_cli, colab, front, tmp_path / "home")
 
 
+@pytest.mark.long
 def test_life_of_a_runtime_with_googles_cli(colab: Colab, cli: Cli, front: GoogleFront) -> None:
     started = time.monotonic()
     assert "Session READY" in cli("new", "-s", "s1", "--gpu", "T4").stdout
@@ -183,6 +184,7 @@ def test_ssh_with_googles_cli(colab: Colab, cli: Cli) -> None:
     assert "colab-runtime-proxy-token" in opened["query"]
 
 
+@pytest.mark.long
 def test_console_of_googles_cli(colab: Colab, cli: Cli) -> None:
     cli("new", "-s", "s1")
     told = cli("console", "-s", "s1", stdin="echo $((40 + 2))\n").stdout

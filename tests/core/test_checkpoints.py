@@ -81,6 +81,12 @@ def test_status_line_says_no_more_than_is_known(changes: dict[str, Any], said: s
     assert describe_durable(durable) == said
 
 
+def test_path_is_where_the_store_has_it() -> None:
+    row = {**ROW, "store": "drivefs", "path": "1-1180.2"}
+    (job,) = parse_jobs({"jobs": [job_row(folder="digits/runs/x/checkpoints", checkpoints=[row])]})
+    assert job.checkpoints[0].path == "digits/runs/x/checkpoints/1-1180.2"
+
+
 def test_job_with_the_newest_checkpoint_counts() -> None:
     empty = job_row("other-261120-abcd", checkpoints=[], safe=None)
     assert durable_of(parse_jobs({"jobs": [empty]}), now=0) is None

@@ -31,7 +31,7 @@ def test_auto_is_the_documented_tunnel(provider: str, has_token: bool, kind: str
 @pytest.mark.parametrize(
     ("provider", "allowed"),
     [
-        ("local", {"direct", "ngrok", "cloudflared", "colab-ssh"}),
+        ("local", {"direct", "ngrok", "cloudflared"}),
         ("ssh", {"direct"}),
         ("colab", {"colab", "ngrok", "cloudflared", "colab-ssh"}),
         ("notebook", {"ngrok", "cloudflared", "colab-ssh"}),

@@ -34,10 +34,12 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "ssh": ("ssh", "local", "--", "true"),
     "ssh-config print": ("ssh-config", "print"),
     "restore": ("restore", "--list"),
+    "checkpoints ls": ("checkpoints", "ls"),
     "data ls": ("data", "ls"),
     "doctor": ("doctor",),
     "config schema": ("config", "schema"),
     "auth terms": ("auth", "terms"),
+    "auth ngrok": ("auth", "ngrok", "--remove"),
     "down": ("down", "local"),
 }
 """What is typed for each command, in this order; all of them work in a healthy place."""

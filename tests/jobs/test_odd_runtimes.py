@@ -85,6 +85,14 @@ class OddRuntime:
         self.asked.append((kind, arguments or {}))
         yield from self.answers[kind](arguments or {})
 
+    def ask(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> None:
+        raise AssertionError("nothing is asked ahead")
+
+    def answer(self, kind: str) -> Answer:
+        raise AssertionError("nothing is asked ahead")
+
     def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
         raise AssertionError("nothing is sent")
 

@@ -159,10 +159,10 @@ def test_rules_travel_only_when_they_are_not_known(tmp_path: Path) -> None:
     (project.local / "a").write_text("1")
     project.sync()
     project.sync()
-    assert project.pipes[-1].requests == 1
+    assert project.pipes[-1].trips == 1
     (project.local / ".gitignore").write_text("*.log\n")
     project.sync()
     project.sync()
-    assert project.pipes[-1].requests == 1
+    assert project.pipes[-1].trips == 1
     kept = (project.remote / ".colabdev" / "rules.json").read_text()
     assert rules.from_document(kept).sets

@@ -27,7 +27,7 @@ def told(project: PipedProject, options: SyncOptions | None = None) -> list[tupl
     assert report.is_complete
     if options is None:
         assert project.sync().actions == ()
-        assert project.pipes[-1].requests == 1
+        assert project.pipes[-1].trips == 1
     return [(action.op, action.path) for action in report.actions]
 
 

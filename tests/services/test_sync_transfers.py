@@ -71,7 +71,7 @@ def test_small_change_of_a_large_file_goes_in_one_trip(project: PipedProject) ->
     (project.local / "large").write_bytes(NOISE[:MB] + b"!" + NOISE[MB:])
     project.sync()
     assert equal(project)
-    assert project.pipes[-1].requests == 1
+    assert project.pipes[-1].trips == 1
 
 
 def test_blocks_of_another_file_cost_a_trip_and_no_wrong_byte(project: PipedProject) -> None:
@@ -312,7 +312,7 @@ def test_file_that_came_in_a_sync_that_was_cut_is_what_both_had(
         assert equal(project)
         assert (project.local / "a").exists() == (then != "deleted there")
         assert project.sync().actions == ()
-        assert project.pipes[-1].requests == 1
+        assert project.pipes[-1].trips == 1
 
 
 def test_file_that_is_edited_there_while_it_comes_home_is_no_conflict(

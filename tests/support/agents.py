@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from colabdev.adapters.agent_client import exchange, read_answer
 from colabdev.adapters.processes import LocalProcess
+from colabdev.ports import AgentStream
 
 _SILENCE_S = 30
 
@@ -43,6 +44,16 @@ class Talk:
             frame = read_answer(self._read, kind)
             yield frame
 
+    def stream_port(self) -> AgentStream:
+        """As services ask an agent."""
+        return cast("AgentStream", _Port(self))
+
+    def exchange(
+        self, kind: str, arguments: Mapping[str, object] | None, body: bytes = b""
+    ) -> tuple[Mapping[str, Any], bytes]:
+        """One request, and all of the first frame of its answer."""
+        return exchange(self.process.write, self._read, kind, arguments, body)
+
     def _read(self, count: int) -> bytes:
         while not self._buffer:
             output = self.process.read(_SILENCE_S)
@@ -52,3 +63,22 @@ class Talk:
             self._buffer = output.data
         piece, self._buffer = self._buffer[:count], self._buffer[count:]
         return piece
+
+
+@dataclass(frozen=True)
+class _Port:
+    """What `ports.AgentStream` asks, as far as checkpoints need it."""
+
+    talk: Talk
+
+    def request(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> tuple[Mapping[str, Any], bytes]:
+        return self.talk.exchange(kind, arguments, body)
+
+    def stream(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> Iterator[tuple[Mapping[str, Any], bytes]]:
+        yield self.talk.exchange(kind, arguments, body)
+        while True:
+            yield self.talk.next()

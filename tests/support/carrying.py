@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -16,8 +17,10 @@ from typing import Any
 from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.processes import LocalTransport
-from colabdev.agent import jobdir
+from colabdev.agent import jobdir, manifest
+from colabdev.agent.claims import Claims, read_claims
 from tests.support.agents import Talk
+from tests.support.colab import Colab
 from tests.support.house import is_running
 from tests.support.waiting import wait_until
 
@@ -44,10 +47,13 @@ class Carried:
     environment: Mapping[str, str] = field(default_factory=dict)
     accept: str = "confirmed"
     keep: int = 3
+    dirs: tuple[str, ...] = ("runs/*/checkpoints",)
     timing: Mapping[str, float] = field(default_factory=lambda: QUICK)
     job: str = ""
     attempt: int = 1
     talks: list[Talk] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+    """What must be in no file of the runtime's."""
 
     def __post_init__(self) -> None:
         for folder in (self.drive, self.checkpoints, self.root / "bin", self.root / "home"):
@@ -89,11 +95,10 @@ class Carried:
         self.talks.append(Talk(running.process, running.hello.pid))
         return self.talks[-1]
 
-    def start(self, command: str = "sleep 1000", **more: object) -> None:
-        """Start a job that does nothing: the test is its trainer."""
-        if not self.job:
-            self.job = jobdir.job_id("train", "261120", os.urandom(4))
-        spec = {
+    def spec(self, command: str = "sleep 1000", **more: object) -> dict[str, object]:
+        """Of a job that does nothing by itself: the test is its trainer."""
+        self.job = self.job or jobdir.job_id("train", "261120", os.urandom(4))
+        return {
             "schema": 1,
             "id": self.job,
             "name": "train",
@@ -105,7 +110,7 @@ class Carried:
             "workdir": str(self.workdir),
             "created": time.time(),
             "checkpoints": {
-                "dirs": ["runs/*/checkpoints"],
+                "dirs": list(self.dirs),
                 "keep": self.keep,
                 "stores": list(self.stores),
                 "accept": self.accept,
@@ -116,7 +121,45 @@ class Carried:
             },
             **more,
         }
-        self.talk().request("job.start", spec=spec)
+
+    def start(self, command: str = "sleep 1000", **more: object) -> None:
+        """Start the job."""
+        self.talk().request("job.start", spec=self.spec(command, **more))
+
+    def lay_out(self) -> None:
+        """The job as it is when it has ended; its carrier is `run` by hand."""
+        spec = self.spec()
+        self.directory.mkdir(parents=True)
+        (self.directory / "spec.json").write_text(json.dumps(spec))
+        status = {"schema": 1, "attempt": self.attempt, "state": "succeeded", "exit_code": 0}
+        (self.directory / "status.json").write_text(json.dumps(status))
+        (self.root / "agent.pyz").write_bytes(self.archive.content)
+
+    def run(self, **environment: str) -> int:
+        """Have a carrier do all that there is to do; how it ended."""
+        words = [self.python, "-I", "-S", self.root / "agent.pyz", "carry", self.directory]
+        done = subprocess.run(
+            list(map(str, words)),
+            env={"PATH": "/usr/bin:/bin", **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stderr == "", done.stderr
+        return done.returncode
+
+    def claims(self) -> Claims:
+        """What is claimed now."""
+        return read_claims(str(self.directory / "checkpoints" / "journal.jsonl"))
+
+    def is_in_store(self, place: str) -> bool:
+        """Whether a checkpoint there is whole, for whoever finds it in a store that is a directory."""
+        folder = self.stored / "checkpoints" / place
+        try:
+            return manifest.damage(str(folder), manifest.read(str(folder))) is None
+        except (OSError, manifest.BadManifest):
+            return False
 
     def save(self, step: int, size: int = 20_000, **about: object) -> dict[str, bytes]:
         """Write a checkpoint as the template does; its files."""
@@ -161,6 +204,18 @@ class Carried:
             message=f"{name} is not {level}: {self.describe()}",
         )
 
+    def in_stores(self, name: str) -> dict[str, str]:
+        """The level of that checkpoint in each store where it has arrived."""
+        for row in self.standing()["checkpoints"]:
+            if row["name"] == name:
+                levels: dict[str, str] = row["levels"]
+                return {
+                    store: level
+                    for store, level in levels.items()
+                    if level in ("published", "confirmed")
+                }
+        return {}
+
     def describe(self) -> str:
         journal = self.directory / "checkpoints" / "journal.jsonl"
         text = journal.read_text() if journal.exists() else "no journal"
@@ -169,7 +224,8 @@ class Carried:
 
     def events(self) -> list[dict[str, Any]]:
         """The journal's lines."""
-        lines = (self.directory / "checkpoints" / "journal.jsonl").read_text().splitlines()
+        journal = self.directory / "checkpoints" / "journal.jsonl"
+        lines = journal.read_text().splitlines() if journal.exists() else []
         return [json.loads(line) for line in lines]
 
     def carrier(self) -> int:
@@ -192,6 +248,33 @@ class Carried:
             os.kill(pid, signal.SIGKILL)
         for talk in self.talks:
             talk.process.close()
+
+
+def give_token(
+    colab: Colab,
+    carried: Carried,
+    scope: str = "drive.file",
+    *,
+    seconds: float = 3600,
+    refreshed: bool = False,
+) -> None:
+    """Send the runtime a token, and what to get others with if it may be left alone."""
+    scopes = ["https://www.googleapis.com/auth/" + scope]
+    tokens = colab.tokens(scopes=scopes)
+    refresh = {
+        "token": tokens["refresh_token"],
+        "client_id": tokens["client_id"],
+        "client_secret": "not so secret",
+        "url": f"{colab.base_url}/token",
+    }
+    carried.secrets += [tokens["access_token"], tokens["refresh_token"]]
+    carried.talk_once(
+        "checkpoint.token",
+        access_token=tokens["access_token"],
+        expires=time.time() + seconds,
+        scopes=scopes,
+        refresh=refresh if refreshed else None,
+    )
 
 
 def entry(path: str, content: bytes) -> dict[str, object]:

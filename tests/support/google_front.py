@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.support.certificates import make_server_context
 
 HOSTS = (
     "colab.research.google.com",
@@ -38,7 +33,7 @@ class GoogleFront:
         self.refused: list[str] = []
         """Hosts that somebody wanted to reach, and did not."""
         self._target = urlsplit(base_url)
-        self._context = _make_context(self.certificate)
+        self._context = make_server_context(self.certificate, HOSTS)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -113,35 +108,3 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     while piece := await reader.read(_READ_BYTES):
         writer.write(piece)
         await writer.drain()
-
-
-def _make_context(certificate: Path) -> ssl.SSLContext:
-    """A server's context with a new certificate for all of `HOSTS`, left at `certificate`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Google on loopback")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in HOSTS]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    private = certificate.with_suffix(".key")
-    private.touch(mode=0o600)
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, private)
-    return context

@@ -25,8 +25,10 @@ from colabdev.errors import RuntimeUnreachable
 from colabdev.models import AgentHello, Machine, Phase, ProjectLink, RuntimeRecord, SshAddress
 from colabdev.ports import SyncedProject
 from colabdev.services.exchange import SyncOptions
+from colabdev.services.small_steps import SmallSteps
 from colabdev.services.sync import Syncer
 from colabdev.services.sync_report import SyncReport
+from colabdev.services.watch_line import WatchLine
 
 Answer = tuple[Mapping[str, object], bytes]
 
@@ -37,10 +39,12 @@ class Pipe:
 
     cut_after: int = 10**12
     wire_bytes: int = 0
-    requests: int = 0
+    trips: int = 0
+    """How often an answer was waited for; questions that were asked before share it."""
     hello: AgentHello = field(default_factory=lambda: AgentHello(1, "3", 1))
 
     def __post_init__(self) -> None:
+        self._waits = False
         self._ours, theirs = socket.socketpair()
         self._agent = threading.Thread(target=self._serve, args=(theirs,), daemon=True)
         self._agent.start()
@@ -61,25 +65,33 @@ class Pipe:
     def request(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Answer:
-        self.requests += 1
+        self.ask(kind, arguments, body)
+        return self.answer(kind)
+
+    def ask(
+        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
+    ) -> None:
+        self._waits = True
         self._send(encode_request(kind, arguments, body))
-        return self._answer(kind)
 
     def stream(
         self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
     ) -> Iterator[Answer]:
         yield self.request(kind, arguments, body)
         while True:
-            yield self._answer(kind)
+            yield self.answer(kind)
+
+    def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
+        self._send(wire.encode(dict(header), body))
 
     def upload(
         self, kind: str, arguments: Mapping[str, object], frames: Iterable[wire.Frame]
     ) -> Answer:
-        self.requests += 1
+        self._waits = True
         self._send(encode_request(kind, arguments))
         for frame in frames:
             self._send(wire.encode(*frame))
-        return self._answer(kind)
+        return self.answer(kind)
 
     def close(self) -> None:
         """Returns when the agent has ended: it may still have been at work."""
@@ -89,7 +101,9 @@ class Pipe:
         self._agent.join(30)
         assert not self._agent.is_alive(), "the agent hangs"
 
-    def _answer(self, kind: str) -> Answer:
+    def answer(self, kind: str) -> Answer:
+        self.trips += self._waits
+        self._waits = False
         try:
             return read_answer(self._read, kind)
         except OSError as exc:
@@ -139,20 +153,46 @@ class PipedProject:
 
     def sync(self, options: SyncOptions | None = None, pulled: str | None = None) -> SyncReport:
         """One sync, with everything read anew, as by a command."""
+        return self.sync_opened(self.open(), options, pulled)
+
+    def open(self) -> SyncedProject:
+        """The project, with nothing read yet."""
         compiled = TreeSettings(
             self.root / "indexes", self.max_bytes, compile_rules, RuleSettings((), self.outputs)
         )
         tree = ProjectTree(self.local, compiled)
         memory = FileSyncMemory(tree.cache_prefix)
-        project = SyncedProject(str(self.local), "digits", tree, memory, self.max_bytes)
-        syncer = Syncer(
+        return SyncedProject(str(self.local), "digits", tree, memory, self.max_bytes)
+
+    def sync_opened(
+        self, project: SyncedProject, options: SyncOptions | None = None, pulled: str | None = None
+    ) -> SyncReport:
+        """One sync of what `open` gave."""
+        options = options or SyncOptions(force=True)
+        record = self._record()
+        return self._syncer().sync_project(record, project, options, lambda step: None, pulled)
+
+    def steps(self, project: SyncedProject) -> tuple[Pipe, SmallSteps]:
+        """Small steps from the last sync on, and the agent that watches for them."""
+        pipe = self.agent()
+        line = WatchLine(pipe, self._syncer().place(self._record(), project))
+        listened = threading.Event()
+
+        def listen() -> None:
+            with suppress(RuntimeUnreachable, ValueError):
+                line.listen(lambda steps: listened.set(), lambda sentence: None)
+
+        threading.Thread(target=listen, daemon=True).start()
+        assert listened.wait(10), "the agent does not watch"
+        return pipe, SmallSteps(project, "box", str(self.remote), line)
+
+    def _syncer(self) -> Syncer:
+        return Syncer(
             store=self,  # type: ignore[arg-type]
             keepers=self,  # type: ignore[arg-type]
             computer_id=lambda: "mine",
             meter=lambda word, done, total: None,
         )
-        options = options or SyncOptions(force=True)
-        return syncer.sync_project(self._record(), project, options, lambda step: None, pulled)
 
     def ensure(self, name: str) -> PipedProject:
         return self

@@ -1,12 +1,14 @@
-"""A stand-in for the Windows around a WSL: a profile, and `cmd.exe` and `wslpath` that know it."""
+"""A stand-in for the Windows around a WSL: a profile, and `cmd.exe`, `wslpath` and `wsl.exe`."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+DISTRIBUTION = "Debian-12"
 WINDOWS_PROFILE = "C:\\Users\\Jörg Me"
 
 
@@ -24,6 +26,7 @@ class FakeWindows:
     def environment(self, base: Mapping[str, str], *, told: bool = True) -> dict[str, str]:
         """With its programs on the PATH and, as no kernel here is Windows', told of the profile."""
         found = {**base, "PATH": f"{self.bin}:{base['PATH']}"}
+        found["WSL_DISTRO_NAME"] = DISTRIBUTION
         return {**found, "COLABDEV_WINDOWS_HOME": str(self.profile)} if told else found
 
 
@@ -41,6 +44,10 @@ def make_windows(directory: Path) -> FakeWindows:
 "-m "{shlex.quote(here)}) echo {shlex.quote(there)};;
 *) exit 1;;
 esac""",
+        # Nothing of the environment goes from one side to the other.
+        "wsl.exe": f"""[ "$1 $2 $3 $5" = "-d {DISTRIBUTION} -u --exec" ] || exit 1
+shift 5
+exec env -i HOME="$HOME" PATH={shlex.quote(os.defpath)} "$@\"""",
     }
     for name, script in scripts.items():
         path = fake.bin / name

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-TORCH_VENV = Path(__file__).parents[2] / "scripts" / "torch-venv"
+CHECKOUT = Path(__file__).parents[2]
+TORCH_VENV = CHECKOUT / "scripts" / "torch-venv"
+TEMPLATES = CHECKOUT / "templates"
+PYTORCH = TEMPLATES / "pytorch"
+
+
+def copied(template: Path, target: Path) -> Path:
+    """A copy of the template, without what was left there by running it."""
+    left = shutil.ignore_patterns("runs", "__pycache__", ".pytest_cache")
+    return shutil.copytree(template, target, ignore=left)
 
 
 @pytest.fixture(scope="session")

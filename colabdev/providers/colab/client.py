@@ -194,7 +194,7 @@ class ColabClient:
         return page
 
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return self._ask("GET", path, query or {}, {}, self._timeout_s)
+        return self._ask(_Question("GET", path, query or {}, {}, self._timeout_s))
 
     def _post(
         self,
@@ -206,26 +206,22 @@ class ColabClient:
     ) -> dict[str, Any]:
         """POST where `answer` came from by GET: its token shows that we are not a page's script."""
         headers = {XSRF_HEADER: str(answer.get("token", ""))}
-        return self._ask("POST", path, query or {}, headers, timeout_s or self._timeout_s)
+        return self._ask(
+            _Question("POST", path, query or {}, headers, timeout_s or self._timeout_s)
+        )
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        timeout_s: float,
-    ) -> dict[str, Any]:
-        answer = self._send(method, path, query, headers, timeout_s)
+    def _ask(self, question: _Question) -> dict[str, Any]:
+        answer = self._send(question)
         if answer.status_code == 401:
             self._login.access_token(fresh=True)
-            answer = self._send(method, path, query, headers, timeout_s)
+            answer = self._send(question)
         if answer.status_code == 401:
             self._login.check_scopes()
             raise self._login.refused()
         if answer.status_code == 403:
+            what = question.path.split("/")[3]
             raise AuthNeeded(
-                f"Colab does not let this login use {path.split('/')[3]} (403)",
+                f"Colab does not let this login use {what} (403)",
                 hint="colabdev auth status; an OAuth client of an organisation may be barred by it",
             )
         if answer.status_code in (502, 504):
@@ -234,32 +230,36 @@ class ColabClient:
             raise Refused(answer.status_code)
         return _parse_body(answer.text)
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        timeout_s: float,
-    ) -> requests.Response:
+    def _send(self, question: _Question) -> requests.Response:
         authorization = {"Authorization": f"Bearer {self._login.access_token()}"}
         try:
             with self._lock:
                 return self._session.request(
-                    method,
-                    f"{self._hosts.colab}{path}",
-                    params={**COMMON_QUERY, **query},
+                    question.method,
+                    f"{self._hosts.colab}{question.path}",
+                    params={**COMMON_QUERY, **question.query},
                     headers={
                         "Accept": "application/json",
                         **AGENT_HEADER,
-                        **headers,
+                        **question.headers,
                         **authorization,
                     },
-                    timeout=timeout_s,
+                    timeout=question.timeout_s,
                     allow_redirects=False,
                 )
         except requests.RequestException as exc:
             raise Unclear(f"cannot reach Colab: {type(exc).__name__}", hint=_OFFLINE_HINT) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One request, but for who asks."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    timeout_s: float
 
 
 def _not_assigned(exc: Refused, accelerator: str) -> ColabdevError:

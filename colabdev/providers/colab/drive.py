@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import time
 import webbrowser
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
-from colabdev.errors import ColabdevError, NotSafeToRelease
+from colabdev.core.cells import parse_cell, render_cell
+from colabdev.errors import AuthNeeded, ColabdevError, NotSafeToRelease, runtime_lost
 from colabdev.ports import Progress
 from colabdev.providers.colab.client import ColabClient
 from colabdev.providers.colab.kernel import Answer, CellFailed, Kernel
 
-MOUNT_POINT = "/content/drive"
-DRIVE_DIR = f"{MOUNT_POINT}/MyDrive"
+DRIVE_DIR = "/content/drive/MyDrive"
 CONSENT_TIMEOUT_S = 300.0
-MOUNT_TIMEOUT_S = 180.0
+MOUNT_TIMEOUT_S = 240.0
+"""More than the cell itself waits, by `agent/mounts.py`."""
 FLUSH_TIMEOUT_S = 900.0
+_FLUSH_CELL_TIMEOUT_S = MOUNT_TIMEOUT_S + FLUSH_TIMEOUT_S + 30
 _CONSENT_POLL_S = 2.0
-_LOOK_TIMEOUT_S = 20.0
-_MARKER = "colabdev-drive "
+_LOOK_TIMEOUT_S = 30.0
+_MODULE = "colabdev_mounts"
 
-# A call into a mount that hangs cannot be ended from inside, so a child makes it.
-_LOOK = f"""\
-import json, os, subprocess, sys
-_how = "absent"
-if os.path.ismount({MOUNT_POINT!r}):
-    try:
-        _done = subprocess.run([sys.executable, "-I", "-S", "-c",
-            "import os; os.listdir({DRIVE_DIR!r})"], stderr=subprocess.DEVNULL, timeout=10)
-        _how = "dead" if _done.returncode else "mounted"
-    except subprocess.TimeoutExpired:
-        _how = "dead"
-print({_MARKER!r} + json.dumps(_how))
-"""
-_MOUNT = """\
-from google.colab import drive as _drive
-_drive.mount({place!r}, force_remount={again}, timeout_ms={timeout_ms})
-"""
-_FLUSH = """\
-from google.colab import drive as _drive
-_drive.flush_and_unmount(timeout_ms={timeout_ms})
-"""
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What it took to have Drive mounted."""
+
+    was: str
+    """`mounted`, `absent`, `dead` (whoever served it has gone) or `hung`."""
+    aside: str
+    """The folder on the runtime that keeps what was written in Drive's place meanwhile, or ""."""
 
 
 def credential_answers(client: ColabClient, endpoint: str) -> Answer:
@@ -58,34 +49,47 @@ def credential_answers(client: ColabClient, endpoint: str) -> Answer:
     return answer
 
 
-def mount_drive(client: ColabClient, endpoint: str, kernel: Kernel, progress: Progress) -> None:
-    """Mount Drive, or mend a mount that is dead; done twice it is done once. What was allowed before the
-    cell runs does not count against the time that it has."""
-    how = _look(kernel)
-    if how == "mounted":
-        return
-    _get_consent(client, endpoint, progress)
+def mount_drive(client: ColabClient, endpoint: str, kernel: Kernel, progress: Progress) -> Mended:
+    """Mount Drive, or mend a mount that is of no use; done twice it is done once. What was allowed
+    before the cell runs does not count against the time that it has."""
+    if _look(kernel) == "mounted":
+        return Mended("mounted", "")
+    page = client.propagate(endpoint, dry_run=True)
+    if page is not None:
+        _wait_for_consent(client, endpoint, page, progress)
     progress("mounting Drive")
-    cell = _MOUNT.format(
-        place=MOUNT_POINT, again=how == "dead", timeout_ms=int(MOUNT_TIMEOUT_S * 1000)
-    )
-    kernel.run(cell, timeout_s=MOUNT_TIMEOUT_S + 30)
-    if _look(kernel) != "mounted":
-        raise ColabdevError(
-            f"Drive was mounted, and {DRIVE_DIR} cannot be listed all the same",
-            hint="colabdev connect tries again; a My Drive with very many entries is too slow",
+    return _mend(client, endpoint, kernel)
+
+
+def mend_drive(client: ColabClient, endpoint: str, kernel: Kernel) -> Mended:
+    """As `mount_drive`, where nobody sits who could be asked: `AuthNeeded` when somebody has to be."""
+    if client.propagate(endpoint, dry_run=True) is not None:
+        raise AuthNeeded(
+            "Google asks again whether this runtime may use your Drive", hint="colabdev connect"
         )
+    return _mend(client, endpoint, kernel)
+
+
+def mend_runtime(client: ColabClient, endpoint: str) -> Mended:
+    """`mend_drive` on a runtime that nobody has a kernel of."""
+    assignment = client.find(endpoint)
+    if assignment is None:
+        raise runtime_lost(endpoint)
+    with Kernel(assignment, credential_answers(client, endpoint)) as kernel:
+        return mend_drive(client, endpoint, kernel)
+
+
+def _mend(client: ColabClient, endpoint: str, kernel: Kernel) -> Mended:
+    client.propagate(endpoint, dry_run=False)
+    told = _run(kernel, 'names["mend"]()', timeout_s=MOUNT_TIMEOUT_S)
+    return Mended(str(told["was"]), str(told["aside"]))
 
 
 def flush_drive(kernel: Kernel) -> None:
-    """Have Drive take all that waits on the runtime, and unmount it. `NotSafeToRelease` when it does
-    not take it."""
-    if _look(kernel) == "absent":
-        return
+    """Have Drive take all that waits on the runtime, for a mount that is gone, too, and unmount it.
+    `NotSafeToRelease` when it does not take it."""
     try:
-        kernel.run(
-            _FLUSH.format(timeout_ms=int(FLUSH_TIMEOUT_S * 1000)), timeout_s=FLUSH_TIMEOUT_S + 30
-        )
+        _run(kernel, f'names["flush"]({FLUSH_TIMEOUT_S})', timeout_s=_FLUSH_CELL_TIMEOUT_S)
     except CellFailed as exc:
         raise NotSafeToRelease(
             f"Drive has not taken all that was written on the runtime: {exc.text}",
@@ -94,25 +98,33 @@ def flush_drive(kernel: Kernel) -> None:
 
 
 def _look(kernel: Kernel) -> str:
-    """`mounted`, `dead` (mounted, and of no use) or `absent`."""
-    printed = kernel.run(_LOOK, timeout_s=_LOOK_TIMEOUT_S)
-    _, _, rest = printed.rpartition(_MARKER)
-    return str(json.loads(rest.partition("\n")[0] or '"absent"'))
+    """See `Mended.was`."""
+    return str(_run(kernel, 'names["look"]()', timeout_s=_LOOK_TIMEOUT_S))
 
 
-def _get_consent(client: ColabClient, endpoint: str, progress: Progress) -> None:
+def _run(kernel: Kernel, expression: str, *, timeout_s: float) -> Any:
+    """What that comes to on the runtime, with what `agent/mounts.py` has."""
+    source = resources.files("colabdev.agent").joinpath("mounts.py").read_text(encoding="utf-8")
+    printed = kernel.run(render_cell(_MODULE, source, expression), timeout_s=timeout_s)
+    try:
+        return parse_cell(_MODULE, printed)
+    except ValueError as exc:
+        raise ColabdevError(
+            f"cannot make sense of what the runtime says of Drive: {exc}",
+            hint="colabdev connect tries again",
+        ) from exc
+
+
+def _wait_for_consent(client: ColabClient, endpoint: str, page: str, progress: Progress) -> None:
     """Have the user allow it, once for each runtime; returns when Colab says that they did."""
-    page = client.propagate(endpoint, dry_run=True)
-    if page is not None:
-        progress("Google asks whether this runtime may use your Drive; say yes in the browser")
-        progress(f"if no page opens, open this one: {page}")
-        webbrowser.open(page)
-        deadline = time.monotonic() + CONSENT_TIMEOUT_S
-        while client.propagate(endpoint, dry_run=True) is not None:
-            if time.monotonic() >= deadline:
-                raise ColabdevError(
-                    f"Drive was not allowed within {CONSENT_TIMEOUT_S / 60:.0f} minutes",
-                    hint="colabdev connect asks again",
-                )
-            time.sleep(_CONSENT_POLL_S)
-    client.propagate(endpoint, dry_run=False)
+    progress("Google asks whether this runtime may use your Drive; say yes in the browser")
+    progress(f"if no page opens, open this one: {page}")
+    webbrowser.open(page)
+    deadline = time.monotonic() + CONSENT_TIMEOUT_S
+    while client.propagate(endpoint, dry_run=True) is not None:
+        if time.monotonic() >= deadline:
+            raise ColabdevError(
+                f"Drive was not allowed within {CONSENT_TIMEOUT_S / 60:.0f} minutes",
+                hint="colabdev connect asks again",
+            )
+        time.sleep(_CONSENT_POLL_S)

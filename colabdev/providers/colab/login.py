@@ -7,8 +7,9 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from colabdev.providers.colab.consent import (
     Grant,
 )
 from colabdev.providers.colab.login_files import LOGIN_NAME, gcloud_login
-from colabdev.providers.colab.wire import GCLOUD_COMMAND, NEEDED_SCOPES, Hosts
+from colabdev.providers.colab.wire import DRIVE_SCOPE, GCLOUD_COMMAND, NEEDED_SCOPES, Hosts
 
 LOGIN_COMMAND = "colabdev auth login"
 _OFFLINE_HINT = "is this computer online? then type the command again"
@@ -80,6 +81,27 @@ class GoogleLogin:
             if fresh or not self._credentials.valid:
                 self._refresh(self._credentials)
             return str(self._credentials.token)
+
+    def mint(self, *, with_refresh: bool) -> Mapping[str, object]:
+        """As `ports.DriveTokens`: narrowed to Drive, because a runtime is to get no more."""
+        with self._lock:
+            kept = self._load()
+        client = (str(kept.refresh_token), str(kept.client_id), str(kept.client_secret))
+        narrow = self._of(*client, scopes=[DRIVE_SCOPE])
+        self._refresh(narrow)
+        assert narrow.expiry is not None, "every token of Google's ends"
+        told: dict[str, object] = {
+            "access_token": str(narrow.token),
+            "expires": narrow.expiry.replace(tzinfo=UTC).timestamp(),
+            "scopes": [DRIVE_SCOPE],
+        }
+        if with_refresh:
+            names = ("token", "client_id", "client_secret")
+            told["refresh"] = {
+                **dict(zip(names, client, strict=True)),
+                "url": self._hosts.token_url,
+            }
+        return told
 
     def known_client(self) -> DesktopClient | None:
         """The OAuth client of the last `auth login`."""
@@ -172,13 +194,21 @@ class GoogleLogin:
         self._relogin = GCLOUD_COMMAND
         return self._of(document["refresh_token"], document["client_id"], document["client_secret"])
 
-    def _of(self, refresh_token: str, client_id: str, client_secret: str) -> Credentials:
+    def _of(
+        self,
+        refresh_token: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        scopes: Sequence[str] | None = None,
+    ) -> Credentials:
         return Credentials(  # type: ignore[no-untyped-call]
             token=None,
             refresh_token=refresh_token,
             client_id=client_id,
             client_secret=client_secret,
             token_uri=self._hosts.token_url,
+            scopes=scopes,
         )
 
     def _read_adc(self) -> dict[str, str]:
@@ -217,6 +247,8 @@ class GoogleLogin:
             return RuntimeUnreachable(
                 "cannot renew the login: Google's server has trouble", hint="try again in a minute"
             )
+        if "invalid_scope" in str(exc.args[:1]):
+            return AuthNeeded("the Google login does not allow Drive", hint=LOGIN_COMMAND)
         if "invalid_grant" in str(exc.args[:1]):
             return AuthNeeded(
                 "the Google login has expired or was taken back (one of an app in testing lasts 7 "

@@ -6,20 +6,17 @@ so that nothing that could be billed is ever unknown here.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from colabdev.adapters.files import make_private_directory, not_writable, write_atomic
-from colabdev.core.names import is_runtime_name
+from colabdev.adapters.named_documents import NamedDocuments
 from colabdev.core.records import format_machine, parse_machine
 from colabdev.errors import ColabdevError
 from colabdev.models import Machine
 
 _SCHEMA = 1
-_VARIABLE = "COLABDEV_STATE_DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +36,18 @@ class Notes:
     """The notes below one directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._documents = NamedDocuments(directory)
 
     def names(self) -> Sequence[str]:
-        try:
-            files = os.listdir(self._directory)
-        except FileNotFoundError:
-            return ()
-        names = (file.removesuffix(".json") for file in files if file.endswith(".json"))
-        return tuple(sorted(name for name in names if is_runtime_name(name)))
+        return self._documents.names()
 
     def load(self, name: str) -> Note | None:
         """None without one; `ColabdevError` when it cannot be read."""
-        path = self._path(name)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            machine = document["machine"]
-            endpoint = document["endpoint"]
-            return Note(
-                request_id=str(document["request_id"]),
-                endpoint=None if endpoint is None else str(endpoint),
-                machine=None if machine is None else parse_machine(machine),
-                adopted=bool(document["adopted"]),
-            )
-        except FileNotFoundError:
-            return None
+            document = self._documents.read(name)
+            return None if document is None else _parse(document)
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as exc:
+            path = self._documents.path(name)
             raise ColabdevError(
                 f"cannot read {path}, which says what {name} is at Colab: {exc}",
                 hint=f"end it at https://colab.research.google.com (Manage sessions), remove {path}",
@@ -78,20 +61,17 @@ class Notes:
             "machine": None if note.machine is None else format_machine(note.machine),
             "adopted": note.adopted,
         }
-        make_private_directory(self._directory, what="the state", variable=_VARIABLE)
-        try:
-            write_atomic(self._path(name), json.dumps(document, indent=1).encode("ascii") + b"\n")
-        except OSError as exc:
-            raise self._not_writable(exc) from exc
+        self._documents.write(name, document)
 
     def delete(self, name: str) -> None:
-        try:
-            self._path(name).unlink(missing_ok=True)
-        except OSError as exc:
-            raise self._not_writable(exc) from exc
+        self._documents.delete(name)
 
-    def _path(self, name: str) -> Path:
-        return self._directory / f"{name}.json"
 
-    def _not_writable(self, exc: OSError) -> ColabdevError:
-        return not_writable(self._directory, exc, what="the state", variable=_VARIABLE)
+def _parse(document: Mapping[str, Any]) -> Note:
+    machine, endpoint = document["machine"], document["endpoint"]
+    return Note(
+        request_id=str(document["request_id"]),
+        endpoint=None if endpoint is None else str(endpoint),
+        machine=None if machine is None else parse_machine(machine),
+        adopted=bool(document["adopted"]),
+    )

@@ -301,13 +301,17 @@ class ColabProvider:
     def _mounted(self, assignment: Assignment, kernel: Kernel, progress: Progress) -> str | None:
         """Where Drive is; None, and said, when it cannot be mounted: the machine is of use without."""
         try:
-            mount_drive(self._client, assignment.endpoint, kernel, progress)
+            mended = mount_drive(self._client, assignment.endpoint, kernel, progress)
         except RuntimeUnreachable:
             raise
         except ColabdevError as exc:
             cause = exc.text if isinstance(exc, CellFailed) else exc.message
             progress(f"Drive is not mounted: {cause}; nothing of this runtime is kept there")
             return None
+        if mended.aside:
+            progress(
+                f"what was written in Drive's place was copied there, and is in {mended.aside}"
+            )
         return DRIVE_DIR
 
     def _answers(self, assignment: Assignment) -> Callable[..., str | None]:

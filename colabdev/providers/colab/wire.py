@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 COLAB_SCOPE = "https://www.googleapis.com/auth/colaboratory"
 EMAIL_SCOPE = "https://www.googleapis.com/auth/userinfo.email"
-SCOPES = ("openid", EMAIL_SCOPE, COLAB_SCOPE)
+DRIVE_SCOPE = "https://www.googleapis.com/auth/drive.file"
+"""Files that our own OAuth client has made, and no others."""
+SCOPES = ("openid", EMAIL_SCOPE, COLAB_SCOPE, DRIVE_SCOPE)
 NEEDED_SCOPES = frozenset({EMAIL_SCOPE, COLAB_SCOPE})
 _CLOUD_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """gcloud insists on it; nothing here uses it."""

@@ -4,16 +4,16 @@ A new one is a function here that takes the folder for its files, with its name 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from config import ConfigError, unknown
+from config import ConfigError, pick
 
 
 class Pictures(Dataset[tuple[Tensor, Tensor]]):
@@ -30,75 +30,53 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         return self.pictures[index], self.labels[index]
 
 
-@dataclass(frozen=True)
-class Splits:
+class Splits(NamedTuple):
     """What to learn from, what to choose by, and what to judge by at the end."""
 
-    train: Dataset[tuple[Tensor, Tensor]]
-    valid: Dataset[tuple[Tensor, Tensor]]
-    test: Dataset[tuple[Tensor, Tensor]]
-    shape: tuple[int, int, int]
-    """Channels, height and width."""
+    train: Subset[tuple[Tensor, Tensor]]
+    valid: Subset[tuple[Tensor, Tensor]]
+    test: Pictures
+    shape: tuple[int, ...]  # channels, height and width
     classes: int
 
 
 def load(name: str, root: Path, valid: float) -> Splits:
     """The data set `name`. The split is the same in every run, whatever its seed."""
-    if name not in SOURCES:
-        raise ConfigError(unknown("data.name", name, SOURCES))
-    known, test = SOURCES[name](root)
+    known, test = pick("data.name", name, SOURCES)(root)
     order = np.random.default_rng(0).permutation(len(known)).tolist()
     held_back = round(valid * len(known))
     if not 0 < held_back < len(known):
         raise ConfigError(f"data.valid {valid} of {len(known)} samples leaves nothing on one side")
-    return Splits(
-        train=Subset(known, order[held_back:]),
-        valid=Subset(known, order[:held_back]),
-        test=test,
-        shape=tuple(known.pictures.shape[1:]),
-        classes=int(known.labels.max()) + 1,
-    )
+    train, valid = Subset(known, order[held_back:]), Subset(known, order[:held_back])
+    return Splits(train, valid, test, known.pictures.shape[1:], int(known.labels.max()) + 1)
 
 
 def digits(_root: Path) -> tuple[Pictures, Pictures]:
     """1797 handwritten digits of 8 × 8 pixels, which come with scikit-learn: no download."""
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
-    pictures, labels = load_digits(return_X_y=True)
-    train_x, test_x, train_y, test_y = train_test_split(
-        pictures, labels, test_size=360, stratify=labels, random_state=0
-    )
-
-    def as_pictures(pixels: np.ndarray, labels: np.ndarray) -> Pictures:
-        values = torch.tensor(pixels / 16, dtype=torch.float32)
-        return Pictures(values.view(-1, 1, 8, 8), torch.tensor(labels))
-
-    return as_pictures(train_x, train_y), as_pictures(test_x, test_y)
+    pixels, labels = (torch.tensor(part) for part in load_digits(return_X_y=True))
+    pictures = pixels.float().view(-1, 1, 8, 8) / 16
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    test, known = order[:360], order[360:]
+    return Pictures(pictures[known], labels[known]), Pictures(pictures[test], labels[test])
 
 
-def from_torchvision(name: str) -> Callable[[Path], tuple[Pictures, Pictures]]:
+def from_torchvision(name: str, root: Path) -> tuple[Pictures, ...]:
     """A data set that torchvision downloads to the folder, unless it is there."""
-
-    def source(root: Path) -> tuple[Pictures, Pictures]:
-        try:
-            import torchvision
-        except ImportError:
-            raise ConfigError(
-                f"data.name {name.lower()} needs torchvision: pip install it, or data.name=digits"
-            ) from None
-        make = getattr(torchvision.datasets, name)
-        try:
-            parts = [make(root, train=train, download=True) for train in (True, False)]
-        except (OSError, RuntimeError) as exc:  # RuntimeError: a file is not what it should be.
-            reason = str(exc).splitlines()[0]
-            raise ConfigError(
-                f"cannot have {name} in {root}: {reason}; try data.name=digits"
-            ) from exc
-        train, test = (as_floats(part.data, part.targets) for part in parts)
-        return train, test
-
-    return source
+    try:
+        import torchvision
+    except ImportError:
+        raise ConfigError(
+            f"data.name {name.lower()} needs torchvision: pip install it, or data.name=digits"
+        ) from None
+    make = getattr(torchvision.datasets, name)
+    try:
+        parts = [make(root, train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as exc:  # RuntimeError: a file is not what it should be.
+        reason = str(exc).splitlines()[0]
+        raise ConfigError(f"cannot have {name} in {root}: {reason}; try data.name=digits") from exc
+    return tuple(as_floats(part.data, part.targets) for part in parts)
 
 
 def as_floats(pixels: Any, labels: Any) -> Pictures:
@@ -108,8 +86,8 @@ def as_floats(pixels: Any, labels: Any) -> Pictures:
     return Pictures(values.contiguous(), torch.as_tensor(labels))
 
 
-SOURCES: dict[str, Callable[[Path], tuple[Pictures, Pictures]]] = {
+SOURCES: dict[str, Callable[[Path], tuple[Pictures, ...]]] = {
     "digits": digits,
-    "mnist": from_torchvision("MNIST"),
-    "cifar10": from_torchvision("CIFAR10"),
+    "mnist": partial(from_torchvision, "MNIST"),
+    "cifar10": partial(from_torchvision, "CIFAR10"),
 }

@@ -16,15 +16,14 @@ from config import ConfigError
 class Order:
     """The keys of all samples, batch by batch; a key is an epoch and the index of a sample.
 
-    As the `batch_sampler` of a DataLoader it gives this process its part of the steps from `start` to
-    `stop`. Each batch is whole: what remains of an epoch is left out, another few in each.
+    As the `batch_sampler` of a DataLoader it gives the process `rank` of `world` its share of the steps
+    from `start` to `stop`. Each batch is whole: what remains of an epoch is left out, another few in
+    each.
     """
 
     size: int
     batch_size: int
     seed: int
-    parts: int = 1
-    """That a batch goes through the network in, one after the other."""
     rank: int = 0
     world: int = 1
     start: int = 0
@@ -35,26 +34,15 @@ class Order:
             raise ConfigError(
                 f"data.batch_size {self.batch_size} is more than the {self.size} training samples"
             )
-        if self.batch_size % (self.parts * self.world):
-            raise ConfigError(
-                f"data.batch_size {self.batch_size} cannot be split among {self.world} processes and"
-                f" trainer.accumulate {self.parts} equal parts"
-            )
 
     @property
     def steps_per_epoch(self) -> int:
         return self.size // self.batch_size
 
-    def of_epoch(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(self.size)
-
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, np.empty(0)
         for step in range(self.start, self.stop):
-            if step // self.steps_per_epoch != epoch:
-                epoch = step // self.steps_per_epoch
-                order = self.of_epoch(epoch)
-            first = step % self.steps_per_epoch * self.batch_size
-            batch = order[first : first + self.batch_size]
-            for part in batch.reshape(self.parts, -1):
-                yield [(epoch, int(index)) for index in part[self.rank :: self.world]]
+            epoch, at = divmod(step, self.steps_per_epoch)
+            if at == 0 or step == self.start:
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.size).tolist()
+            batch = order[at * self.batch_size : (at + 1) * self.batch_size]
+            yield [(epoch, index) for index in batch[self.rank :: self.world]]

@@ -19,23 +19,22 @@ def copy(source: Path, target: Path) -> None:
 
     `target` appears when it is whole; what was unpacked before a kill is unpacked again.
     """
+    staging = target.with_name(f".{target.name}.part")
+    mark = target / ".shards"
     try:
         index = json.loads((source / "index.json").read_bytes())
-        content, shards, paths = index["content"], index["shards"], index["paths"]
-        mark = target / ".shards"
-        if mark.is_file() and mark.read_text() == content:
+        if mark.is_file() and mark.read_text() == index["content"]:
             return
         if target.exists():
             raise ConfigError(
                 f"cannot copy {source} to {target}: something else is there; move it away"
             )
-        staging = target.with_name(f".{target.name}.part")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        for number, (_, _, sha256, _) in enumerate(shards):
-            unpack(source / paths[number], sha256, staging)
-            print(f"copied shard {number + 1} of {len(shards)} to {target}")
-        (staging / mark.name).write_text(content)
+        for path, (_, _, sha256, _) in zip(index["paths"], index["shards"], strict=True):
+            unpack(source / path, sha256, staging)
+            print(f"copied {path} to {target}")
+        (staging / mark.name).write_text(index["content"])
         os.rename(staging, target)
     except OSError as exc:
         raise ConfigError(f"cannot copy the data in {source}: {exc.strerror or exc}") from exc

@@ -7,31 +7,23 @@ from torch.utils.data import Dataset
 
 
 class Augmented(Dataset[tuple[Tensor, Tensor]]):
-    """A data set whose pictures are moved a little, another way in each epoch.
+    """A data set whose pictures are moved a little, another way in each epoch; or not, to compare.
 
     Its random numbers depend on the seed, the epoch and the sample alone, so that it does not matter
     which worker prepares it, and when.
     """
 
-    def __init__(self, samples: Dataset[tuple[Tensor, Tensor]], seed: int) -> None:
+    def __init__(self, samples: Dataset[tuple[Tensor, Tensor]], seed: int, *, moved: bool) -> None:
         self.samples = samples
         self.seed = seed
+        self.moved = moved
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
         picture, label = self.samples[index]
-        return shifted(picture, np.random.default_rng([self.seed, epoch, index])), label
-
-
-class Plain(Dataset[tuple[Tensor, Tensor]]):
-    """A data set as it is, for the same keys."""
-
-    def __init__(self, samples: Dataset[tuple[Tensor, Tensor]], _seed: int) -> None:
-        self.samples = samples
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        _epoch, index = key
-        return self.samples[index]
+        if self.moved:
+            picture = shifted(picture, np.random.default_rng([self.seed, epoch, index]))
+        return picture, label
 
 
 def shifted(picture: Tensor, random: np.random.Generator, most: int = 1) -> Tensor:

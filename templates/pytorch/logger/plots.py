@@ -4,57 +4,51 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure  # Not pyplot: nobody looks at a window here.
-from torch import Tensor
+from matplotlib.ticker import MaxNLocator
+from torch import nn
+
+from data.datasets import Pictures
 
 
-def curves(rows: Sequence[dict[str, Any]], name: str, best_step: int | None, path: Path) -> None:
-    """The means of each epoch by step: losses on the left, metrics on the right."""
-    epochs = [row for row in rows if "valid_loss" in row]
+def curves(rows: Sequence[dict[str, Any]], name: str, best: int | None, path: Path) -> None:
+    """The means of each epoch by step, a panel for the loss and for each metric, the best marked."""
+    epochs = [row for row in rows if "epoch" in row]
     steps = [row["step"] for row in epochs]
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    figure.suptitle(f"{name}: {len(epochs)} epochs, {steps[-1]} steps")
-    axes = dict(zip(("loss", "metric"), figure.subplots(1, 2), strict=True))
-    for key in epochs[0]:
-        part, _, what = key.partition("_")
-        if part in ("train", "valid"):
-            panel = axes["loss" if what == "loss" else "metric"]
-            style = {"train": "--", "valid": "-"}[part]
-            panel.plot(steps, [row[key] for row in epochs], style, marker=".", label=key)
-    for title, panel in axes.items():
-        panel.set(title=title.capitalize(), xlabel="step", ylabel=title)
+    keys = [key.removeprefix("valid_") for key in epochs[0] if key.startswith("valid_")]
+    figure = Figure(figsize=(4.6 * len(keys), 4.2), layout="constrained")
+    figure.suptitle(f"{name}: {len(epochs)} epochs of {steps[0]} steps")
+    for panel, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
+        for part, style in (("train", "C7.--"), ("valid", "C0.-")):
+            panel.plot(steps, [row[f"{part}_{key}"] for row in epochs], style, label=part)
+        if best in steps:
+            value = epochs[steps.index(best)][f"valid_{key}"]
+            panel.plot(best, value, "C3*", markersize=12, label=f"best: {value:.4f} at step {best}")
+            panel.axvline(best, color="C3", linewidth=0.8, alpha=0.5)
+        panel.set(title=key.replace("_", " "), xlabel="step", ylabel=key.replace("_", " "))
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.grid(alpha=0.3)
-        if best_step is not None:
-            panel.axvline(best_step, color="grey", linewidth=0.8)
-            panel.annotate(
-                f"best: step {best_step}",
-                (best_step, 0.5),
-                xycoords=("data", "axes fraction"),
-                rotation=90,
-                ha="right",
-                va="center",
-                fontsize=8,
-            )
-        panel.legend(fontsize=8)
+        panel.legend()
     figure.savefig(path, dpi=120)
 
 
-def predictions(pictures: Tensor, labels: Tensor, predicted: Tensor, path: Path) -> None:
-    """A grid of samples, each with what it is taken for; mistakes in red, with what is right."""
-    columns = 8
-    rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(columns * 1.2, rows * 1.4 + 0.4), layout="constrained")
-    hits = int((labels == predicted).sum())
-    figure.suptitle(f"{hits} of {len(labels)} of these test samples are right")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for panel in grid:
-        panel.set_axis_off()
-    for panel, picture, label, guess in zip(grid, pictures, labels, predicted, strict=False):
-        panel.imshow(picture.permute(1, 2, 0), cmap="gray" if len(picture) == 1 else None)
-        right = bool(label == guess)
-        panel.set_title(
-            f"{guess}" if right else f"{guess}, not {label}",
-            color="black" if right else "red",
-            fontsize=9,
-        )
+def predictions(model: nn.Module, samples: Pictures, device: torch.device, path: Path) -> None:
+    """The samples that the network is least sure of, each with what it is taken for."""
+    rows, columns = 4, 8
+    pictures, labels = samples.pictures[:1000], samples.labels[:1000]
+    with torch.no_grad():
+        sure, guesses = model.eval()(pictures.to(device)).softmax(1).cpu().max(1)
+    figure = Figure(figsize=(columns * 1.3, rows * 1.55 + 0.5), layout="constrained")
+    hits = int((labels == guesses).sum())
+    figure.suptitle(
+        f"The least sure of {len(labels)} test samples, of which {hits} are right; mistakes in red"
+    )
+    for panel, at in zip(figure.subplots(rows, columns).flat, sure.argsort(), strict=False):
+        grey = len(pictures[at]) == 1
+        panel.imshow(pictures[at].permute(1, 2, 0), cmap="gray" if grey else None)
+        right = bool(labels[at] == guesses[at])
+        said = f"{guesses[at]}" if right else f"{guesses[at]}, not {labels[at]}"
+        panel.set_title(f"{said}  ({sure[at]:.0%})", color="black" if right else "C3", fontsize=9)
+        panel.set(xticks=[], yticks=[])
     figure.savefig(path, dpi=120)

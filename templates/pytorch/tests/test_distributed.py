@@ -1,40 +1,48 @@
 """Two processes train what one trains, over gloo, and go on after a kill."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from torch.distributed import TCPStore
 
 import checkpoint
+import config
 from compare import differences
-from config import ConfigError
-from conftest import COMPARABLE, FAST, PROJECT, TOLERANCE, Runs
-from data.order import Order
+from conftest import COMPARABLE, FAST, PROJECT, TOLERANCE, Runs, wait_for_checkpoint
 
 SHORT = [*COMPARABLE, "--epochs", "2", "trainer.save_every=7"]
 
 
-def start(runs: Runs, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    return subprocess.Popen(
-        [*command, str(PROJECT / "train.py"), *FAST, *SHORT, *arguments],
-        cwd=runs.folder,
-    )
+class Pair:
+    """Two processes as torchrun starts them, which find each other through a store of their own."""
+
+    def __init__(self, runs: Runs, *arguments: str) -> None:
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        place = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self.store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "WORLD_SIZE": "2",
+        }
+        self.processes = [runs.start(*SHORT, *arguments, RANK=rank, **place) for rank in "01"]
+
+    def done(self) -> None:
+        for process in self.processes:
+            process.join(timeout=60)
+        statuses = [process.exitcode for process in self.processes]
+        self.kill()
+        assert statuses == [0, 0]
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.join()
 
 
 def test_two_processes_agree_with_one_and_resume_exactly(runs: Runs) -> None:
     runs.done(*SHORT, "--out", "runs/one")
-    assert start(runs, "--out", "runs/two").wait(timeout=90) == 0
+    Pair(runs, "--out", "runs/two").done()
     one, two = (
         checkpoint.resume(runs.folder / "runs" / name / "checkpoints") for name in ("one", "two")
     )
@@ -42,22 +50,25 @@ def test_two_processes_agree_with_one_and_resume_exactly(runs: Runs) -> None:
     assert max((a - b).abs().max().item() for a, b in weights) < TOLERANCE
     assert len(two["processes"]) == 2
 
-    killed = start(runs, "--out", "runs/killed")
-    deadline = time.monotonic() + 60
-    while not runs.checkpoints("runs/killed"):
-        assert time.monotonic() < deadline
-        assert killed.poll() is None
-        time.sleep(0.01)
-    workers = subprocess.run(
-        ["pgrep", "-P", str(killed.pid)], capture_output=True, text=True, check=True
-    )
-    for worker in [killed.pid, *map(int, workers.stdout.split())]:
-        os.kill(worker, signal.SIGKILL)
-    killed.wait()
-    assert start(runs, "--out", "runs/killed", "--resume", "auto").wait(timeout=90) == 0
+    killed = Pair(runs, "--out", "runs/killed")
+    wait_for_checkpoint(runs, killed.processes[0], out="runs/killed")
+    killed.kill()
+    Pair(runs, "--out", "runs/killed", "--resume", "auto").done()
     assert differences(runs.folder / "runs/two", runs.folder / "runs/killed") == []
 
 
-def test_batch_that_cannot_be_split_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"data.batch_size 32 cannot be split among 3 processes"):
-        Order(100, 32, seed=0, world=3)
+@pytest.mark.long
+def test_torchrun_starts_them_the_same(runs: Runs) -> None:
+    Pair(runs, "--out", "runs/two").done()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    train = [PROJECT / "train.py", *FAST, *SHORT, "--out", "runs/started"]
+    subprocess.run([*torchrun, *train], cwd=runs.folder, check=True, timeout=300)
+    assert differences(runs.folder / "runs/two", runs.folder / "runs/started") == []
+
+
+def test_batch_that_cannot_be_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config.processes, "WORLD", 3)
+    with pytest.raises(
+        config.ConfigError, match=r"batch_size 32 cannot be split among 3 processes"
+    ):
+        config.read(PROJECT / "config.toml")

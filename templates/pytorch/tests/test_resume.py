@@ -5,43 +5,62 @@ import random
 import shutil
 import signal
 import time
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from compare import differences
-from conftest import Runs
+from conftest import Runs, wait_for_checkpoint
 
 RUN = Path("runs", "digits")
-KILLS = int(os.environ.get("KILLS", "3"))
 
 
-def wait_for_checkpoint(runs: Runs, process: BaseProcess, *, other_than: list[str]) -> None:
-    deadline = time.monotonic() + 60
-    while process.is_alive() and not set(runs.checkpoints()) - set(other_than):
-        assert time.monotonic() < deadline, "no checkpoint appeared"
-        time.sleep(0.005)
-
-
-def test_killed_anywhere_and_resumed_equals_uninterrupted(whole: Runs, runs: Runs) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_anywhere_and_resumed_equals_uninterrupted(
+    whole: Runs, runs: Runs, kills: int
+) -> None:
+    options = ["trainer.save_every=7", "data.workers=1", "--resume", "auto"]
     moments = random.Random(0)
-    killed = 0
-    for attempt in range(KILLS):
-        # Once in a while a run that began is killed before it saved anything.
-        options = ["trainer.save_every=7", "data.workers=1", "--resume", "auto"]
+    killed = resumed = 0
+    while killed < kills:
         process = runs.start(*options)
-        if attempt != 1:
+        # One after it has got on a little, the next at any time, such as before it began.
+        if killed % 2 == 0:
             wait_for_checkpoint(runs, process, other_than=runs.checkpoints())
-        time.sleep(moments.uniform(0, 0.2))
+        time.sleep(moments.uniform(0, 0.05 if killed % 2 == 0 else whole.seconds))
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
-    assert killed >= 1, "every run had ended before it was killed"
+        resumed += "resumed " in (runs.folder / "out").read_text()
+        if process.exitcode == 0:  # It was faster; so to the next.
+            assert differences(whole.folder / RUN, runs.folder / RUN) == []
+            shutil.rmtree(runs.folder / RUN)
 
-    runs.done("--resume", "auto")
+    runs.done(*options)
 
     assert differences(whole.folder / RUN, runs.folder / RUN) == []
+    assert resumed > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes as Linux does")
+def test_nothing_stays_behind_when_the_training_is_killed(runs: Runs) -> None:
+    process = runs.start("data.workers=2")
+    wait_for_checkpoint(runs, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.join()
+    assert len(children) == 3, "two workers, and the process that writes"
+    deadline = time.monotonic() + 30
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return bool(Path("/proc", pid, "cmdline").read_bytes())  # nothing of one that has ended
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -49,7 +68,7 @@ def test_stopped_within_an_epoch_saves_and_goes_on(
     whole: Runs, runs: Runs, number: signal.Signals, status: int
 ) -> None:
     process = runs.start("trainer.save_every=1")
-    wait_for_checkpoint(runs, process, other_than=[])
+    wait_for_checkpoint(runs, process)
     os.kill(process.pid, number)
     process.join(timeout=60)
     assert process.exitcode == status
@@ -101,17 +120,19 @@ def test_fresh_machine_needs_only_the_newest_checkpoint(whole: Runs, runs: Runs)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "status", "sentence"),
     [
-        ("--resume nowhere", "cannot use nowhere: there is no such checkpoint"),
-        ("--resume runs", "cannot use runs: it has no MANIFEST.json"),
-        ("--resume auto --seed 1", "step-000066: its run had seed = 0"),
-        ("--resume auto optimizer.lr=1", "step-000066: its run had optimizer.lr = 0.003"),
-        ("--resume auto --epochs 2", "step-000066: its run is beyond 2 epochs already"),
-        ("", "step-000066 is of an earlier run: add --resume auto, or choose another --out"),
+        ("--resume nowhere", 1, "cannot use nowhere: there is no such checkpoint"),
+        ("--resume runs", 1, "cannot use runs: it has no MANIFEST.json"),
+        ("--resume auto --seed 1", 2, "step-000066: its run had seed = 0"),
+        ("--resume auto optimizer.lr=1", 2, "step-000066: its run had optimizer.lr = 0.003"),
+        ("--resume auto --epochs 2", 2, "step-000066: its run is beyond 2 epochs already"),
+        ("", 2, "step-000066 is of an earlier run: add --resume auto, or choose another --out"),
     ],
 )
-def test_resume_that_cannot_be_is_refused(copied: Runs, arguments: str, sentence: str) -> None:
+def test_resume_that_cannot_be_is_refused(
+    copied: Runs, arguments: str, status: int, sentence: str
+) -> None:
     before = copied.checkpoints()
-    assert sentence in copied.refused(*arguments.split())
+    assert sentence in copied.refused(*arguments.split(), status=status)
     assert copied.checkpoints() == before

@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
+import matplotlib.image
 import pytest
 import torch
 
@@ -42,14 +44,22 @@ def test_a_run_leaves_what_it_was_and_how_it_went(whole: Runs) -> None:
 
 def test_curves_and_predictions_are_drawn_and_tensorboard_is_told(runs: Runs) -> None:
     runs.done("trainer.plots=true", "trainer.tensorboard=true", "--epochs", "1")
-    for picture in ("curves.png", "predictions.png"):
-        assert (runs.folder / RUN / picture).read_bytes().startswith(b"\x89PNG")
+    curves, predictions = (
+        matplotlib.image.imread(runs.folder / RUN / name)[:, :, :3]
+        for name in ("curves.png", "predictions.png")
+    )
+    is_coloured = curves.max(axis=2) - curves.min(axis=2) > 0.4
+    assert is_coloured.mean() > 0.0005, "no curve, and no best step"
+    assert (predictions < 0.5).mean() > 0.3, "no pictures"
     if importlib.util.find_spec("tensorboard"):
         assert list((runs.folder / RUN / "tensorboard").iterdir())
 
 
-def test_checkpoints_written_beside_the_training_are_the_same(whole: Runs, runs: Runs) -> None:
-    runs.done(beside=True)
+def test_checkpoints_written_within_the_training_are_the_same(
+    whole: Runs, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)  # as on macOS and Windows
+    runs.done()
     assert differences(whole.folder / RUN, runs.folder / RUN) == []
 
 

@@ -13,29 +13,25 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def choose_device(wanted: str) -> tuple[torch.device, str]:
     """The device, and why that one."""
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    usable["cpu"] = True
-    kind = next(kind for kind in usable if usable[kind]) if wanted == "auto" else wanted
-    if not usable[kind]:
+    found = {
+        "cuda": torch.cuda.is_available() and "a CUDA GPU was found",
+        "mps": torch.backends.mps.is_available() and "an Apple GPU was found",
+        "cpu": "no GPU was found",
+    }
+    kind = next(kind for kind in found if found[kind]) if wanted == "auto" else wanted
+    if not found[kind]:
         raise ConfigError(
             f"device {kind} was asked for, but PyTorch finds no such GPU here;"
             " device=auto takes what there is"
         )
+    index = None
     if kind == "cuda":
         # Of several processes on one machine each takes the GPU of its number.
-        index = int(os.environ.get("LOCAL_RANK", "0"))
-        if index >= torch.cuda.device_count():
-            raise ConfigError(
-                f"process {index} has no GPU: there are {torch.cuda.device_count()} here"
-            )
+        index, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if index >= there:
+            raise ConfigError(f"process {index} has no GPU: there are {there} here")
         torch.cuda.set_device(index)
-    device = torch.device(kind, torch.cuda.current_device() if kind == "cuda" else None)
-    found = {
-        "cuda": "a CUDA GPU was found",
-        "mps": "an Apple GPU was found",
-        "cpu": "no GPU was found",
-    }
-    return device, found[kind] if wanted == "auto" else "as asked for"
+    return torch.device(kind, index), found[kind] if wanted == "auto" else "as asked for"
 
 
 def name_of(device: torch.device) -> str:
@@ -67,3 +63,8 @@ def make_deterministic(wanted: bool) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
     torch.backends.cudnn.benchmark = not wanted
+
+
+def is_out_of_memory(exc: RuntimeError) -> bool:
+    """GPUs have an exception for it, CPUs only a sentence."""
+    return isinstance(exc, torch.OutOfMemoryError) or "can't allocate memory" in str(exc)

@@ -2,74 +2,71 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+RANK = int(os.environ.get("RANK", "0"))  # The first one, 0, prints and writes.
+WORLD = int(os.environ.get("WORLD_SIZE", "1"))
 
-class Processes:
-    """This process among the others; `rank` 0 prints and writes."""
 
-    def __init__(self) -> None:
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
-
-    @contextmanager
-    def joined(self, device: torch.device) -> Iterator[None]:
-        """Where they can talk to each other: over NCCL between GPUs, else over gloo."""
-        if self.world == 1:
-            yield
-            return
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Where they can talk to each other: over NCCL between GPUs, else over gloo."""
+    if WORLD > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        yield
-        # Not when something was raised: the others may never come here. See `fail`.
+    yield
+    # Not when something was raised: the others may never come here, and torchrun ends them.
+    if WORLD > 1:
         dist.destroy_process_group()
 
-    def fail(self, status: int) -> int:
-        """How to end when something was raised; torchrun then ends the others.
 
-        At once, because PyTorch's destructors may wait for ever for what the others do not send.
-        """
-        if self.world > 1:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-        return status
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """The others begin when the first one is through, and find what it downloaded."""
+    if WORLD > 1 and RANK > 0:
+        dist.barrier()
+    yield
+    if WORLD > 1 and RANK == 0:
+        dist.barrier()
 
-    def total(self, sums: Tensor) -> Tensor:
-        """The sum of what all have."""
-        if self.world > 1:
-            sums = sums.clone()
-            dist.all_reduce(sums)
-        return sums
 
-    def any(self, mine: int | None, device: torch.device) -> int | None:
-        """The highest that one of them has: all must leave the loop at the same step."""
-        if self.world == 1:
-            return mine
-        highest = torch.tensor(mine or 0, device=device)
-        dist.all_reduce(highest, dist.ReduceOp.MAX)
-        return int(highest) or None
+def total(sums: Tensor) -> Tensor:
+    """The sum of what all have."""
+    if WORLD > 1:
+        dist.all_reduce(sums)
+    return sums
 
-    def gathered(self, mine: Any) -> list[Any]:
-        """What each has, by rank; everybody gets it."""
-        if self.world == 1:
-            return [mine]
-        all_of_them = [None] * self.world
-        dist.all_gather_object(all_of_them, mine)
-        return all_of_them
 
-    def from_first(self, work: Callable[[], Any]) -> Any:
-        """What rank 0 comes to; the others wait for it."""
-        return self.gathered(work() if self.rank == 0 else None)[0]
+def highest(mine: int, device: torch.device) -> int:
+    """Of what all have. They ask at each step, and so they leave the loop at the same one."""
+    if WORLD == 1:
+        return mine
+    number = torch.tensor(mine, device=device)
+    dist.all_reduce(number, dist.ReduceOp.MAX)
+    return int(number)
 
-    def first_before_others(self, work: Callable[[], Any]) -> Any:
-        """What each comes to, rank 0 before the others: they find what it downloaded."""
-        if self.rank == 0:
-            mine = work()
-        self.gathered(None)
-        return mine if self.rank == 0 else work()
+
+def gathered(mine: Any) -> list[Any]:
+    """What each has, by rank; everybody gets it."""
+    if WORLD == 1:
+        return [mine]
+    everyones = [None] * WORLD
+    dist.all_gather_object(everyones, mine)
+    return everyones
+
+
+def leave(status: int) -> NoReturn:
+    """End this process; torchrun then ends the others when something was raised in this one.
+
+    At once, because PyTorch's destructors may wait for ever for what the others do not send.
+    """
+    if WORLD > 1 and status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

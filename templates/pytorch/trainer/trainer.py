@@ -1,8 +1,7 @@
 """The loop: four things in each step; at the end of each epoch a look at what was learned."""
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,14 +12,12 @@ from torch.utils.data import DataLoader
 
 import checkpoint
 from config import Config
-from data.loaders import Batch
-from logger.progress import Progress
+from data.loaders import Batch, Loaders
 from logger.run_log import RunLog
 from model.metrics import Meter
-from trainer.evaluate import evaluate
+from trainer import processes
+from trainer.build import Parts
 from trainer.hardware import autocast
-from trainer.parts import Parts
-from trainer.processes import Processes
 
 
 class TrainingError(Exception):
@@ -39,21 +36,16 @@ class Trainer:
         parts: Parts,
         device: torch.device,
         precision: str,
-        processes: Processes,
         steps_per_epoch: int,
     ) -> None:
         self.config = config
         self.parts = parts
         self.device = device
-        self.processes = processes
+        self.precision = precision
         self.steps_per_epoch = steps_per_epoch
         self.last_step = config.trainer.epochs * steps_per_epoch
-        self.network = parts.model
         if config.trainer.compile:
             parts.model.compile()  # in place: the names of the weights stay
-        if processes.world > 1:
-            self.network = DistributedDataParallel(parts.model)
-        self.precision = precision
         # fp16 has few small numbers: the loss is scaled up, the gradients down again.
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.meter = Meter(parts.metrics, device)
@@ -66,133 +58,97 @@ class Trainer:
 
     def fit(
         self,
-        train: DataLoader[Batch],
-        valid: DataLoader[Batch],
+        loaders: Loaders,
         stop: checkpoint.StopRequest,
         log: RunLog | None,
         saver: checkpoint.Saver | None,
-    ) -> int | None:
-        """Train on; the signal that stopped it, or None when it has come to its end.
+    ) -> int:
+        """Train on; returns the signal that stopped it, or 0 when it has come to its end.
 
         Only the first process has a `log` and a `saver`.
         """
-        options = self.config.trainer
-        progress = Progress(self.last_step, self.config.data.batch_size)
-        batches = iter(train)
-        self.parts.model.train()
-        signal = None
-        while self.step < self.last_step and not self.is_stale():
-            try:
-                loss = self.train_step(batches)
-            except RuntimeError as exc:
-                if is_out_of_memory(exc):
-                    raise self.too_large() from exc
-                raise
+        save_every = self.config.trainer.save_every
+        model = self.parts.model.train()
+        # Not kept: PyTorch waits for ever for processes that part while it is there.
+        network = DistributedDataParallel(model) if processes.WORLD > 1 else model
+        batches = iter(loaders.train)
+        signal = 0
+        while self.step < self.last_step and not self.is_stale() and not signal:
+            loss = self.train_step(network, *next(batches))
             self.step += 1
-            lr = self.parts.optimizer.param_groups[0]["lr"]
             if log is not None:
-                progress.step(self.step, loss, lr)
-                if self.step % options.log_every == 0:
-                    log.write(step=self.step, loss=loss, lr=lr)
+                log.step(self.step, loss, self.parts.optimizer.param_groups[0]["lr"])
             epoch_ends = self.step % self.steps_per_epoch == 0
             if epoch_ends:
-                self.end_epoch(valid, log, progress)
-            signal = self.processes.any(stop.signal, self.device)
-            by_step = options.save_every and self.step % options.save_every == 0
-            if epoch_ends or by_step or signal:
-                self.save(saver, log, wait=bool(epoch_ends or signal))
+                self.end_epoch(loaders.valid, log)
+            signal = processes.highest(stop.signal, self.device)
+            if epoch_ends or signal:
+                self.save(saver, log)
+            elif save_every and self.step % save_every == 0:
+                self.save(saver, log, wait=False)
             elif saver is not None:
                 saver.check()
-            if signal:
-                break
-        # Before the processes part: PyTorch waits for ever for a group that this still holds.
-        self.network = self.parts.model
         return signal
 
-    def train_step(self, batches: Iterator[Batch]) -> float:
-        """One update of the weights, from one batch in `accumulate` parts; the loss of the last part.
+    def train_step(self, network: nn.Module, pictures: Tensor, labels: Tensor) -> float:
+        """One update of the weights, from one batch in `accumulate` parts; returns its loss.
 
         Four things make a step of training; all others are about size, precision and safety.
         """
-        parts, model = self.config.trainer.accumulate, self.parts.model
+        optimizer, parts = self.parts.optimizer, self.config.trainer.accumulate
+        losses = []
         # 1. Forget the gradients of the step before.
-        self.parts.optimizer.zero_grad()
-        for part in range(1, parts + 1):
-            pictures, labels = next(batches).to(self.device)
-            with self.gradients_are_exchanged(part == parts):
+        optimizer.zero_grad()
+        for part in zip(pictures.chunk(parts), labels.chunk(parts), strict=True):
+            x, y = (one.to(self.device, non_blocking=True) for one in part)
+            # Several processes exchange their gradients with the last part, when all are added up.
+            is_last = len(losses) == parts - 1 or processes.WORLD == 1
+            with nullcontext() if is_last else network.no_sync():
                 # 2. Forward: what the network says, and how wrong that is.
                 with autocast(self.device, self.precision):
-                    scores = self.network(pictures)
-                    loss = self.parts.loss(scores, labels)
-                value = self.checked(loss)
+                    scores = network(x)
+                    loss = self.parts.loss(scores, y)
                 # 3. Backward: how each weight would have to change. Gradients of parts add up.
                 self.scaler.scale(loss / parts).backward()
-            self.meter.add(loss.detach(), scores.detach(), labels)
+            self.meter.add(loss, scores, y)
+            losses.append(loss.detach())
+        value = losses[0].item() if parts == 1 else torch.stack(losses).mean().item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss of step {self.step + 1} is {value}; the weights are those of step"
+                f" {self.step}. Try a smaller optimizer.lr, or trainer.clip_norm"
+            )
         if self.config.trainer.clip_norm:
-            self.scaler.unscale_(self.parts.optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), self.config.trainer.clip_norm)
+            self.scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(network.parameters(), self.config.trainer.clip_norm)
         # 4. Step: change the weights. Without fp16 the scaler does nothing but pass it on.
-        self.scaler.step(self.parts.optimizer)
+        self.scaler.step(optimizer)
         self.scaler.update()
         return value
 
-    def checked(self, loss: Tensor) -> float:
-        """The loss as a number; one that is none must never reach the weights."""
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss of step {self.step + 1} is {value};"
-                f" the weights are those of step {self.step}."
-                f" Try a smaller optimizer.lr, or trainer.clip_norm"
-            )
-        return value
-
-    def too_large(self) -> TrainingError:
-        half, more = self.config.data.batch_size // 2, 2 * self.config.trainer.accumulate
-        return TrainingError(
-            f"too little memory: try data.batch_size={half}, or trainer.accumulate={more}"
-            " for the same result"
-        )
-
-    def gradients_are_exchanged(self, last: bool) -> AbstractContextManager[Any]:
-        """Several processes exchange their gradients once a step, not for each part."""
-        if last or not isinstance(self.network, DistributedDataParallel):
-            return nullcontext()
-        return self.network.no_sync()
-
     # --- The end of an epoch -------------------------------------------------------------------------
 
-    def end_epoch(self, valid: DataLoader[Batch], log: RunLog | None, progress: Progress) -> None:
+    def end_epoch(self, valid: DataLoader[Batch], log: RunLog | None) -> None:
         """Measure, remember whether that is the best, and let the scheduler choose the next rate."""
-        lr = self.parts.optimizer.param_groups[0]["lr"]
-        row = named("train", self.meter.means(self.processes.total(self.meter.sums)))
+        lr, scheduler = self.parts.optimizer.param_groups[0]["lr"], self.parts.scheduler
+        means = self.meter.means(processes.total(self.meter.count()))
+        row = {f"train_{name}": mean for name, mean in means.items()}
         self.meter = Meter(self.parts.metrics, self.device)
-        means = evaluate(self.parts, valid, self.device, self.precision, self.processes)
+        means = evaluate(self.parts, valid, self.device, self.precision)
+        row |= {f"valid_{name}": mean for name, mean in means.items()}
         self.parts.model.train()
-        row |= named("valid", means)
         direction, _, watched = self.config.trainer.monitor.partition(" ")
         if direction != "off":
-            self.compare(row[watched], better_is_more=direction == "max")
-        if isinstance(self.parts.scheduler, ReduceLROnPlateau):
-            self.parts.scheduler.step(row["valid_loss"])
-        elif self.parts.scheduler is not None:
-            self.parts.scheduler.step()
-        if log is not None:
-            epoch = self.step // self.steps_per_epoch
-            log.write(step=self.step, epoch=epoch, **row, lr=lr)
-            shown = ("train_loss", "valid_loss", *(f"valid_{name}" for name in self.parts.metrics))
-            progress.say(
-                f"epoch {epoch}/{self.config.trainer.epochs}  step {self.step}  "
-                + "".join(f"{name} {row[name]:.4f}  " for name in shown)
-                + f"{progress.samples_per_s():,.0f} samples/s"
-            )
-
-    def compare(self, value: float, *, better_is_more: bool) -> None:
-        before = self.best["value"] if self.best else None
-        if before is None or (value > before if better_is_more else value < before):
-            self.best, self.epochs_since_best = {"step": self.step, "value": value}, 0
-        else:
+            value, best = row[watched], self.best and self.best["value"]
             self.epochs_since_best += 1
+            if best is None or (value > best if direction == "max" else value < best):
+                self.best, self.epochs_since_best = {"step": self.step, "value": value}, 0
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(row["valid_loss"])
+        elif scheduler is not None:
+            scheduler.step()
+        if log is not None:
+            log.epoch(self.step, self.step // self.steps_per_epoch, row, lr)
 
     def is_stale(self) -> bool:
         """Whether nothing got better for as many epochs as the configuration allows."""
@@ -200,7 +156,9 @@ class Trainer:
 
     # --- Saving and going on -------------------------------------------------------------------------
 
-    def save(self, saver: checkpoint.Saver | None, log: RunLog | None, *, wait: bool) -> None:
+    def save(
+        self, saver: checkpoint.Saver | None, log: RunLog | None, *, wait: bool = True
+    ) -> None:
         """Write a checkpoint; without `wait`, none when the one before is still being written."""
         state = self.state()  # every process has a part in it
         if saver is not None and log is not None:
@@ -211,7 +169,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as `weights_only` can load it."""
         scheduler = self.parts.scheduler
-        mine = {"random": checkpoint.random_state(self.device), "sums": self.meter.sums.cpu()}
+        mine = {"random": checkpoint.random_state(self.device), "meter": self.meter.state()}
         return {
             "model": self.parts.model.state_dict(),
             "optimizer": self.parts.optimizer.state_dict(),
@@ -222,7 +180,7 @@ class Trainer:
             "best": self.best,
             "epochs_since_best": self.epochs_since_best,
             "precision": self.precision,
-            "processes": self.processes.gathered(mine),
+            "processes": processes.gathered(mine),
         }
 
     def load_state(self, state: dict[str, Any]) -> str | None:
@@ -231,28 +189,31 @@ class Trainer:
         self.parts.optimizer.load_state_dict(state["optimizer"])
         if self.parts.scheduler is not None:
             self.parts.scheduler.load_state_dict(state["scheduler"])
-        self.step, self.attempt = state["step"], state["attempt"] + 1
-        self.best, self.epochs_since_best = state["best"], state["epochs_since_best"]
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+        self.step, self.attempt = state["step"], state["attempt"] + 1
+        self.best, self.epochs_since_best = state["best"], state["epochs_since_best"]
         saved = state["processes"]
-        if len(saved) == self.processes.world:
-            mine = saved[self.processes.rank]
-            self.meter.sums.copy_(mine["sums"])
-            checkpoint.restore_random_state(mine["random"], self.device)
-        elif self.processes.rank == 0:
-            self.meter.sums.copy_(sum(one["sums"] for one in saved))
-        if len(saved) != self.processes.world:
-            return f"it was trained by {len(saved)} processes, and now by {self.processes.world}"
+        if len(saved) != processes.WORLD:
+            return f"it was trained by {len(saved)} processes, and now by {processes.WORLD}"
+        self.meter.load_state(saved[processes.RANK]["meter"])
+        checkpoint.restore_random_state(saved[processes.RANK]["random"], self.device)
         if state["precision"] != self.precision:
             return f"it was trained in {state['precision']}, and now in {self.precision}"
         return None
 
 
-def named(part: str, means: dict[str, float]) -> dict[str, float]:
-    return {f"{part}_{name}": value for name, value in means.items()}
-
-
-def is_out_of_memory(exc: RuntimeError) -> bool:
-    """GPUs have an exception for it, CPUs only a sentence."""
-    return isinstance(exc, torch.OutOfMemoryError) or "can't allocate memory" in str(exc)
+@torch.no_grad()
+def evaluate(
+    parts: Parts, loader: DataLoader[Batch], device: torch.device, precision: str
+) -> dict[str, float]:
+    """Loss and metrics over all that the loaders of all processes have, without learning."""
+    parts.model.eval()
+    meter = Meter(parts.metrics, device)
+    for batch in loader:
+        x, y = (one.to(device, non_blocking=True) for one in batch)
+        with autocast(device, precision):
+            scores = parts.model(x)
+            loss = parts.loss(scores, y)
+        meter.add(loss, scores, y)
+    return meter.means(processes.total(meter.count()))

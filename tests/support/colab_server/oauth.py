@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -53,6 +54,12 @@ class OAuth:
             return _oauth_error(str(error))
         if kind == "refresh_token":
             found = self._accounts.refresh(form.get("refresh_token", ""), form.get("client_id", ""))
+            if found is not None and "scope" in form:
+                # A token may be of less than was granted, never of more.
+                narrow = frozenset(form["scope"].split())
+                if not narrow <= found.scopes:
+                    return _oauth_error("invalid_scope")
+                found = replace(found, scopes=narrow)
             return self._tokens(found, with_refresh=False)
         if kind == "authorization_code":
             code, redirect_uri = form.get("code", ""), form.get("redirect_uri", "")

@@ -83,11 +83,8 @@ class Machine:
         return self.start([*program, *words, *(["--in-place"] if in_place else [])])
 
     def saved(self) -> list[Saved]:
-        """What the trainer had finished, oldest first; known after the machine's death as well."""
-        with suppress(FileNotFoundError):
-            lines = self._saved_file.read_text().splitlines(keepends=True)
-            return [Saved(**json.loads(line)) for line in lines if line.endswith("\n")]
-        return []
+        """What the trainer had finished."""
+        return read_saved(self._saved_file)
 
     def wait_for_saves(self, count: int, timeout_s: float = 20.0) -> None:
         wait_until(
@@ -99,11 +96,7 @@ class Machine:
     def kill(self) -> None:
         """All of it at once, but for the disk, for a look at it; Drive keeps what arrived."""
         self.drive.lose_machine()
-        while alive := self._processes():
-            for pid in alive:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            wait_until(partial(_have_ended, alive), message="a process goes on")
+        end_processes(self.disk)
         for child in self._children:
             child.wait(10)
 
@@ -115,14 +108,32 @@ class Machine:
     def _saved_file(self) -> Path:
         return self.disk.parent / "saved.jsonl"
 
-    def _processes(self) -> list[int]:
-        mark, found = os.fsencode(self.disk), []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with suppress(OSError):
-                    if any(mark in (entry / name).read_bytes() for name in ("environ", "cmdline")):
-                        found.append(int(entry.name))
-        return [pid for pid in found if pid != os.getpid() and is_running(pid)]
+
+def end_processes(disk: Path) -> None:
+    """kill -9 every process that names that disk, until there is none."""
+    while alive := _processes(os.fsencode(disk)):
+        for pid in alive:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(partial(_have_ended, alive), message="a process goes on")
+
+
+def read_saved(path: Path) -> list[Saved]:
+    """What a trainer had finished, oldest first; known after its machine's death as well."""
+    with suppress(FileNotFoundError):
+        lines = path.read_text().splitlines(keepends=True)
+        return [Saved(**json.loads(line)) for line in lines if line.endswith("\n")]
+    return []
+
+
+def _processes(mark: bytes) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if any(mark in (entry / name).read_bytes() for name in ("environ", "cmdline")):
+                    found.append(int(entry.name))
+    return [pid for pid in found if pid != os.getpid() and is_running(pid)]
 
 
 def _have_ended(pids: Sequence[int]) -> bool:

@@ -26,12 +26,15 @@ FUSE = Path("/dev/fuse")
 class FuseDrive:
     """Mounted at `mountpoint` by a process of its own; both end with the test."""
 
-    def __init__(self, folder: Path, faults: Faults | None = None) -> None:
+    def __init__(
+        self, folder: Path, faults: Faults | None = None, *, at: Path | None = None
+    ) -> None:
         if not FUSE.exists():
             pytest.skip("this computer has no /dev/fuse")
+        folder.mkdir(parents=True, exist_ok=True)
         self.faults = faults or Faults()
         self.cloud = Cloud(folder / "cloud")
-        self.mountpoint = folder / "drive"
+        self.mountpoint = at or folder / "drive"
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
         self.mount()

@@ -38,7 +38,7 @@ def main(directory: str, size: int, interval_s: float, saved: str, in_place: boo
 def save(directory: str, step: int, content: bytes) -> str:
     """Whole or not there at all; the manifest last."""
     final = os.path.join(directory, f"step-{step:06d}")
-    staging = os.path.join(directory, ".saving")
+    staging = os.path.join(directory, f".saving-{os.getpid()}")
     os.mkdir(staging)
     write(os.path.join(staging, "state.pt"), content)
     entry = {

@@ -25,14 +25,14 @@ def mount(
     # an answer in time the mount goes on, and fails for want of credentials.
     request = {"authType": "dfs_ephemeral"}
     _message.blocking_request("request_auth", request, timeout_sec=timeout_ms / 1000)
-    if os.path.ismount(mountpoint):
-        if not force_remount:
-            print(
-                f"Drive already mounted at {mountpoint}; to attempt to forcibly remount, "
-                f'call drive.mount("{mountpoint}", force_remount=True).'
-            )
-            return
-        subprocess.run(["umount", "-f", "-l", mountpoint], check=True)
+    # A mount that hangs is not noticed before this; it hangs here.
+    if not force_remount and os.path.isdir(f"{mountpoint}/{_MY_DRIVE}"):
+        print(
+            f"Drive already mounted at {mountpoint}; to attempt to forcibly remount, "
+            f'call drive.mount("{mountpoint}", force_remount=True).'
+        )
+        return
+    subprocess.run(["umount", "-f", "-l", mountpoint], check=False, stderr=subprocess.DEVNULL)
     _check(mountpoint)
     started = _daemon.ask(_CREDENTIALS, "/drivefs/start", timeout_s=timeout_ms / 1000)
     if (failure := started.get("failure")) is not None:

@@ -1,0 +1,41 @@
+"""What is trained, and with what: everything that the configuration names, built."""
+
+import random
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from config import Config, build, pick, subclasses
+from data.datasets import Splits
+from model import net
+from model.metrics import METRICS, Metric
+
+
+class Parts(NamedTuple):
+    model: nn.Module
+    loss: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: LRScheduler | None
+    metrics: dict[str, Metric]
+
+
+def build_parts(config: Config, splits: Splits, device: torch.device) -> Parts:
+    """All parts, new, on the device. The same seed makes the same weights."""
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(config.seed)
+    models, losses = subclasses(net, nn.Module), subclasses(nn.modules.loss, nn.Module)
+    optimizers = subclasses(torch.optim, torch.optim.Optimizer)
+    schedulers = subclasses(torch.optim.lr_scheduler, LRScheduler) | {"off": lambda _: None}
+    # First to the device, then to the optimizer: it keeps what belongs to each weight beside it.
+    model = build("model", config.model, models, splits.shape, splits.classes).to(device)
+    optimizer = build("optimizer", config.optimizer, optimizers, model.parameters())
+    return Parts(
+        model=model,
+        loss=build("loss", config.loss, losses).to(device),
+        optimizer=optimizer,
+        scheduler=build("scheduler", config.scheduler, schedulers, optimizer),
+        metrics={name: pick("metric", name, METRICS) for name in config.metrics},
+    )
