@@ -16,6 +16,7 @@ import pytest
 
 from colabdev.crash_points import CRASH_POINTS
 from tests.agent.test_carrier_crashes import CARRYING
+from tests.agent.test_lease import LEAVING
 from tests.cli.test_checkpoints import PULL
 from tests.colab.crashes import COLAB
 from tests.hostile import test_crashes as crashes
@@ -45,6 +46,7 @@ def test_every_crash_point_is_tried() -> None:
         *CONNECT,
         *DOWN,
         *KILL,
+        *LEAVING,
         *PULL,
         *REPAIR,
         *RUN,

@@ -188,6 +188,7 @@ def main() -> int:
     """The zipapp's entry point."""
     machine.take_environment()
     lease.show_presence()
+    lease.revive()
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except (wire.WireError, BrokenPipeError, ConnectionError) as exc:

@@ -7,7 +7,7 @@ import shutil
 import time
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from . import carriers, claims, credentials, drive, jobdir, jobs, manifest, retention
 from .carrier_files import CarrierFiles, Run, run_of
@@ -31,7 +31,7 @@ def answer_list(arguments: Dict[str, Any], body: bytes) -> Answer:
     """How the checkpoints of each job stand, of `runtime` and `job` when those are given. Reads what is
     written down here; touches no store."""
     told = []
-    for files, run in _carried(arguments.get("runtime"), arguments.get("job")):
+    for files, run in carried(arguments.get("runtime"), arguments.get("job")):
         told.append(_standing(files, run))
     return {"jobs": told}, b""
 
@@ -53,6 +53,7 @@ def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     jobdir.write_document(files.ask, {"number": number, "checkpoint": name})
     said: Optional[Dict[str, Any]] = None
     target: Optional[Checkpoint] = None
+    one: Optional[Checkpoint] = None
     problem = "it is not done in time"
     journal = _journal(files.journal)
     while time.monotonic() < deadline:
@@ -75,8 +76,9 @@ def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
             break
         time.sleep(_POLL_S)
     told = _read(files.told) or {}
-    why = "; ".join("{}: {}".format(*item) for item in sorted(told.get("problems", {}).items()))
-    is_safe = said is not None and manifest.is_enough(str(said["level"]), run.accept)
+    why = explain(told.get("problems", {}))
+    # Before the target is known, a newer one may be on the disk than is said.
+    is_safe = target is not None and one is not None and one.is_safe(run.accept)
     end = {"end": True, "row": said, "is_safe": is_safe, "problem": problem and (why or problem)}
     yield end, b""
 
@@ -177,8 +179,8 @@ def answer_prune(arguments: Dict[str, Any], body: bytes) -> Answer:
     return {"removed": removed, "kept": [list(row) for row in kept]}, b""
 
 
-def _carried(runtime: object, job: object) -> Iterator[Tuple[CarrierFiles, Run]]:
-    """The jobs whose checkpoints somebody wanted to be carried."""
+def carried(runtime: object = None, job: object = None) -> Iterator[Tuple[CarrierFiles, Run]]:
+    """The jobs whose checkpoints somebody wanted to be carried, of that runtime, or that one alone."""
     root = jobs.root()
     names = sorted(os.listdir(root)) if os.path.isdir(root) else []
     for name in [str(job)] if job is not None else names:
@@ -189,6 +191,11 @@ def _carried(runtime: object, job: object) -> Iterator[Tuple[CarrierFiles, Run]]
             run = run_of(files)
             if run is not None and runtime in (None, run.runtime):
                 yield CarrierFiles(files, run.workdir), run
+
+
+def explain(problems: Mapping[str, str]) -> str:
+    """What keeps the stores from taking a checkpoint, as one sentence."""
+    return "; ".join("{}: {}".format(*item) for item in sorted(problems.items()))
 
 
 def _existing(arguments: Dict[str, Any]) -> Tuple[CarrierFiles, Run]:

@@ -4,7 +4,8 @@
     <drive_dir>/colabdev/<project>/outputs/<tree hash>.zip      outputs that never came home
     <drive_dir>/colabdev/<project>/runs/<job>/log/<attempt>.zip log, spec and records of a job
 
-As `down` does it, without a computer to take anything home.
+As `down` does it, without a computer to take anything home. Checkpoints are brought by their carriers,
+which are waited for.
 """
 
 from __future__ import annotations
@@ -16,9 +17,22 @@ import time
 import urllib.request
 import zipfile
 from contextlib import suppress
-from typing import Any, Dict, Iterator, List
+from typing import Any, Container, Dict, Iterator, List
 
-from . import changes, drive, jobdir, jobs, kept_jobs, lease, mirrors, shelf, tree
+from . import (
+    changes,
+    checkpoint_safety,
+    checkpoints,
+    drive,
+    jobdir,
+    jobs,
+    kept_jobs,
+    lease,
+    mirrors,
+    shelf,
+    tree,
+)
+from .crash_points import crash_point
 from .jobdir import JobFiles
 from .mirror_files import Place
 from .refusal import Refusal
@@ -27,8 +41,11 @@ from .workdir import View, WorkDir
 
 MIRROR_TIMEOUT_S = 600.0
 DRIVE_TIMEOUT_S = 900.0
+CARRIERS_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 60.0
 STOP_GRACE_S = 5.0
+SAVING_GRACE_S = 60.0
+"""For jobs whose checkpoints are carried: they may save one more."""
 _PAUSE_S = 1.0
 _NAMED = 3
 
@@ -40,41 +57,63 @@ class NotSafe(Exception):
     """Something is nowhere else; the text says what."""
 
 
-def leave(wanted: Dict[str, Any], *, is_flushed: bool = False) -> Dict[str, Any]:
+def leave(wanted: Dict[str, Any], why: str, proof_s: float) -> str:
     """Stop what runs, hand over what must outlive the machine, and end it. Returns only when it could
-    not: `problem`, and whether Drive was `flushed` before that, which is done once."""
-    if not is_flushed:
+    not, and says the reason. Drive is flushed and unmounted once for each `why`; checkpoints get
+    `proof_s` to be proved, before that and after."""
+    if not lease.was_flushed(why):
         try:
             # First of all, for it may refuse, and must not have stopped any job then; and again for
             # what the jobs wrote until their end.
-            hand_over(wanted)
+            hand_over(wanted, proof_s)
+            crash_point("handover.handed")
             if _stop_jobs():
-                hand_over(wanted)
+                hand_over(wanted, proof_s)
+            crash_point("handover.stopped")
+            # What is under way would be cut off with Drive.
+            checkpoint_safety.wait_for_carriers(CARRIERS_TIMEOUT_S)
             if wanted.get("drive_dir"):
                 _flush_drive()
         except NotSafe as exc:
-            return {"problem": str(exc), "flushed": False}
+            return str(exc)
+        lease.note_flushed(why)
+        crash_point("handover.flushed")
     try:
         _end()
     except OSError as exc:
-        return {"problem": "Colab does not end the machine: {}".format(exc), "flushed": True}
+        return "Colab does not end the machine: {}".format(exc)
     time.sleep(END_TIMEOUT_S)
-    return {"problem": "Colab said that it ends the machine, and did not", "flushed": True}
+    return "Colab said that it ends the machine, and did not"
 
 
-def hand_over(wanted: Dict[str, Any]) -> None:
-    """See that Drive was handed all that is only here. NotSafe says what it was not."""
+def hand_over(wanted: Dict[str, Any], proof_s: float) -> None:
+    """See that Drive has all that is only here. NotSafe says what it has not."""
+    reasons = checkpoint_safety.secure(proof_s)
+    try:
+        # Also when it stays for a checkpoint: Colab may end it at any time.
+        _hand_over_files(wanted)
+    except NotSafe as exc:
+        reasons.append(str(exc))
+    except OSError as exc:
+        reasons.append(drive.explain(exc))
+    if reasons:
+        raise NotSafe("; ".join(reasons))
+
+
+def _hand_over_files(wanted: Dict[str, Any]) -> None:
     drive_dir = wanted.get("drive_dir")
     ended = [told for told in _told_jobs() if told["state"] in jobdir.ENDED_STATES]
     places = [*(wanted.get("workdirs") or []), *(told["workdir"] for told in ended)]
+    carried = checkpoint_safety.safe_sources()
     for path in dict.fromkeys(str(place).rstrip("/") for place in places if place):
         if os.path.exists(Place(path).marker):
-            _hand_over_project(path, drive_dir)
+            _hand_over_project(path, drive_dir, carried)
     for told in ended:
         _hand_over_job(told, drive_dir)
 
 
-def _hand_over_project(path: str, drive_dir: Any) -> None:
+def _hand_over_project(path: str, drive_dir: Any, carried: Container[str]) -> None:
+    """Its files as its mirror hands them over, and its outputs but those `carried` as checkpoints."""
     place = {"workdir": path, "drive_dir": drive_dir, "timeout_s": MIRROR_TIMEOUT_S}
     *_, (told, _body) = mirrors.flush(place, b"")
     if told["away_count"]:
@@ -86,6 +125,7 @@ def _hand_over_project(path: str, drive_dir: Any) -> None:
         entry.path: entry.fingerprint
         for entry in survey.outputs
         if survey.brought.get(entry.path, changes.NOTHING) != entry.fingerprint
+        and not _is_within(os.path.join(path, entry.path), carried)
     }
     if not here:
         return
@@ -94,6 +134,15 @@ def _hand_over_project(path: str, drive_dir: Any) -> None:
     folder = os.path.join(drive.root_of(drive_dir), os.path.basename(path), "outputs")
     if shelf.find_whole(folder, tree.hash_fingerprints(here), None) is None:
         store(Place(path), folder, sorted(here))
+
+
+def _is_within(path: str, places: Container[str]) -> bool:
+    """It is one of the places, or below one."""
+    while path not in places:
+        path, name = os.path.split(path)
+        if not name:
+            return False
+    return True
 
 
 def _only_there(path: str, named: List[str], count: int, why: str) -> str:
@@ -138,9 +187,11 @@ def _told_jobs() -> List[Dict[str, Any]]:
 def _stop_jobs() -> bool:
     """End all that goes on; whether anything did."""
     going = [told["id"] for told in _told_jobs() if told["state"] not in jobdir.ENDED_STATES]
+    saving = {run.job for _, run in checkpoints.carried()}
     for job_id in going:
+        grace_s = SAVING_GRACE_S if job_id in saving else STOP_GRACE_S
         try:
-            jobs.answer_stop({"id": job_id, "grace_s": STOP_GRACE_S}, b"")
+            jobs.answer_stop({"id": job_id, "grace_s": grace_s}, b"")
         except Refusal as exc:
             raise NotSafe(exc.message) from exc
     return bool(going)

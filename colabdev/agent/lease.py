@@ -2,6 +2,7 @@
 
     ~/.colabdev/lease.json         what is wanted of it
     ~/.colabdev/lease-state.json   what the daemon says: see `lease_end.LeaseEnd.say`
+    ~/.colabdev/lease-flushed.json Drive was flushed, and why: then all that is left is to end
     ~/.colabdev/lease.lock         held by the daemon for its whole life
     ~/.colabdev/served             held, shared, by each agent that a computer is connected to
 
@@ -40,6 +41,7 @@ class LeaseFiles:
         self.folder = os.path.expanduser("~/.colabdev")
         self.lease = os.path.join(self.folder, "lease.json")
         self.state = os.path.join(self.folder, "lease-state.json")
+        self.flushed = os.path.join(self.folder, "lease-flushed.json")
         self.lock = os.path.join(self.folder, "lease.lock")
         self.complaints = os.path.join(self.folder, "lease.log")
         self.served = os.path.join(self.folder, "served")
@@ -56,6 +58,15 @@ def show_presence() -> None:
         with suppress(OSError):
             handle = os.open(LeaseFiles().served, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def revive() -> None:
+    """As an agent: see that the daemon is at the lease of our version, which may have been killed."""
+    files = LeaseFiles()
+    is_ours = is_rented() and _document(files.lease).get("agent") == daemons.agent_name()
+    if is_ours and not daemons.is_held(files.lock):
+        with suppress(OSError):  # On a full disk the agent is needed all the more.
+            daemons.start(["lease"], files.complaints)
 
 
 def answer_keep(arguments: Dict[str, Any], body: bytes) -> Answer:
@@ -112,6 +123,16 @@ def forget(job_id: str) -> None:
     known = _read()
     if job_id in known["after"]:
         _write(dict(known, after=[other for other in known["after"] if other != job_id]))
+
+
+def note_flushed(why: str) -> None:
+    """Drive was flushed and unmounted, and there is nothing more to hand over."""
+    jobdir.write_document(LeaseFiles().flushed, {"schema": SCHEMA, "why": why})
+
+
+def was_flushed(why: str) -> bool:
+    """Whether that was for the same end: whoever wanted the machine since may have left more on it."""
+    return _document(LeaseFiles().flushed).get("why") == why
 
 
 def read(files: LeaseFiles) -> Optional[Dict[str, Any]]:

@@ -4,7 +4,8 @@ is there to do it.
 `python3 -I -S <agent archive> lease [<timing>]`, one for each machine, which holds `lease.lock`. A
 computer that is connected does it better, because it takes home what is here; so it has the first word,
 for a while. What must outlive the machine is handed over by a child: a Drive that does not answer hangs
-that, and we go on saying so. What is nowhere else keeps the machine.
+that, and we go on saying so. What is nowhere else keeps the machine, and so does whoever wants it again
+before it has gone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from . import daemons, handover, jobdir, jobs, lease, machine
+from . import checkpoint_safety, daemons, handover, jobdir, jobs, lease, machine
 from .daemons import Child, agent_name
 from .drive import explain
 from .jobdir import JobFiles
@@ -30,7 +31,9 @@ class Timing(NamedTuple):
     tick_s: float = 2.0
     courtesy_s: float = 600.0
     """For so long a computer that is connected may do it instead."""
-    deadline_s: float = 1800.0
+    proof_s: float = 300.0
+    """For so long checkpoints that are not safe are waited for; their carriers go on meanwhile."""
+    deadline_s: float = 2400.0
     """A child that takes longer hangs."""
     retry_s: float = 30.0
     longest_retry_s: float = 600.0
@@ -57,12 +60,12 @@ class LeaseEnd:
         self._lease: Dict[str, Any] = {}
         self._child: Optional[Child] = None
         self._begun = 0.0
+        self._hang = ""
         self._due_since: Optional[float] = None
         self._retry_at = 0.0
         self._retry_s = timing.retry_s
         self._why = ""
         self._problem = ""
-        self._is_flushed = False
         self._told: Dict[str, Any] = {}
 
     def run(self) -> None:
@@ -71,19 +74,26 @@ class LeaseEnd:
             self._collect()
             self._why = self._find_why()
             if not self._why:
-                self._due_since, self._retry_at = None, 0.0
-                self._retry_s = self._timing.retry_s
-                if self._child is None:
-                    self._problem = ""
+                self._stay()
             elif self._child is None and self._is_time(time.monotonic()):
                 self._leave()
             self.say()
             time.sleep(self._timing.tick_s)
 
+    def _stay(self) -> None:
+        """It is wanted, perhaps again: nothing of an earlier end counts."""
+        self._due_since, self._retry_at = None, 0.0
+        self._retry_s = self._timing.retry_s
+        with suppress(FileNotFoundError):
+            os.unlink(self._files.flushed)
+        self._problem = ""
+        if self._child:
+            self._child.kill()
+
     def say(self) -> None:
         """Write down how it stands when that changed: `state`, `why` it is not wanted any more, the
         `problem` that keeps it, `since`."""
-        state = LEAVING if self._child else HELD if self._problem else WAITING
+        state = HELD if self._problem else LEAVING if self._child else WAITING
         told = {
             "schema": lease.SCHEMA,
             "agent": agent_name(),
@@ -123,25 +133,25 @@ class LeaseEnd:
         return not (is_patient and daemons.is_held(self._files.served))
 
     def _leave(self) -> None:
-        wanted, is_flushed = self._lease, self._is_flushed
-        self._begun = time.monotonic()
-        self._child = Child(lambda: handover.leave(wanted, is_flushed=is_flushed), explain)
+        wanted, why, proof_s = self._lease, self._why, self._timing.proof_s
+        self._begun, self._hang = time.monotonic(), ""
+        self._child = Child(lambda: {"problem": handover.leave(wanted, why, proof_s)}, explain)
 
     def _collect(self) -> None:
-        child = self._child
-        if child is None:
+        """Hear why the child could not end the machine, which is still here."""
+        if self._child is None:
             return
-        if not child.has_ended():
-            if time.monotonic() - self._begun < self._timing.deadline_s:
-                return
-            child.kill()
-        self._child = None
-        told = child.result({"problem": "Drive does not answer"})
-        # The machine still being here is a problem, whatever was said.
-        self._problem = str(told.get("problem") or "Colab does not end the machine")
-        self._is_flushed = bool(told.get("flushed"))
-        self._retry_at = time.monotonic() + self._retry_s
-        self._retry_s = min(self._retry_s * 2, self._timing.longest_retry_s)
+        if self._child.has_ended():
+            otherwise = self._hang or "handing over was interrupted"
+            self._problem = str(self._child.result({"problem": otherwise})["problem"])
+            self._child = None
+            self._retry_at = time.monotonic() + self._retry_s
+            self._retry_s = min(self._retry_s * 2, self._timing.longest_retry_s)
+        elif not self._hang and time.monotonic() - self._begun >= self._timing.deadline_s:
+            # A dead mount may hold it beyond that: then nothing more is begun.
+            self._child.kill()
+            self._hang = "; ".join(["Drive does not answer", *checkpoint_safety.risks()])
+            self._problem = self._hang
 
 
 def _said(files: LeaseFiles) -> Dict[str, Any]:

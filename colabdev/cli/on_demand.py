@@ -10,7 +10,7 @@ from colabdev.models import RuntimeRecord
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
-    from colabdev.services.starts import Start
+    from colabdev.services.starts import CheckpointWish, Start
 
 
 def bring_up(
@@ -58,6 +58,16 @@ def give_back(wiring: Wiring, start: Start) -> None:
     if start.job.gives_back:
         output.say(f"  {GIVES_ITSELF_BACK}")
     output.say(f"  next: colabdev down {start.job.runtime}")
+
+
+def how_it_leaves(checkpoints: CheckpointWish | None) -> str:
+    """What a runtime will do that was left alone with a job of such checkpoints."""
+    if checkpoints is None or not checkpoints.needs_copy:
+        return GIVES_ITSELF_BACK
+    return (
+        f"{GIVES_ITSELF_BACK}, and a computer a copy of the newest checkpoint; "
+        '[checkpoints] accept = "published" lets it go without'
+    )
 
 
 GIVES_ITSELF_BACK = "it gives itself back when its jobs have ended and Drive has all of it"

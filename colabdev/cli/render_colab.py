@@ -10,7 +10,7 @@ from colabdev.cli import output
 from colabdev.core.times import format_age, format_time
 
 if TYPE_CHECKING:
-    from colabdev.models import RuntimeStatus
+    from colabdev.models import Machine, RuntimeStatus
     from colabdev.providers.colab.provider import Overview
 
 
@@ -24,7 +24,11 @@ def overview_json(overview: Overview, runtimes: Iterable[RuntimeStatus]) -> dict
             "hourly_rate": account.hourly_rate,
             "hours_left": None if left_h is None else round(left_h, 1),
         },
-        "limits": [_limits(one, overview.life_s) for one in runtimes if one.record.can_leave],
+        "limits": [
+            _limits(one.record.name, one.record.machine, overview.life_s)
+            for one in runtimes
+            if one.record.can_leave and one.record.machine is not None
+        ],
         "elsewhere": [
             {"endpoint": one.endpoint, "accelerator": one.accelerator} for one in overview.elsewhere
         ],
@@ -54,14 +58,12 @@ def overview(told: Mapping[str, Any]) -> None:
         )
 
 
-def _limits(status: RuntimeStatus, life_s: tuple[int, int]) -> dict[str, Any]:
+def _limits(name: str, machine: Machine, life_s: tuple[int, int]) -> dict[str, Any]:
     """How old a runtime is, how old it may become with the plans there are, and when its ttl ends."""
-    machine = status.record.machine
-    assert machine is not None, "it can leave"
     tunnel = machine.ssh.tunnel
     ends = tunnel.keep_until if tunnel is not None and tunnel.gives_back else None
     return {
-        "name": status.record.name,
+        "name": name,
         "age_s": int((datetime.now(UTC) - machine.since).total_seconds()),
         "life_s": list(life_s),
         "ttl_ends": None if ends is None else format_time(ends),

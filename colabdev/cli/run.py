@@ -14,7 +14,7 @@ from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
-from colabdev.cli.on_demand import GIVES_ITSELF_BACK, bring_up, give_back
+from colabdev.cli.on_demand import bring_up, give_back, how_it_leaves
 from colabdev.cli.requests import ask_around, filed_variables, run_request
 from colabdev.cli.runtimes import RuntimeOption
 from colabdev.cli.streams import Screen
@@ -217,14 +217,14 @@ def run(
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)
     if detach:
-        return _start_and_leave(starter, start)
+        return _start_and_leave(starter, start, how_it_leaves(request.checkpoints))
     status = _start_and_follow(wiring, starter, start, wanted)
     if down:
         give_back(wiring, start)
     return status
 
 
-def _start_and_leave(starter: JobStarter, start: Start) -> int:
+def _start_and_leave(starter: JobStarter, start: Start, ending: str) -> int:
     try:
         starter.start(start, output.progress)
     except KeyboardInterrupt:
@@ -232,7 +232,7 @@ def _start_and_leave(starter: JobStarter, start: Start) -> int:
         return JobStatus(ExitCode.INTERRUPTED)
     render_jobs.detached(start.job)
     if start.job.gives_back:
-        output.progress(f"{start.job.runtime}: {GIVES_ITSELF_BACK}")
+        output.progress(f"{start.job.runtime}: {ending}")
     return JobStatus(ExitCode.OK)
 
 

@@ -168,6 +168,10 @@ class ProjectLink:
     connected: datetime
 
 
+LEAVING_PROVIDERS = frozenset({"colab"})
+"""Those whose runtimes can give themselves back: their agent does it, whatever tunnel there is."""
+
+
 @dataclass(frozen=True, slots=True)
 class RuntimeRecord:
     """All that is remembered of one runtime; its state file."""
@@ -200,8 +204,8 @@ class RuntimeRecord:
 
     @property
     def can_leave(self) -> bool:
-        """Its machine can give itself back, without a computer."""
-        return self.machine is not None and self.machine.ssh.tunnel is not None
+        """It can give itself back, without a computer."""
+        return self.provider in LEAVING_PROVIDERS
 
     @property
     def workdir(self) -> str | None:

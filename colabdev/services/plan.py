@@ -20,7 +20,7 @@ from colabdev.core.tunnels import (
     tunnel_use,
 )
 from colabdev.errors import UsageError, unknown_word
-from colabdev.models import NO_WISH, HardwareWish, RuntimeRecord
+from colabdev.models import LEAVING_PROVIDERS, NO_WISH, HardwareWish, RuntimeRecord
 from colabdev.models.tunnels import TunnelUse
 
 DEFAULT_PROVIDER = "colab"
@@ -47,7 +47,7 @@ class ConnectRequest:
     @property
     def can_leave(self) -> bool:
         """The runtime will be able to give itself back, without a computer."""
-        return self.provider == "colab"
+        return self.provider in LEAVING_PROVIDERS
 
     @property
     def under_another_name(self) -> str:

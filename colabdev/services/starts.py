@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from colabdev.agent import jobdir
+from colabdev.agent import jobdir, manifest
 from colabdev.agent.changes import DELETE
 from colabdev.config.requirements import Requirements
 from colabdev.config.scripts import Program
@@ -45,6 +45,12 @@ class CheckpointWish:
     """Where the Drive API is."""
     unattended: bool = False
     """The runtime may renew its access to Drive by itself."""
+
+    @property
+    def needs_copy(self) -> bool:
+        """Only with a copy on a computer they are safe: no store of these can prove enough by itself."""
+        alone = [manifest.BEST[store] for store in self.stores if store != manifest.PULL]
+        return not any(manifest.is_enough(level, self.accept) for level in alone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,20 +20,25 @@ from colabdev.adapters.agent_archive import build_agent
 from colabdev.adapters.ignore_files import compile_rules
 from colabdev.adapters.project_rules import output_roots
 from colabdev.agent.rules import Rules, RuleSet, to_document
+from colabdev.crash_points import CRASH_POINTS
 from tests.agent.test_jobs import Bench
+from tests.support.carrying import QUICK as CARRYING
+from tests.support.drive.simulated import FuseDrive
 from tests.support.house import is_running
 from tests.support.mirrors import Mirrored
 from tests.support.waiting import wait_until
 
-QUICK = {"tick_s": 0.05, "courtesy_s": 0.0, "retry_s": 0.2}
+QUICK = {"tick_s": 0.05, "courtesy_s": 0.0, "retry_s": 0.2, "longest_retry_s": 0.2}
 PATIENT = {**QUICK, "courtesy_s": 3600.0}
+LEAVING = sorted(point for point in CRASH_POINTS if point.startswith("handover."))
 
 GOOGLE_DRIVE = """\
 import os, pathlib
 def flush_and_unmount(timeout_ms):
     if pathlib.Path({refuses!r}).exists():
         raise ValueError("flush_and_unmount failed")
-    pathlib.Path({flushed!r}).touch()
+    with pathlib.Path({flushed!r}).open("a") as file:
+        file.write("flushed ")
 """
 
 
@@ -42,11 +47,14 @@ class Landlord:
 
     def __init__(self) -> None:
         asked = self.asked = []  # type: list[str]
+        self.status = 200
+        landlord = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                asked.append(self.path)
-                self.send_response(200)
+                if landlord.status == 200:
+                    asked.append(self.path)
+                self.send_response(landlord.status)
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:
@@ -91,13 +99,13 @@ class Rented:
             "workdirs": [str(self.place.workdir)],
         }
 
-    def watch(self, timing: Mapping[str, float] = QUICK) -> None:
+    def watch(self, timing: Mapping[str, float] = QUICK, **variables: str) -> None:
         """Start the daemon by hand, with this patience."""
         pyz = self.place.root / f"agent-{self.place.agent.digest}.pyz"
         pyz.write_bytes(self.place.agent.content)
         (self.folder / "lease.json").write_text(json.dumps({"agent": pyz.name, "after": []}))
         words = [self.place.python, "-I", "-S", pyz, "lease", json.dumps(timing)]
-        environment = {**os.environ, "HOME": str(self.place.root / "home")}
+        environment = {**os.environ, "HOME": str(self.place.root / "home"), **variables}
         environment["PATH"] = f"{self.place.root}/bin:{environment['PATH']}"
         subprocess.run(list(map(str, words)), check=True, timeout=30, env=environment)
         wait_until(lambda: self.said().get("pid"), message="no daemon")
@@ -110,6 +118,22 @@ class Rented:
         talk.rest()
         talk.process.close()
         return spec
+
+    def save(self, accept: str) -> dict[str, Any]:
+        """The same, of a job that saves step 20 and lets the mounted Drive have it."""
+        wanted = {
+            "dirs": ["runs/*/checkpoints"],
+            "stores": ["drivefs"],
+            "accept": accept,
+            "project": "digits",
+            "drive_dir": str(self.place.drive),
+            "timing": CARRYING,
+        }
+        line = (
+            "mkdir -p runs/a/checkpoints; cd runs/a; echo log > log; echo > checkpoints/step-20.pt"
+        )
+        self.place.workdir.mkdir(parents=True, exist_ok=True)
+        return self.run(line, checkpoints=wanted)
 
     def said(self) -> dict[str, Any]:
         try:
@@ -148,10 +172,20 @@ def rented(tmp_path: Path) -> Iterator[Rented]:
     rented.close()
 
 
+@pytest.fixture
+def drive(rented: Rented, tmp_path: Path) -> Iterator[FuseDrive]:
+    """The machine's Drive, mounted."""
+    with FuseDrive(tmp_path) as drive:
+        yield drive
+        drive.set(hangs=False)
+
+
+OUTPUTS = Rules(outputs=RuleSet(compile_rules(["runs/"])), output_roots=output_roots(["runs/"]))
+
+
 def test_machine_ends_after_its_job_once_drive_has_everything(rented: Rented) -> None:
     rented.place.sync({"train.py": "print(1)\n"})
-    outputs = Rules(outputs=RuleSet(compile_rules(["runs/"])), output_roots=output_roots(["runs/"]))
-    (rented.place.workdir / ".colabdev" / "rules.json").write_text(to_document(outputs))
+    (rented.place.workdir / ".colabdev" / "rules.json").write_text(to_document(OUTPUTS))
     rented.watch()
     spec = rented.run("mkdir runs; echo weights > runs/model; echo edited > train.py; echo said")
     rented.wait_for_the_end()
@@ -228,3 +262,83 @@ def test_machine_that_is_not_rented_refuses(rented: Rented) -> None:
     spec = {**rented.bench.shell("true"), "workdir": str(rented.place.root)}
     with pytest.raises(Exception, match="cannot give itself back"):
         rented.bench.talk().request("job.start", spec=spec, lease=rented.wish)
+
+
+def test_checkpoint_keeps_the_machine_until_it_is_as_safe_as_wanted(
+    rented: Rented, drive: FuseDrive
+) -> None:
+    """Drive says that it has what it has not; where that is not enough, only a copy elsewhere is."""
+    drive.set(stalled=True, lies=1.0)
+    rented.place.sync({"train.py": "print(1)\n"})
+    (rented.place.workdir / ".colabdev" / "rules.json").write_text(to_document(OUTPUTS))
+    rented.watch({**QUICK, "proof_s": 1.0})
+    job = rented.save("confirmed")["id"]
+    rented.wait_for_problem(
+        f"the newest checkpoint of {job}, step 20 is ACCEPTED (it is not done in time)"
+    )
+    drive.set(stalled=False)
+    rented.wait_for_problem("step 20 is PUBLISHED (more is proved only by a copy on a computer")
+    assert rented.on_drive("runs/*/log/*"), "all else is handed over meanwhile"
+    assert not rented.flushed.exists()
+    talk = rented.bench.talk()
+    (told,) = talk.request("checkpoint.list")["jobs"]
+    newest = told["newest"]
+    confirmed = {"job": job, "name": newest["name"], "sha256": newest["sha256"]}
+    talk.request("checkpoint.confirm", **confirmed)
+    rented.wait_for_the_end()
+    outputs = [zipfile.ZipFile(one).namelist() for one in rented.on_drive("outputs/*.zip")]
+    assert [name for name in outputs[-1] if name.startswith("runs/")] == ["runs/a/log"]
+
+
+@pytest.mark.long
+def test_drive_that_hangs_keeps_the_machine_and_whoever_wants_it_again_does(
+    rented: Rented, drive: FuseDrive
+) -> None:
+    drive.set(hangs=True)
+    rented.watch({**QUICK, "proof_s": 0.1, "deadline_s": 2.0})
+    job = rented.save("published")["id"]
+    rented.wait_for_problem(
+        f"Drive does not answer; the newest checkpoint of {job}, step 20 is LOCAL"
+    )
+    talk = rented.bench.talk()
+    talk.request("lease.keep", for_s=3600, **rented.wish)
+    wait_until(lambda: rented.said()["state"] == "waiting", message=f"{rented.said()}")
+    drive.set(hangs=False)
+    talk.request("lease.keep", for_s=0, **rented.wish)
+    rented.wait_for_the_end()
+    (told,) = talk.request("checkpoint.list")["jobs"]
+    assert told["newest"]["level"] == "published"
+
+
+@pytest.mark.parametrize(
+    "point",
+    [pytest.param(one, marks=[] if "flushed" in one else pytest.mark.long) for one in LEAVING],
+)
+def test_handing_over_is_done_once_for_each_end(rented: Rented, point: str) -> None:
+    """Killed on the way it goes on; and what is made once the machine is wanted again is handed over."""
+    armed = rented.place.root / "armed"
+    armed.touch()
+    rented.landlord.status = 500
+    rented.place.workdir.mkdir(parents=True)
+    rented.watch(COLABDEV_CRASH_AT=f"{point}@{armed}")
+    rented.run("true")
+    rented.wait_for_problem("Colab does not end the machine")
+    assert not armed.exists()
+    assert rented.flushed.read_text() == "flushed "
+    rented.bench.talk().request("lease.keep", for_s=3600, **rented.wish)
+    wait_until(lambda: not rented.said()["why"], message="it would go all the same")
+    rented.landlord.status = 200
+    rented.run("true")
+    rented.wait_for_the_end()
+    assert rented.flushed.read_text() == "flushed flushed "
+    assert len(rented.on_drive("runs/*/log/*")) == 2
+
+
+def test_daemon_that_was_killed_is_started_by_the_next_agent(rented: Rented) -> None:
+    rented.watch()
+    pid = rented.said()["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid), message="it lives")
+    talk = rented.bench.talk()
+    wait_until(lambda: rented.said()["pid"] != pid, message="nobody starts it")
+    assert talk.request("lease.status")["state"] == "waiting"

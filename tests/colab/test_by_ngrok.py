@@ -3,8 +3,14 @@ address, and Colab's own way stays beside it for what brings a new one."""
 
 from __future__ import annotations
 
+import os
+import signal
+
+import pytest
+
 from colabdev.models import RuntimeRecord
 from tests.colab.test_life import ssh
+from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse
 from tests.support.ngrok_edge import TOKEN, NgrokEdge
 from tests.support.vscode import wait_for_entry
@@ -41,6 +47,26 @@ def test_token_makes_ngrok_the_way_to_a_runtime(house: ColabHouse) -> None:
         wait_for_entry(house, _port(house.record("colab")))
         released = house.colabdev("down", timeout_s=120)
         assert released.returncode == 0, released.stderr
+    house.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+def test_job_left_alone_by_ngrok_ends_its_runtime(house: ColabHouse, colab: Colab) -> None:
+    """The machine gives itself back, however it was reached."""
+    house.log_in()
+    with NgrokEdge(house.root) as edge:
+        house.environment |= edge.variables | {"NGROK_AUTHTOKEN": TOKEN}
+        run = ("run", "--provider", "colab", "--yes", "--detach", "--down")
+        started = house.colabdev(*run, "sleep", "2", timeout_s=150)
+        assert started.returncode == 0, started.stderr
+        assert house.record("colab").tunnel is not None
+        os.kill(house.keeper_pid("colab"), signal.SIGKILL)
+        wait_until(
+            lambda: list(colab.describe()["ended"].values()) == ["unassigned from within"],
+            timeout_s=60,
+            message="it does not end itself",
+        )
+        assert house.colabdev("down", timeout_s=60).returncode == 0
     house.assert_nothing_is_billed()
 
 

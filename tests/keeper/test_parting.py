@@ -10,9 +10,13 @@ import pytest
 
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.store import FileStore
+from colabdev.cli.on_demand import how_it_leaves
 from colabdev.core.parting import how_it_went, why_give_back
+from colabdev.core.tunnels import TUNNELS
 from colabdev.keeper.parting import COURTESY_S, RETRY_FIRST_S, Parting
 from colabdev.models import ColabTunnel, JobRecord, JobState, Phase, RuntimeRecord
+from colabdev.services.plan import Typed, plan_connect
+from colabdev.services.starts import CheckpointWish
 from tests.support.records import HOST_KEY, make_record
 
 NOW = datetime.now(UTC)
@@ -73,6 +77,23 @@ RUNNING = job("eval-261121-bbbb", JobState.RUNNING, gives_back=False)
 )
 def test_reason_to_give_back(record: RuntimeRecord, jobs: list[JobRecord], why: str) -> None:
     assert why_give_back(record, jobs, NOW) == why
+
+
+def test_tunnel_changes_nothing_of_which_runtimes_can_leave() -> None:
+    for provider in ("colab", "local"):
+        for tunnel in TUNNELS[provider]:
+            typed = Typed(provider=provider, tunnel=tunnel)
+            request = plan_connect(typed, None, known_providers=TUNNELS)
+            record = replace(rented(), provider=provider, tunnel=request.tunnel)
+            assert request.can_leave == record.can_leave == (provider == "colab")
+            assert bool(why_give_back(record, [job()], NOW)) == record.can_leave
+
+
+def test_what_is_left_alone_says_whether_it_waits_for_a_computer() -> None:
+    drive = CheckpointWish("runs", 3, ("drivefs", "pull"), "confirmed", "")
+    assert "a computer a copy of the newest checkpoint" in how_it_leaves(drive)
+    for wish in (None, replace(drive, accept="published"), replace(drive, stores=("driveapi",))):
+        assert how_it_leaves(wish).endswith("Drive has all of it")
 
 
 def test_runtime_that_has_gone_went_as_it_was_to_go_or_was_lost() -> None:
