@@ -150,7 +150,7 @@ def test_run_killed_starts_its_job_once_or_never_and_says_which(house: House, po
 
 
 def test_commands_killed_at_random_moments_leave_nothing(house: House) -> None:
-    kill_campaign(house, rounds=12, seed=2)
+    kill_campaign(house, rounds=8, seed=2)
 
 
 @pytest.mark.long
@@ -162,10 +162,12 @@ def test_commands_killed_at_random_moments_leave_nothing_long(house: House) -> N
 def kill_campaign(house: House, *, rounds: int, seed: int) -> None:
     """connect and down, killed at random moments; whenever one may finish, all is right."""
     dice = random.Random(seed)
-    kills = 0
+    kills = done = 0
     commands = (["connect", "--provider", "local"], ["down", "--all"])
     undisturbed_s = [timed(house, *command) for command in commands]
-    for _ in range(rounds):
+    # How often a kill meets a command depends on what else the machine does.
+    while done < rounds or (kills < rounds // 2 and done < 4 * rounds):
+        done += 1
         for command, whole_s in zip(commands, undisturbed_s, strict=True):
             kills += killed_after(house, dice.uniform(0.2, 1.0) * whole_s, *command)
         if dice.random() < 0.3:

@@ -48,6 +48,8 @@ def listing(found: CheckpointListing, *, as_json: bool) -> None:
         )
     for sentence in found.unasked:
         say(printable(sentence))
+    if found.unasked:
+        say("  next: colabdev status says how the runtime is")
 
 
 def verdicts(found: Iterable[Verdict], *, as_json: bool) -> bool:

@@ -81,6 +81,8 @@ def jobs(listing: JobListing, *, as_json: bool) -> None:
         line("no job is known here; colabdev run SCRIPT starts one")
     for sentence in listing.unasked:
         say(sentence)
+    if listing.unasked:
+        say("  next: colabdev status says how the runtime is")
     if not as_json:
         for unreadable in listing.errors():
             error(unreadable, as_json=False)

@@ -202,9 +202,7 @@ class Watch:
             line = WatchLine(agent, self._syncer.place(record, project))
             _in_background(desk, lambda: self._listen_here(here, desk))
             # What was changed before both listened is seen to when this one says that it does.
-            _in_background(
-                desk, lambda: line.listen(lambda steps: desk.add(there=(steps,)), self._note)
-            )
+            _in_background(desk, lambda: self._listen_there(line, desk))
             session = _Session(project, line)
             try:
                 while not self._stopping.is_set() and self._turn(session, desk):
@@ -316,6 +314,15 @@ class Watch:
             self._audience.noted(sentence)
 
     # --- listening, in threads of their own ---
+
+    def _listen_there(self, line: WatchLine, desk: NewsDesk) -> None:
+        try:
+            line.listen(lambda steps: desk.add(there=(steps,)), self._note)
+        except RuntimeUnreachable as exc:
+            # Said at once: a sync that is under way waits long for the way to be back.
+            if not desk.closed:
+                self._hold(exc)
+            raise
 
     def _listen_here(self, watch: TreeWatch, desk: NewsDesk) -> None:
         with closing(watch):

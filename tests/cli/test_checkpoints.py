@@ -161,6 +161,9 @@ def test_pull_killed_goes_on_when_typed_again(house: House) -> None:
     train(house)
     wait_for_one(house)
     for point in PULL:
+        wait_until(
+            lambda: listed(house)[0]["level"] != "confirmed", message="no newer one is saved"
+        )
         done = house.colabdev("checkpoints", "pull", env={"COLABDEV_CRASH_AT": point})
         assert done.returncode == 137, f"{point} was not reached: {done.stderr}"
         assert type_json(house, "pull")["checkpoint"]["level"] == "confirmed"

@@ -73,7 +73,7 @@ def test_rules_that_change_hold_from_then_on(project: SyncedFolder) -> None:
         watcher.settle()
         assert not (project.remote / "private").exists()
         project.write("colabdev.toml", "[sync]\nexclud = 1\n")
-        watcher.wait_for(lambda: watcher.events() == ["waits"])
+        watcher.wait_for(lambda: "waits" in watcher.events())
         assert "did you mean 'exclude'" in watcher.said[-1]["error"]["message"]
         project.write("colabdev.toml", "")
         watcher.wait_equal()
@@ -134,7 +134,7 @@ def test_conflicts_are_said_once_and_the_guard_waits(project: SyncedFolder) -> N
         aside.mkdir()
         for file in project.local.iterdir():
             file.rename(aside / file.name)
-        watcher.wait_for(lambda: watcher.events() == ["waits"])
+        watcher.wait_for(lambda: "waits" in watcher.events())
         assert watcher.said[-1]["error"]["exit_code"] == 14
         assert (project.remote / "m1").exists()
         for file in aside.iterdir():
@@ -148,7 +148,7 @@ def test_a_folder_that_goes_is_waited_for(project: SyncedFolder) -> None:
     with Watcher(project) as watcher:
         aside = project.local.with_name(f"{project.local.name}-aside")
         project.local.rename(aside)
-        watcher.wait_for(lambda: watcher.events() == ["waits"])
+        watcher.wait_for(lambda: "waits" in watcher.events())
         assert "is not there" in watcher.said[-1]["error"]["message"]
         assert (project.remote / "train.py").exists()
         aside.rename(project.local)
@@ -167,7 +167,8 @@ def test_a_cut_and_a_sleep_are_outlived(house: House, project: SyncedFolder) -> 
                 watcher.settle()
                 relay.refuse()
                 relay.cut()
-                watcher.wait_for(lambda: watcher.events() == ["waits"])
+                # A request that is under way is given 30 s for the way to be back.
+                watcher.wait_for(lambda: "waits" in watcher.events(), 45)
                 project.write("train.py", "saved in the train")
                 relay.accept()
                 watcher.wait_equal(40)

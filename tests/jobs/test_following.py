@@ -96,6 +96,9 @@ def test_logs_and_ps_need_no_machine_once_a_job_is_home(tmp_path: Path) -> None:
         assert house.colabdev("local", "kill", "local").returncode == 0
         assert house.colabdev("logs", "--tail", "2", "gone").stdout == "line 18\nline 19\n"
         assert house.colabdev("logs", "--since", "1h", "gone").stdout.startswith("line 0\n")
+        wait_until(
+            lambda: house.record().keeper is None, message="the keeper knows that it is lost"
+        )
         told = job_json(house, job)
         assert (told["state"], told["exit_code"], told["current"]) == ("failed", 7, True)
 

@@ -342,7 +342,7 @@ def test_start_of_what_is_there_already_costs_one_round_trip(tmp_path: Path) -> 
             # The best of a few, for each hands out a spare agent and the next takes a while to come.
             far = min(seconds_to_run(house) for _ in range(4))
             house.end_keeper()
-        assert rtt_s * 0.9 < far - near < rtt_s * 1.7
+        assert rtt_s * 0.5 < far - near < rtt_s * 1.7
 
 
 def seconds_to_run(house: House) -> float:
