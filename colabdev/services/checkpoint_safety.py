@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from colabdev.agent import manifest
 from colabdev.core.checkpoints import JobCheckpoints, describe_checkpoint
-from colabdev.errors import ColabdevError, NotSafeToRelease
+from colabdev.errors import CheckpointNotFound, ColabdevError, NotSafeToRelease
 from colabdev.models import Phase, RuntimeRecord
 from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter, Progress
 from colabdev.services.checkpoint_lists import jobs_on
@@ -55,7 +55,7 @@ class CheckpointSafety:
     """Whether the project in that folder takes Drive's own word now; its jobs may be older."""
 
     def secure(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> Collection[str]:
-        """Have the newest checkpoint of each job made safe; returns the jobs that have any.
+        """Have the newest checkpoint of each job made safe; returns the jobs that have any, or may.
 
         Raises `NotSafeToRelease` when one cannot be, unless `force`, or somebody says that Drive's own
         word is enough. A runtime that cannot be asked is said to be so, and no reason to keep paying.
@@ -67,7 +67,9 @@ class CheckpointSafety:
             keeper = self.keepers.ensure(runtime.name)
             keeper.wait_ready(READY_TIMEOUT_S)
             with closing(keeper.agent()) as agent:
-                jobs = [job for job in jobs_on(agent, runtime) if job.newest is not None]
+                # The first one of a job that goes on may not have been found yet.
+                known = jobs_on(agent, runtime)
+                jobs = [job for job in known if job.newest is not None or job.is_carried]
                 timeout_s = FORCED_TIMEOUT_S if force else PUSH_TIMEOUT_S
                 risks = self._risks(agent, jobs, progress, timeout_s)
         except ColabdevError as exc:
@@ -89,10 +91,10 @@ class CheckpointSafety:
         # One that is safe and whose job has ended will not change any more.
         waiting = [job for job in jobs if job.is_carried or not job.is_safe]
         for job in waiting:
-            if not job.is_safe:
+            if job.newest is not None and not job.is_safe:
                 progress(f"waiting for proof that the newest checkpoint of {job.job} is safe")
-        pushed = [(job, pusher.push(agent, job)) for job in waiting]
-        return [Risk(job, done) for job, done in pushed if not done.is_safe]
+        pushed = [(job, _push(pusher, agent, job)) for job in waiting]
+        return [Risk(job, done) for job, done in pushed if done is not None and not done.is_safe]
 
     def _judge(
         self, runtime: RuntimeRecord, risks: Sequence[Risk], progress: Progress, *, force: bool
@@ -115,3 +117,13 @@ class CheckpointSafety:
             + ('[checkpoints] accept = "published" takes Drive\'s word; ' if may_ask else "")
             + f"colabdev down {runtime.name} --force gives up what is not safe",
         )
+
+
+def _push(pusher: Pusher, agent: AgentStream, job: JobCheckpoints) -> Pushed | None:
+    """None when the job has no checkpoint, and had none."""
+    try:
+        return pusher.push(agent, job)
+    except CheckpointNotFound:
+        if job.newest is not None:
+            raise
+        return None

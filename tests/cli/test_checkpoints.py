@@ -169,6 +169,21 @@ def test_pull_killed_goes_on_when_typed_again(house: House) -> None:
         assert type_json(house, "pull")["checkpoint"]["level"] == "confirmed"
 
 
+def test_down_takes_a_first_checkpoint_that_nobody_has_found_yet(house: House) -> None:
+    """A bare file counts once it is left alone for a while; `down` waits for no such while."""
+    saves = (
+        "mkdir -p runs/a/checkpoints && echo weights > runs/a/checkpoints/model.pt && echo saved"
+    )
+    job = house.colabdev("run", "--detach", "sh", "-c", f"{saves}; sleep 100").stdout.strip()
+    wait_until(lambda: "saved" in house.colabdev("logs", job).stdout, message="it does not save")
+    assert listed(house) == []
+    down = house.colabdev("down")
+    assert down.returncode == 0, down.stderr
+    (kept,) = listed(house)
+    assert (kept["job"], kept["level"], kept["store"]) == (job, "confirmed", "pull")
+    assert (Path(kept["path"]) / "model.pt").read_text() == "weights\n"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
