@@ -108,7 +108,7 @@ def test_sync_that_was_killed_is_finished_by_the_next(
     project.assert_equal()
     assert project.sync()["unchanged"] == 4
     names = sorted(path.name for path in (project.remote / ".colabdev").iterdir())
-    left = [name for name in names if not name.startswith(("ask.", "mirror."))]
+    left = [name for name in names if not name.startswith(("ask.", "code.", "mirror."))]
     assert left == ["lock", "marker.json", "owned.json", "rules.json"]
 
 
