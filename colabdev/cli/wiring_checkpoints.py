@@ -85,7 +85,7 @@ class CheckpointWiring:
         job: str | None,
         name: str | None,
         to: str | None,
-        accept_older: bool,
+        accept_rollback: bool,
     ) -> RestoredCheckpoint:
         from colabdev.services.checkpoint_restore import CheckpointRestorer, RestoreWish
 
@@ -95,7 +95,7 @@ class CheckpointWiring:
             meter=self._meter,
             store=self._store(),
         )
-        wish = RestoreWish(job=job, name=name, to=to, accept_older=accept_older)
+        wish = RestoreWish(job=job, name=name, to=to, accept_rollback=accept_rollback)
         return restorer.restore(runtime, project, wish)
 
     def _store(self) -> StoreChoice:

@@ -20,12 +20,15 @@ from colabdev.models import RuntimeRecord
 from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter
 from colabdev.services.checkpoint_lists import (
     StoreChoice,
-    checkpoints_in_store,
     copies_here,
     find_store,
     order_of,
+    run_in_store,
     runs_in_store,
 )
+
+ROLLBACK_WAIT_S = 60.0
+"""So long a runtime waits for its Drive to list what was proved to be there."""
 
 _NAMED = 5
 
@@ -37,7 +40,7 @@ class RestoreWish:
     job: str | None = None
     name: str | None = None
     to: str | None = None
-    accept_older: bool = False
+    accept_rollback: bool = False
     """Also one that is older than the newest that was proved."""
 
 
@@ -74,13 +77,17 @@ class CheckpointRestorer:
             job = _choose_id(wish.job, [*runs, *(one.job for one in here)])
             to = to if wish.to else posixpath.join(to, job)
             own = [one for one in here if one.job == job]
-            stored = checkpoints_in_store(agent, place, job) if place and job in runs else []
+            stored: Sequence[Checkpoint] = ()
+            if place and job in runs:
+                run = run_in_store(agent, place, job)
+                stored, own = run.checkpoints, [one for one in own if run.has_in_lineage(one)]
             copy = _only_here(job, wish.name, stored, own)
             if copy is not None or place is None:
                 return self._send(agent, copy or own[0], to)
             name = choose_checkpoint(wish.name, job, stored).name if wish.name else None
-            minimum = None if wish.accept_older or name else _newest_proved([*stored, *own])
+            minimum = None if wish.accept_rollback or name else _newest_proved([*stored, *own])
             asked = {**place, "job": job, "name": name, "to": to, "minimum": minimum}
+            asked["wait_s"] = ROLLBACK_WAIT_S
             end = self._ask(agent, asked)
             if own and name is None and end.get("problem"):
                 return self._send(agent, own[0], to)
@@ -169,7 +176,7 @@ def _restored(job: str, end: Mapping[str, object]) -> RestoredCheckpoint:
     if problem == "behind":
         raise CheckpointNotFound(
             f"cannot restore {job}: the newest on Drive is older than one that was proved",
-            hint="Drive may list it later: type it again; --accept-older takes the older one",
+            hint="Drive may list it later: type it again; --accept-rollback takes the older one",
         )
     if problem or not end.get("row"):
         named = "; ".join(f"{name}: {why}" for name, why in rejected[:3])
