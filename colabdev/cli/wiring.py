@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.cli.wiring_notebook import NotebookWiring
+    from colabdev.cli.wiring_recovery import RecoveryWiring
     from colabdev.config.places import Places
     from colabdev.core.notebook_cell import FilledNotebook
     from colabdev.core.reconcile import Mode
@@ -290,7 +291,14 @@ class Wiring:
             jobs=self.job_store(),
             logs=self.job_logs(),
             code=self.project_code(),
+            plans=self.recovery().plans(),
         )
+
+    def recovery(self) -> RecoveryWiring:
+        """What has to do with jobs that go on on other machines."""
+        from colabdev.cli.wiring_recovery import RecoveryWiring
+
+        return RecoveryWiring(self)
 
     def secret_sources(self) -> SecretSources:
         from colabdev.adapters.secrets import ask_keyring

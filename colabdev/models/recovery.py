@@ -77,6 +77,12 @@ class Continuation:
     """The last step that was done for it, one of `core.recovery.STEPS`."""
     began_from: Resumed | None = None
     """The checkpoint that was chosen for it."""
+    path: str = ""
+    """Where that is on the machine; "" for none."""
+    replaces: str = ""
+    """The machine that had died when another one was last asked for: what came is ours to give back."""
+    balance: float | None = None
+    """The account's, before the first machine was asked for; what is missing since was spent."""
     tries: tuple[Try, ...] = ()
     """Every start, oldest first."""
     failures: int = 0
