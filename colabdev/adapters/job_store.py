@@ -89,9 +89,7 @@ class FileJobStore:
         except OSError as exc:
             raise self._not_writable(exc) from exc
 
-    def update(
-        self, job_id: str, change: Callable[[JobRecord], JobRecord]
-    ) -> JobRecord | None:
+    def update(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord | None:
         with self._locked(job_id):
             known = self.load(job_id)
             if known is None:

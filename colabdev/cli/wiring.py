@@ -408,9 +408,13 @@ class Wiring:
             audience=WatchAsJson() if as_json else WatchInWords(),
         )
 
-    def homecoming(self) -> Homecoming:
+    def homecoming(self, *, ends_jobs: bool = True) -> Homecoming:
+        """`ends_jobs`: none of the runtime's jobs goes on elsewhere after that."""
         from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
         from colabdev.services.homecoming import Homecoming
+        from colabdev.services.recovery_cases import end_consents
+
+        jobs, store = self.job_store(), self.store()
 
         opener = self.opener(parse_size(DEFAULT_MAX_SIZE))
         return Homecoming(
@@ -421,6 +425,7 @@ class Wiring:
             logs=self.job_logs(),
             checkpoints=self.checkpoints().safety(),
             flush=self._flush_mount,
+            end_jobs=lambda name: end_consents(jobs, store, name) if ends_jobs else None,
         )
 
     def _flush_mount(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:
