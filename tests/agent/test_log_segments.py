@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_log_of_a_machine_that_died_is_on_drive_but_for_its_end(carried: Carried
         pid = carried.carrier()
         wait_until(lambda: reach(parse(names(carried))) > chosen.randrange(600), message="no log")
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda pid=pid: not is_running(pid), message="it lives")
+        wait_until(partial(has_ended, pid), message="it lives")
     wait_until(
         lambda: reach(parse(names(carried))) == len(expected), timeout_s=40, message="not all of it"
     )
@@ -102,7 +103,7 @@ def test_log_of_a_machine_that_died_is_on_drive_but_for_its_end(carried: Carried
 
 def test_end_of_a_job_is_there_with_all_of_its_log(carried: Carried) -> None:
     carried.start("echo first; sleep 1; echo last; exit 3")
-    wait_until((folder_of(carried) / "status.json").exists, message=carried.describe)
+    wait_until((folder_of(carried) / "status.json").exists, message="its end is not there")
     log, end = kept(carried)
     assert log == b"first\nlast\n"
     records = end["records"]
@@ -134,6 +135,10 @@ def test_pieces_are_rolled_up_and_stay_few(tmp_path: Path) -> None:
     content = b"".join(gzip.decompress((folder / one.name).read_bytes()) for one in chain(segments))
     assert content == written
     assert max(one.tier for one in segments) == 2
+
+
+def has_ended(pid: int) -> bool:
+    return not is_running(pid)
 
 
 def names(place: Carried) -> list[str]:
