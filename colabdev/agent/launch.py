@@ -51,6 +51,8 @@ def launch(
     it is to be started from is not to be had, Refusal when another attempt of it is here.
     """
     environment = _environment(spec, variables)
+    # The names only, as of all variables: whoever starts it elsewhere must know what to ask for.
+    spec["own_variables"] = sorted(variables)
     there = jobdir.read_document(files.spec)
     if there is None:
         _prepare(spec, environment, files, source)

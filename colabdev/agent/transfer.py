@@ -32,7 +32,7 @@ RUN = "run.json"
 
 _FROM_SPEC = (
     *("kind", "argv", "typed", "tree", "created", "variables", "requirements", "in_place"),
-    *("pty", "stdin", "timeout_s", "checkpoints"),
+    *("own_variables", "pty", "stdin", "timeout_s", "checkpoints"),
 )
 """What run.json says as spec.json does; of variables that is the names."""
 
