@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from colabdev.agent.rules import Rule
     from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
+    from colabdev.cli.wiring_hand_overs import HandOverWiring
     from colabdev.cli.wiring_notebook import NotebookWiring
     from colabdev.cli.wiring_recovery import RecoveryWiring
     from colabdev.config.places import Places
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from colabdev.services.forwards import Forwards
     from colabdev.services.glances import Glances
     from colabdev.services.homecoming import Homecoming
+    from colabdev.services.job_attempts import JobAttempts
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
@@ -281,7 +283,18 @@ class Wiring:
             keepers=self.keepers(),
             jobs=self.job_store(),
             logs=self.job_logs(),
+            attempts=self.job_attempts(),
+            hand_overs=self.hand_overs().service(),
         )
+
+    def job_attempts(self) -> JobAttempts:
+        return self.hand_overs().attempts(self.job_logs(), self.job_store())
+
+    def hand_overs(self) -> HandOverWiring:
+        """What has to do with jobs that continue on other machines."""
+        from colabdev.cli.wiring_hand_overs import HandOverWiring
+
+        return HandOverWiring(self.places().state_dir, self.store(), self.keepers())
 
     def job_starter(self) -> JobStarter:
         from colabdev.services.starts import JobStarter
@@ -290,6 +303,7 @@ class Wiring:
             choose=self.known_runtimes().choose,
             jobs=self.job_store(),
             logs=self.job_logs(),
+            attempts=self.job_attempts(),
             code=self.project_code(),
             plans=self.recovery().plans(),
         )

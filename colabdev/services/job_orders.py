@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from colabdev.services.starts import RunRequest
 
 
-def order_of(
-    request: RunRequest, runtime: RuntimeRecord, spec: Mapping[str, object]
-) -> JobOrder:
+def order_of(request: RunRequest, runtime: RuntimeRecord, spec: Mapping[str, object]) -> JobOrder:
     """The order of a job that is about to be started there by that spec."""
     held = {name for name in request.env if is_secret_name(name)} | request.secret_names
     return JobOrder(

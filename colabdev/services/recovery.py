@@ -133,9 +133,11 @@ class Recovery:
         if self.provider(record.provider).find(record.name) is None:
             self.runtimes.update(
                 record.name,
-                lambda known: replace(known, phase=Phase.LOST)
-                if known.request_id == record.request_id
-                else known,
+                lambda known: (
+                    replace(known, phase=Phase.LOST)
+                    if known.request_id == record.request_id
+                    else known
+                ),
             )
 
     def _make(self, job: JobRecord, going: Going, progress: Progress) -> JobRecord:

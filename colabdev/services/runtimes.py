@@ -167,7 +167,10 @@ class Runtimes(KnownRuntimes):
     ) -> KeeperAddress | None:
         """The keeper of a machine that is gone, when it knows that and the next one is reached alike: it
         goes over to that one, with the secrets of the jobs that continue there."""
-        if record.phase is not Phase.LOST or (record.tunnel and record.tunnel.wish) != request.tunnel:
+        if (
+            record.phase is not Phase.LOST
+            or (record.tunnel and record.tunnel.wish) != request.tunnel
+        ):
             return None
         keeper = self._keepers.find(record)
         is_waiting = keeper is not None and keeper.link()["state"] == "lost"
