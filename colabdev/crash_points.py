@@ -16,7 +16,6 @@ CRASH_POINTS = agent.AGENT_CRASH_POINTS | {
     "connect.host_entry",
     "connect.keeper",
     "connect.prepared",
-    "down.jobs_ended",
     "down.marked",
     "down.keeper_stopped",
     "down.released",

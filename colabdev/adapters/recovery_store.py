@@ -137,5 +137,6 @@ class FileRecoveryStore:
 
 def _unreadable(path: Path, exc: Exception) -> StateUnreadable:
     return StateUnreadable(
-        f"cannot read {path}: {exc}", hint="move that file away; its job does not go on by itself then"
+        f"cannot read {path}: {exc}",
+        hint="move that file away; its job does not go on by itself then",
     )

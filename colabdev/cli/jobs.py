@@ -59,7 +59,7 @@ def attach(
     Example: colabdev attach train
     """
     wiring: Wiring = ctx.obj
-    wiring.hand_overs().service().tell(output.progress)
+    wiring.recovery().hand_overs().tell(output.progress)
     jobs = wiring.jobs()
     standing = jobs.standing(jobs.find(job, output.progress))
     found = standing.job
@@ -95,7 +95,7 @@ def ps(
     Example: colabdev ps --json
     """
     wiring: Wiring = ctx.obj
-    wiring.hand_overs().service().tell(output.progress)
+    wiring.recovery().hand_overs().tell(output.progress)
     listing = wiring.jobs().ps(output.progress)
     render_jobs.jobs(listing if everything or as_json else listing.recent(), as_json=as_json)
     if listing.errors():
@@ -144,7 +144,7 @@ def logs(
         raise UsageError(
             "-f follows a log; --metrics only lists", hint="colabdev logs --metrics JOB"
         )
-    wiring.hand_overs().service().tell(output.progress)
+    wiring.recovery().hand_overs().tell(output.progress)
     jobs = wiring.jobs()
     found = jobs.find(job, output.progress)
     if metrics:

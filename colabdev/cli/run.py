@@ -14,13 +14,15 @@ from colabdev.agent import jobdir
 from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
-from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
+from colabdev.cli.continuing import continue_job
+from colabdev.cli.jobs import InteractiveOption, attach, complete_job, end_status, stream_log
 from colabdev.cli.on_demand import RuntimeWish, bring_up, give_back, how_it_leaves
 from colabdev.cli.recovering import hold_secrets, offer_for
 from colabdev.cli.requests import ask_around, filed_variables, run_request
-from colabdev.cli.runtimes import RuntimeOption
+from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import Screen
-from colabdev.errors import ExitCode
+from colabdev.errors import ExitCode, UsageError
+from colabdev.models.recovery import Going
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -142,6 +144,21 @@ NoRecoverOption = Annotated[
     bool,
     typer.Option("--no-recover", help="When its machine dies, it does not continue on a new one."),
 ]
+ContinueOption = Annotated[
+    str | None,
+    typer.Option(
+        "--continue",
+        metavar="JOB",
+        help="Go on with a job whose machine died, on a new one, from its newest checkpoint.",
+        autocompletion=complete_job,
+    ),
+]
+AcceptRollbackOption = Annotated[
+    bool,
+    typer.Option("--accept-rollback", help="With --continue: also from an older checkpoint."),
+]
+AgreedOption = Annotated[bool, typer.Option("--agreed", hidden=True)]
+"""Within what was agreed when the job was started; what is typed without it goes beyond."""
 DownOption = Annotated[
     bool,
     typer.Option(
@@ -176,6 +193,10 @@ def run(
     yes: YesOption = False,
     no_recover: NoRecoverOption = False,
     down: DownOption = False,
+    continued: ContinueOption = None,
+    accept_rollback: AcceptRollbackOption = False,
+    agreed: AgreedOption = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Run a program on the runtime, detached, and stream its log here.
 
@@ -189,6 +210,16 @@ def run(
     Example: colabdev run --gpu T4 --yes --detach --down train.py
     """
     wiring: Wiring = ctx.obj
+    if continued is not None:
+        _check_alone(ctx)
+        wish = Going(by_hand=not agreed, accept_rollback=accept_rollback)
+        job = continue_job(wiring, continued, wish, as_json=as_json and detach)
+        return ExitCode.OK if detach else attach(ctx, job.id)
+    if accept_rollback or as_json:
+        raise UsageError(
+            "--accept-rollback and --json are for a job that goes on",
+            hint="colabdev run --continue JOB",
+        )
     wanted = wishes(interactive=interactive, attached=attached, detach=detach)
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
@@ -217,14 +248,14 @@ def run(
         after_ok=after_ok or (),
         progress=output.progress,
     )
-    wish = RuntimeWish(
+    sought = RuntimeWish(
         named=wiring.named(runtime),
         provider=provider,
         gpu=gpu,
         yes=yes,
         must_leave=down and detach,
     )
-    chosen, consent = bring_up(wiring, wish, partial(offer_for, request, wanted=not no_recover))
+    chosen, consent = bring_up(wiring, sought, partial(offer_for, request, wanted=not no_recover))
     request = replace(request, runtime=chosen, continues=consent)
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)
@@ -235,6 +266,18 @@ def run(
     if down:
         give_back(wiring, start)
     return status
+
+
+def _check_alone(ctx: typer.Context) -> None:
+    """A job that goes on does so as it was started."""
+    allowed = {"continued", "accept_rollback", "agreed", "as_json", "detach", "ctx"}
+    typed = [name for name, value in ctx.params.items() if value and name not in allowed]
+    if typed:
+        raise UsageError(
+            "--continue goes on with a job as it was started; only --detach, --json and "
+            "--accept-rollback go with it",
+            hint="colabdev run --continue JOB",
+        )
 
 
 def _start_and_leave(starter: JobStarter, start: Start, ending: str) -> int:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from colabdev.agent.rules import Rule
     from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
-    from colabdev.cli.wiring_hand_overs import HandOverWiring
     from colabdev.cli.wiring_notebook import NotebookWiring
     from colabdev.cli.wiring_recovery import RecoveryWiring
     from colabdev.config.places import Places
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from colabdev.services.forwards import Forwards
     from colabdev.services.glances import Glances
     from colabdev.services.homecoming import Homecoming
-    from colabdev.services.job_attempts import JobAttempts
     from colabdev.services.job_logs import JobLogs
     from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
@@ -283,18 +281,9 @@ class Wiring:
             keepers=self.keepers(),
             jobs=self.job_store(),
             logs=self.job_logs(),
-            attempts=self.job_attempts(),
-            hand_overs=self.hand_overs().service(),
+            attempts=self.recovery().attempts(),
+            hand_overs=self.recovery().hand_overs(),
         )
-
-    def job_attempts(self) -> JobAttempts:
-        return self.hand_overs().attempts(self.job_logs(), self.job_store())
-
-    def hand_overs(self) -> HandOverWiring:
-        """What has to do with jobs that continue on other machines."""
-        from colabdev.cli.wiring_hand_overs import HandOverWiring
-
-        return HandOverWiring(self.places().state_dir, self.store(), self.keepers())
 
     def job_starter(self) -> JobStarter:
         from colabdev.services.starts import JobStarter
@@ -303,7 +292,7 @@ class Wiring:
             choose=self.known_runtimes().choose,
             jobs=self.job_store(),
             logs=self.job_logs(),
-            attempts=self.job_attempts(),
+            attempts=self.recovery().attempts(),
             code=self.project_code(),
             plans=self.recovery().plans(),
         )
@@ -422,9 +411,13 @@ class Wiring:
             audience=WatchAsJson() if as_json else WatchInWords(),
         )
 
-    def homecoming(self) -> Homecoming:
+    def homecoming(self, *, ends_jobs: bool = True) -> Homecoming:
+        """`ends_jobs`: none of the runtime's jobs goes on elsewhere after that."""
         from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
         from colabdev.services.homecoming import Homecoming
+        from colabdev.services.recovery_cases import end_consents
+
+        jobs, store = self.job_store(), self.store()
 
         opener = self.opener(parse_size(DEFAULT_MAX_SIZE))
         return Homecoming(
@@ -435,6 +428,7 @@ class Wiring:
             logs=self.job_logs(),
             checkpoints=self.checkpoints().safety(),
             flush=self._flush_mount,
+            end_jobs=lambda name: end_consents(jobs, store, name) if ends_jobs else None,
         )
 
     def _flush_mount(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from colabdev.core.recovery import FREE as FREE_PROVIDERS
 from colabdev.models.recovery import ASKED, BY_OPTION, FREE, Consent
 
 USUAL_UNITS = 8.0
@@ -15,7 +16,6 @@ _CANNOT = {
     "ssh": "a host of your own is not replaced by colabdev",
     "notebook": "a notebook's machine is started by hand",
 }
-_FREE_PROVIDERS = frozenset({"local"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def offer_consent(
         return Offer(why_not=_CANNOT[provider])
     if typed_into:
         return Offer(why_not="what is typed into it is not there a second time")
-    if provider in _FREE_PROVIDERS:
+    if provider in FREE_PROVIDERS:
         return Offer(Consent(agreed=FREE))
     limit = USUAL_UNITS if max_units is None else max_units
     return Offer(Consent(max_units=limit, agreed=ASKED), has_limit=max_units is not None)

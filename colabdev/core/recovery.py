@@ -88,25 +88,26 @@ def _is_unended(job: JobRecord) -> bool:
 def decide(case: Case) -> Decision:
     """What to do about the job now. That its machine is gone must be in `runtime`'s phase, by its
     provider's word: a machine that is merely not reached is not gone."""
-    job, runtime, going_on = case.job, case.runtime, case.going_on
-    may_ever = is_candidate(job) or (case.by_hand and _is_unended(job))
-    if not may_ever or not case.has_order:
-        return _LEAVE
-    if runtime is None:  # Given back; only whoever types it wants another one.
-        return _GO_ON if case.by_hand else _LEAVE
-    if runtime.phase is Phase.RELEASING:
-        return _LEAVE  # Somebody is giving it back: that is no death.
-    if not (is_machine_gone(job, runtime) or is_in_the_making(job, going_on, runtime)):
+    if not _is_open(case):
         return _LEAVE
     if case.by_hand:
         return _GO_ON
-    if going_on.is_over:
-        return Decision(Verdict.NEVER, going_on.why)
-    if is_in_the_making(job, going_on, runtime):
-        return _until(going_on, case.now) or _GO_ON
-    if runtime.request_id == job.request_id and is_ttl_over(runtime, case.now):
-        return Decision(Verdict.NEVER, "its machine's ttl was over")
-    return _within_bounds(case, job.continues) or _until(going_on, case.now) or _GO_ON
+    if case.going_on.is_over:
+        return Decision(Verdict.NEVER, case.going_on.why)
+    return _within_bounds(case) or _until(case.going_on, case.now) or _GO_ON
+
+
+def _is_open(case: Case) -> bool:
+    """Whether the job has no machine, and there is somebody who wants it to have one."""
+    job, runtime = case.job, case.runtime
+    may_ever = is_candidate(job) or (case.by_hand and _is_unended(job))
+    if not may_ever or not case.has_order:
+        return False
+    if runtime is None:
+        return case.by_hand  # It was given back, which is no death.
+    if runtime.phase is Phase.RELEASING:
+        return False
+    return is_machine_gone(job, runtime) or is_in_the_making(job, case.going_on, runtime)
 
 
 def is_in_the_making(job: JobRecord, going_on: Continuation, runtime: RuntimeRecord) -> bool:
@@ -119,9 +120,15 @@ def is_in_the_making(job: JobRecord, going_on: Continuation, runtime: RuntimeRec
     )
 
 
-def _within_bounds(case: Case, consent: Consent | None) -> Decision | None:
-    """What forbids one more start now; None: nothing."""
+def _within_bounds(case: Case) -> Decision | None:
+    """What forbids one more start now; None: nothing, also for one that was counted already."""
+    consent, runtime = case.job.continues, case.runtime
     assert consent is not None, "a candidate has it"
+    assert runtime is not None, "it is known, or nothing is open"
+    if is_in_the_making(case.job, case.going_on, runtime):
+        return None
+    if runtime.request_id == case.job.request_id and is_ttl_over(runtime, case.now):
+        return Decision(Verdict.NEVER, "its machine's ttl was over")
     tries = counted(case.job, case.going_on)
     if len(tries) >= consent.times:
         times = "once" if consent.times == 1 else f"{consent.times} times"

@@ -67,10 +67,9 @@ class Link(Generic[ConnectionT]):
         is_gone: Callable[[], bool],
         delays: Callable[[], Iterator[float]],
         connected: Callable[[ConnectionT], None],
-        machine: Callable[[], str] = lambda: "",
     ) -> None:
-        """`machine` names the one there is now; "" while there is none."""
-        self._machine = machine
+        self.machine: Callable[[], str] = lambda: ""
+        """What names the one there is now; "" while there is none."""
         self._lost_machine = ""
         self._name = name
         self._connect = connect
@@ -131,6 +130,8 @@ class Link(Generic[ConnectionT]):
         A refused login or host key and a lost runtime raise at once: waiting does not help.
         """
         deadline = time.monotonic() + timeout_s
+        if self.state is LinkState.LOST:
+            self.try_now()  # Another one may be there by now.
         with self._changed:
             while True:
                 # One that broke just now is as good as none: `run` is about to notice.
@@ -172,6 +173,7 @@ class Link(Generic[ConnectionT]):
         """Ask the provider, not too often: only its word makes a runtime lost."""
         if time.monotonic() - self._gone_checked < GONE_CHECK_INTERVAL_S:
             return
+        machine = self.machine()  # Before: the next one may be there when the answer is.
         try:
             gone = self._is_gone()
         except ColabdevError as exc:
@@ -179,11 +181,11 @@ class Link(Generic[ConnectionT]):
             gone = False
         self._gone_checked = time.monotonic()
         if gone:
-            self._lost_machine = self._machine()
+            self._lost_machine = machine
             self._enter(LinkState.LOST, runtime_lost(self._name))
 
     def _has_another(self) -> bool:
-        return self._machine() not in ("", self._lost_machine)
+        return self.machine() not in ("", self._lost_machine)
 
     def _enter(
         self,

@@ -93,3 +93,13 @@ class Continuation:
     """Why it does not go on, for people; "" when nothing is in the way."""
     is_over: bool = False
     """It will not go on by itself, whatever comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """How somebody wants a job to go on."""
+
+    by_hand: bool = False
+    """Whatever the bounds that were agreed to."""
+    accept_rollback: bool = False
+    """Also from a checkpoint that is older than one that was proved."""

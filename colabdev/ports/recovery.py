@@ -11,8 +11,8 @@ from colabdev.models.recovery import Continuation, Resumed
 
 
 class RecoveryStore(Protocol):
-    """What is kept beside a job's record so that it can go on elsewhere. `StateUnreadable` when something
-    is there and makes no sense, `StateNotWritable` when it cannot be written."""
+    """What is kept beside a job's record so that it can go on elsewhere. `StateUnreadable` when what is
+    there makes no sense, `StateNotWritable` when it cannot be written."""
 
     def order(self, job_id: str) -> JobOrder | None:
         """What the job is started by; None: it does not go on."""

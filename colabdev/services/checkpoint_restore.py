@@ -108,7 +108,7 @@ class CheckpointRestorer:
         """
         to = posixpath.join(usable_machine(runtime).content_dir, "restored", job)
         own = self._whole_copy(job, starts)
-        known = [one.rank for one in (minimum, own and _mark(own)) if one is not None]
+        known = [one.rank for one in (minimum, _mark(own) if own else None) if one is not None]
         at_least = list(max(known)) if known else None
         with closing(self.keepers.ensure(runtime.name).agent()) as agent:
             if place is not None:

@@ -22,6 +22,6 @@ def readable_jobs(jobs: JobStore) -> Iterator[JobRecord]:
 
 
 def write_standing(jobs: JobStore, told: JobRecord) -> None:
-    """Write down how the job stands by its runtime's word. What others decided of it meanwhile stays, and
-    a word about an attempt that is over changes nothing."""
+    """Write down how the job stands by its runtime's word. What others decided of it meanwhile stays,
+    and a word about an attempt that is over changes nothing."""
     jobs.update(told.id, lambda known: with_standing(known, told))

@@ -44,7 +44,7 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, JobNotFound
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
-from colabdev.models.recovery import ASKED, Consent, Continuation, Resumed
+from colabdev.models.recovery import ASKED, Consent, Continuation, Going, Resumed
 from colabdev.ports import JobStore, Progress, Provider, RuntimeStore
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.known_jobs import readable_jobs
@@ -52,7 +52,7 @@ from colabdev.services.recovery_cases import RecoveryCases
 from colabdev.services.recovery_steps import CannotGoOn, Making, RecoverySteps
 
 MOST_FAILURES = 6
-"""So often in a row a machine that is there may fail us before it is given back: it costs all the time."""
+"""So often in a row a machine that is there may fail us before it is given back: it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,6 @@ class Outcome:
 
     job: JobRecord
     decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class Going:
-    """How somebody wants it to go on."""
-
-    by_hand: bool = False
-    """Whatever the bounds that were agreed to."""
-    accept_rollback: bool = False
-    """Also from a checkpoint that is older than one that was proved."""
 
 
 class _Unwanted(Exception):
@@ -95,8 +85,8 @@ class Recovery:
     """Releases this very machine."""
 
     def go_on(self, job_id: str, going: Going, progress: Progress) -> Outcome:
-        """Make the job go on if it is to. ColabdevError when it cannot now, or never can; `recovery.json`
-        says then until when to wait, or that it is over."""
+        """Make the job go on if it is to. ColabdevError when it cannot now, or never can;
+        `recovery.json` says then until when to wait, or that it is over."""
         with self.plans.at_work(job_id):
             job = self._load(job_id)
             self._note_if_gone(job)

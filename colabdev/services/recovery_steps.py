@@ -15,7 +15,7 @@ from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.errors import ColabdevError, NoCode
 from colabdev.models import JobRecord, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
-from colabdev.models.recovery import Continuation, Resumed
+from colabdev.models.recovery import Continuation, Resumed, Try
 from colabdev.ports import AgentStream, Keepers, Progress
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.checkpoint_lists import StoreChoice, find_store
@@ -103,14 +103,7 @@ class RecoverySteps:
         self, making: Making, safe: Resumed | None, *, accept_rollback: bool
     ) -> RestoredCheckpoint | None:
         """Put the newest checkpoint that verifies on the machine; None when there never was one."""
-        starts = {
-            one.attempt: manifest.Start(
-                one.attempt,
-                one.began_from and one.began_from.attempt,
-                one.began_from and one.began_from.step,
-            )
-            for one in making.going_on.tries
-        }
+        starts = {one.attempt: _start_of(one) for one in making.going_on.tries}
         return self.restorer.newest(
             making.machine,
             making.store,
@@ -203,9 +196,9 @@ class RecoverySteps:
                 hint="colabdev run starts it anew",
             )
         progress(f"sending the code of {making.job.id}")
-        pieces = (({}, piece) for piece in self.plans.read_code(making.job.id))
+        frames = _frames(self.plans.read_code(making.job.id))
         with closing(self._agent(making.machine)) as agent:
-            agent.upload("job.receive_code", {"tree": tree}, _with_end(pieces))
+            agent.upload("job.receive_code", {"tree": tree}, frames)
 
     def _agent(self, machine: RuntimeRecord) -> AgentStream:
         keeper = self.keepers.ensure(machine.name)
@@ -218,6 +211,14 @@ def _checkpoints(order: JobOrder) -> Mapping[str, object]:
     return told if isinstance(told, Mapping) else {}
 
 
-def _with_end(frames: Iterable[Frame]) -> Iterator[Frame]:
-    yield from frames
+def _start_of(one: Try) -> manifest.Start:
+    began = one.began_from
+    if began is None:
+        return manifest.Start(one.attempt)
+    return manifest.Start(one.attempt, began.attempt, began.step)
+
+
+def _frames(pieces: Iterable[bytes]) -> Iterator[Frame]:
+    for piece in pieces:
+        yield {}, piece
     yield {"end": True}, b""

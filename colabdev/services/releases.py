@@ -45,10 +45,7 @@ class Releases:
         keepers: Keepers,
         host_entries: HostEntries,
         repairs: Repairs,
-        end_jobs: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """`end_jobs` sees to it that no job of a runtime of that name goes on elsewhere."""
-        self._end_jobs = end_jobs
         self._store = store
         self._provider = provider
         self._keepers = keepers
@@ -112,8 +109,6 @@ class Releases:
             if record is None or request_id not in (None, record.request_id):
                 return Release(name)
             unended = bring_home(record, progress)
-            self._end_jobs(name)  # Else somebody would start the next one for them.
-            crash_point("down.jobs_ended")
             # A full disk must not stop the one command that makes room on it.
             with suppress(StateNotWritable):
                 self._store.update(name, lambda known: replace(known, phase=Phase.RELEASING))

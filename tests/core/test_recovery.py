@@ -61,14 +61,21 @@ def case(**changes: object) -> Case:
     known = Case(
         job=JOB, runtime=LOST, going_on=NONE_YET, has_order=True, safe=Resumed(1, 20), now=MOMENT
     )
-    return replace(known, **changes)  # type: ignore[arg-type]
+    known = replace(known, **changes)  # type: ignore[arg-type]
+    # A start that was counted is the one that the job's record names.
+    attempt = max(known.job.attempt, known.going_on.attempt)
+    return replace(known, job=replace(known.job, attempt=attempt))
 
 
 def tried(*steps: int | None, apart_s: float = 7200.0) -> Continuation:
     """Starts from these steps, the newest just now."""
     first = MOMENT - timedelta(seconds=apart_s * (len(steps) - 1))
     tries = tuple(
-        Try(first + timedelta(seconds=apart_s * n), n + 2, step and Resumed(n + 1, step))
+        Try(
+            first + timedelta(seconds=apart_s * n),
+            n + 2,
+            None if step is None else Resumed(n + 1, step),
+        )
         for n, step in enumerate(steps)
     )
     return Continuation(attempt=len(steps) + 1, request_id="request-1", step=STARTED, tries=tries)
@@ -190,7 +197,9 @@ def test_whoever_types_it_is_asked_nothing_but_a_machine_that_is_there_is_left_a
 
 
 def test_records_are_given_back_as_they_were_written() -> None:
-    going_on = put_off(record_try(Continuation(2, "t", "r", CLAIMED, Resumed(1, None)), MOMENT), "", MOMENT)
+    going_on = put_off(
+        record_try(Continuation(2, "t", "r", CLAIMED, Resumed(1, None)), MOMENT), "", MOMENT
+    )
     assert going_on.step == RECORDED
     assert parse_continuation(format_continuation(going_on)) == going_on
     job = record_attempt(JOB, going_on, 5)

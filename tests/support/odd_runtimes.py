@@ -13,12 +13,14 @@ from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.store import FileStore
 from colabdev.agent import jobdir
-from colabdev.cli.wiring_hand_overs import HandOverWiring
 from colabdev.config.scripts import Program
 from colabdev.models import AgentHello, JobRecord, JobState, RuntimeRecord
 from colabdev.ports import ByteStream, RemoteProcess
+from colabdev.services.hand_overs import HandOvers
+from colabdev.services.job_attempts import JobAttempts
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.jobs import Jobs
+from colabdev.services.recovery_cases import RecoveryCases
 from colabdev.services.starts import JobStarter, RunRequest
 from colabdev.services.sync import Expected
 from colabdev.services.sync_report import SyncReport
@@ -149,15 +151,22 @@ def make_bench(root: Path) -> Bench:
     store = FileJobStore(root / "train-state")
     files = Files(report)
     logs = JobLogs(runtimes=runtimes, keepers=runtime, jobs=store)
-    wiring = HandOverWiring(root / "train-state", runtimes, runtime)
-    attempts = wiring.attempts(logs, store)
+    plans = FileRecoveryStore(root / "train-state")
+    hand_overs = HandOvers(
+        runtimes=runtimes,
+        jobs=store,
+        keepers=runtime,
+        cases=RecoveryCases(runtimes=runtimes, jobs=store, plans=plans),
+        told=store,
+    )
+    attempts = JobAttempts(logs=logs, jobs=store, hand_overs=hand_overs)
     jobs = Jobs(
         runtimes=runtimes,
         keepers=runtime,
         jobs=store,
         logs=logs,
         attempts=attempts,
-        hand_overs=wiring.service(),
+        hand_overs=hand_overs,
     )
     starter = JobStarter(
         choose=lambda *_: make_record(),
@@ -165,7 +174,7 @@ def make_bench(root: Path) -> Bench:
         logs=logs,
         attempts=attempts,
         code=files,
-        plans=FileRecoveryStore(root / "train-state"),
+        plans=plans,
     )
     runtime.answers["job.list"] = lambda _: {"jobs": [], "problems": []}
     runtime.answers["job.records"] = lambda _: {}
