@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colabdev.cli import output
+from colabdev.cli import output, terminal
 
 if TYPE_CHECKING:
     from colabdev.adapters.recovery_store import FileRecoveryStore
@@ -70,6 +70,7 @@ class RecoveryWiring:
             provider=wiring.provider,
             steps=self._steps(),
             secrets=self._secrets,
+            hold=self._hold,
             balance=self._balance,
             give_back=self._give_back,
         )
@@ -96,7 +97,19 @@ class RecoveryWiring:
         self._wiring.syncer().sync_project(runtime, project, SyncOptions(outputs=False), progress)
 
     def _secrets(self, job: JobRecord, names: Sequence[str]) -> Mapping[str, str]:
-        return {}
+        """From whoever holds them; else, of somebody who types, as `--secret` has them."""
+        keeper = None
+        record = self._wiring.store().load(job.runtime)
+        if names and record is not None:
+            keeper = self._wiring.keepers().find(record)
+        held = dict((keeper.held(job.id) if keeper is not None else None) or {})
+        missing = [name for name in names if name not in held]
+        if missing and terminal.has_keyboard():
+            held |= self._wiring.secret_sources().find(missing)
+        return held
+
+    def _hold(self, job: JobRecord, variables: Mapping[str, str]) -> None:
+        self._wiring.keepers().ensure(job.runtime).hold(job.id, variables)
 
     def _balance(self, provider: str) -> float | None:
         overview = self._wiring.colab().overview() if provider == "colab" else None
