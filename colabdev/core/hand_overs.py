@@ -48,7 +48,8 @@ def describe_hand_over(case: Case, decision: Decision) -> str:
 
 def describe_loss(job: JobRecord, decision: Decision) -> str:
     """That nothing comes after an attempt whose end nobody saw, and why."""
-    return f"{job.id} is lost: {decision.why or _ITS_RUNTIME_WENT}"
+    why = decision.why or _ITS_RUNTIME_WENT
+    return f"{job.id} is lost: {why.removeprefix(f'{job.id} ')}"
 
 
 def news_of(case: Case, heard: datetime | None) -> tuple[str, str]:
