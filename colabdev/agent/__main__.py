@@ -67,6 +67,7 @@ HANDLERS: Dict[str, Handler] = {
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
     "drive.look": _later("mounts", "answer_look"),
+    "job.claim": _later("claiming", "answer_claim"),
     "job.list": jobs.answer_list,
     "job.prune": _later("news", "answer_prune"),
     "job.records": _later("news", "answer_records"),
@@ -95,7 +96,7 @@ STREAMS: Dict[str, Stream] = {
     "checkpoint.verify": _later("checkpoints", "verify"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
-    "job.code": _later("code_archives", "send"),
+    "job.code": _later("code_requests", "send"),
     "job.follow": jobs.follow_log,
     "job.kept": _later("kept_jobs", "fetch"),
     "job.news": _later("news", "wait"),
@@ -110,7 +111,7 @@ STREAMS: Dict[str, Stream] = {
 UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
     "checkpoint.receive": _later("receiving", "receive"),
     "data.put": _later("datasets", "put"),
-    "job.receive_code": _later("code_archives", "receive"),
+    "job.receive_code": _later("code_requests", "receive"),
     "sync.apply": sync.apply,
 }
 """The requests that are followed by any number of frames."""

@@ -68,13 +68,17 @@ def provide(root: str, wanted: Wanted, python: Dict[str, Any], say: Callable[[st
 
 def ask(wanted: Wanted, modules: List[str]) -> Dict[str, Any]:
     """What the `python3` of the job says of itself; see `interpreter.py`."""
+    return question({"lines": _lines(wanted), "modules": modules})
+
+
+def question(asked: Dict[str, Any], python: str = "python3") -> Dict[str, Any]:
+    """The answer of a Python to what `interpreter.py` can be asked."""
     source = pkgutil.get_data(__name__, "interpreter.py")
     assert source is not None, "it stands beside this file"
-    question = {"lines": _lines(wanted), "modules": modules}
     try:
         done = subprocess.run(
-            ["python3", "-c", source.decode("utf-8")],
-            input=json.dumps(question).encode("ascii"),
+            [python, "-c", source.decode("utf-8")],
+            input=json.dumps(asked).encode("ascii"),
             stdout=subprocess.PIPE,
             cwd="/",  # With -c Python looks for modules there first.
             env=_environment(),
@@ -82,7 +86,7 @@ def ask(wanted: Wanted, modules: List[str]) -> Dict[str, Any]:
         )
         told: Dict[str, Any] = json.loads(done.stdout.decode("utf-8"))
     except (OSError, ValueError) as exc:
-        raise CannotInstall("python3 does not say what it is: {}".format(exc)) from exc
+        raise CannotInstall("{} does not say what it is: {}".format(python, exc)) from exc
     return told
 
 
