@@ -346,6 +346,7 @@ class _Keeper:
             return True
         self._record_checked = time.monotonic()
         self._tunnel_use.note()
+        self._server.secrets.let_go(self._home.is_over)
         try:
             record = self._store.load(self._name)
         except ColabdevError as exc:

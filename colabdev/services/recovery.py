@@ -78,6 +78,8 @@ class Recovery:
     steps: RecoverySteps
     secrets: Callable[[JobRecord, Sequence[str]], Mapping[str, str]]
     """The values of these variables of the job, as far as somebody has them."""
+    hold: Callable[[JobRecord, Mapping[str, str]], None]
+    """Has the keeper of its machine keep them for the next time."""
     balance: Callable[[str], float | None]
     """What the account at that provider has left, in units; None where machines cost nothing."""
     give_back: Callable[[RuntimeRecord, Progress], None]
@@ -139,6 +141,8 @@ class Recovery:
                 hint=f"colabdev run --continue {job.id} asks for it",
             )
         making = self._on_a_machine(job, order, progress)
+        if values:
+            self.hold(job, values)  # Whoever held them until now ended with the machine before.
         if not has_done(making.going_on, CHOSEN):
             self.steps.sync_project(making, progress)
             making = self._choose(making, going, progress)
