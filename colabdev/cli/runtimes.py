@@ -126,6 +126,7 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     Example: colabdev status --json
     """
     wiring: Wiring = ctx.obj
+    wiring.recovery().hand_overs().tell(output.progress)
     listing = wiring.runtimes().survey()
     ready = [item.record for item in listing.runtimes if item.state is RuntimeState.READY]
     seen = wiring.glances().look(ready) if ready else {}

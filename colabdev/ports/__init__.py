@@ -37,6 +37,7 @@ from colabdev.models import (
     TreeScan,
     Unpacked,
 )
+from colabdev.ports.secrets import SecretHolder
 
 Progress = Callable[[str], None]
 """Told of each step as it begins, in words for the user; prints nothing itself."""
@@ -220,7 +221,7 @@ class LocalPort(Protocol):
         """Take no more clients."""
 
 
-class Keeper(Transport, Protocol):
+class Keeper(Transport, SecretHolder, Protocol):
     """A runtime's keeper, connected and authenticated."""
 
     def link(self) -> Mapping[str, object]:
