@@ -16,7 +16,7 @@ stores = ["local"]
 resume = "--resume {path}"
 """
 
-TRAINER = '''
+TRAINER = """
 import hashlib, json, os, sys, time
 
 resumed = os.environ.get("COLABDEV_RESUME_FROM")
@@ -36,7 +36,7 @@ while not os.path.exists("enough"):
     print("step", step, flush=True)
     time.sleep(0.3)
 print("done", step, flush=True)
-'''
+"""
 
 
 def settle(house: House, settings: str = SETTINGS) -> None:
