@@ -12,6 +12,7 @@ import filelock
 from colabdev.agent import changes, placing, tree
 from colabdev.agent.changes import Change
 from colabdev.agent.placing import Failure, Placer
+from colabdev.agent.stamps import Index
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError
 from colabdev.ports import Steps
@@ -23,7 +24,7 @@ class ProjectWriter:
     """Puts changes into the project at `root`, by way of `.colabdev/staging` in it, which git does not
     see. `index` has the hashes of files that need not be read again."""
 
-    def __init__(self, root: Path, index: tree.Index, lock_file: Path) -> None:
+    def __init__(self, root: Path, index: Index, lock_file: Path) -> None:
         self._root = root
         self._ours = root / tree.OURS
         self._staging = self._ours / "staging"

@@ -30,6 +30,7 @@ from typing import (
 from . import changes, tree
 from .changes import NEW, NOTHING, OTHER, Change
 from .crash_points import crash_point
+from .stamps import Index
 from .tree import Entry
 
 CONFLICT = "conflict"
@@ -86,7 +87,7 @@ class Placer:
     stays in `staging`, under its digest, for the next time.
     """
 
-    def __init__(self, root: str, staging: str, index: tree.Index) -> None:
+    def __init__(self, root: str, staging: str, index: Index) -> None:
         self.root = root
         self.folders = tree.Folders(root)
         self._staging = staging
