@@ -15,8 +15,8 @@ from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
 from colabdev.cli.on_demand import bring_up, give_back, how_it_leaves
+from colabdev.cli.options import RuntimeOption
 from colabdev.cli.requests import ask_around, filed_variables, run_request
-from colabdev.cli.runtimes import RuntimeOption
 from colabdev.cli.streams import Screen
 from colabdev.errors import ExitCode
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from colabdev.agent import changes
 from colabdev.agent.changes import NOTHING, Change
 from colabdev.agent.folders import ABSENT, EMPTY
 from colabdev.core.reconcile import Action, Mode
+from colabdev.late_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

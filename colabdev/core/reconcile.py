@@ -7,13 +7,15 @@ changed on both is left alone on both and reported. CONTRIBUTING.md has the tabl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
+from typing import NamedTuple
 
 from colabdev.agent import changes
 from colabdev.agent.changes import NOTHING, OTHER, Change
 from colabdev.agent.tree import FILE, Entry
 from colabdev.errors import UsageError
+from colabdev.late_dataclasses import dataclass
 from colabdev.models import Absence
 
 EMPTIED_FROM = 2
@@ -67,8 +69,7 @@ def choose_mode(prefer: str | None, *, one_way: bool, mirror: bool) -> Mode:
     return Mode(chosen, one_way=one_way, mirror=mirror)
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
+class RemoteFile(NamedTuple):
     """A file on the runtime, by fingerprint: as both sides last had it, and as it is now."""
 
     placed: str

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import Enum, StrEnum
 
 from colabdev.agent import jobdir
 from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry, Problem
+from colabdev.late_dataclasses import dataclass
 from colabdev.models.tunnels import TunnelUse
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from colabdev.errors import (
@@ -12,6 +12,7 @@ from colabdev.errors import (
     RuntimeUnreachable,
     TunnelRefused,
 )
+from colabdev.late_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

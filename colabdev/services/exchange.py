@@ -231,7 +231,7 @@ class Exchange:
             entry, file = self._local.get(path), files.get(path, ABSENT)
             is_told = file.now == NOTHING or path in remote.entries
             if entry is not None and entry.fingerprint == mark != file.now and is_told:
-                files[path] = replace(file, placed=mark)
+                files[path] = file._replace(placed=mark)
         return replace(remote, files=files)
 
     def _plan_folders(self, comparison: Comparison, remote: Remote, plan: Plan) -> FolderPlan:
