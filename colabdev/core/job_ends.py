@@ -7,7 +7,6 @@ import signal
 from colabdev.agent import jobdir
 from colabdev.models import JobRecord, JobState
 
-
 _BY_REASON = {
     jobdir.OUT_OF_MEMORY: (
         "{id} failed{status}: the kernel killed it, or a process of it, for memory",
