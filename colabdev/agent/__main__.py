@@ -13,7 +13,7 @@ import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
 from . import checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
-from .refusal import NoCode, Refusal, Stale
+from .refusal import Refusal
 
 Answer = Tuple[Dict[str, Any], bytes]
 Handler = Callable[[Dict[str, Any], bytes], Answer]
@@ -157,12 +157,8 @@ def answers(
         if kind.startswith(_SYNC):
             # Answered already: nobody waits for this.
             mirrors.wake(str(arguments["workdir"]), arguments.get("drive_dir"))
-    except Stale as exc:
-        yield _failure("stale", exc.message)
-    except NoCode as exc:
-        yield _failure("no_code", exc.message, hint=exc.hint)
     except Refusal as exc:
-        yield _failure("refused", exc.message, hint=exc.hint)
+        yield _failure(exc.kind, exc.message, hint=exc.hint)
     except wire.WireError:
         raise  # The stream itself is broken: nobody can be answered.
     except OSError as exc:
