@@ -237,6 +237,7 @@ def run(
             "--accept-rollback and --json are for a job that goes on",
             hint="colabdev run --continue JOB",
         )
+    wiring.recovery().hand_overs().tell(output.progress)
     wanted = wishes(interactive=interactive, attached=attached, detach=detach)
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
