@@ -145,15 +145,10 @@ def answers(
             CONVERSATIONS[kind](arguments, upload, send)
         elif kind in STREAMS:
             yield from STREAMS[kind](arguments, body)
-        elif kind in UPLOADS:
-            yield UPLOADS[kind](arguments, upload)
         elif kind in COMPARISONS:
             yield from COMPARISONS[kind](comparing, arguments, body)
-        elif kind in HANDLERS:
-            yield HANDLERS[kind](arguments, body)
         else:
-            message = "this agent knows no request {!r}".format(header.get("request"))
-            yield _failure("unknown_request", message)
+            yield _one_answer(kind, arguments, body, upload)
         if kind.startswith(_SYNC):
             # Answered already: nobody waits for this.
             mirrors.wake(str(arguments["workdir"]), arguments.get("drive_dir"))
@@ -165,6 +160,14 @@ def answers(
         yield _failure("os", str(exc), errno=exc.errno)
     except Exception:  # noqa: BLE001  The loop is a boundary: a bug is reported, not hung up on.
         yield _failure("bug", traceback.format_exc())
+
+
+def _one_answer(kind: str, arguments: Dict[str, Any], body: bytes, upload: sync.Upload) -> Answer:
+    if kind in UPLOADS:
+        return UPLOADS[kind](arguments, upload)
+    if kind in HANDLERS:
+        return HANDLERS[kind](arguments, body)
+    return _failure("unknown_request", "this agent knows no request {!r}".format(kind))
 
 
 def _failure(kind: str, message: str, **details: Any) -> Answer:

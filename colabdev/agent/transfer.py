@@ -32,7 +32,7 @@ RUN = "run.json"
 
 _FROM_SPEC = (
     *("kind", "argv", "typed", "tree", "created", "variables", "requirements", "in_place"),
-    *("own_variables", "pty", "stdin", "timeout_s", "checkpoints"),
+    *("pty", "stdin", "timeout_s", "checkpoints"),
 )
 """What run.json says as spec.json does; of variables that is the names."""
 
