@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
@@ -45,7 +46,7 @@ def _ask(environment: Optional[Dict[str, Any]]) -> Ground:
     told: Dict[str, Any] = {}
     with suppress(CannotInstall):  # The job may have no Python.
         asked = {"lines": [], "modules": [], "lock": environment is not None}
-        told = environments.question(asked, python)
+        told = environments.question(asked, python, subprocess.DEVNULL)
     return {
         "gpu": gpu_name(),
         "python": str(told["version"]).split()[0] if "version" in told else None,

@@ -116,7 +116,7 @@ def restore(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
         minimum=None if minimum is None else [int(one) for one in minimum],
         wait_s=float(arguments.get("wait_s") or 0),
     )
-    for message in messages(partial(_restore, open_asked(arguments), wanted)):
+    for message in messages(partial(restore_from, open_asked(arguments), wanted)):
         yield message, b""
 
 
@@ -141,7 +141,7 @@ def _survey(store: Store, project: str, job: Optional[str], say: Say) -> None:
     say({"end": True, "runs": runs, "problem": ""})
 
 
-def _restore(store: Store, wanted: Wanted, say: Say) -> None:
+def restore_from(store: Store, wanted: Wanted, say: Say) -> None:
     """As long as less is to be had than there was, it is looked again: a listing may be late."""
     deadline = time.monotonic() + wanted.wait_s
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,7 @@ def start_script(place: Carried) -> None:
     place.talk().request(
         "job.start",
         spec=place.spec(kind=jobdir.PYTHON, argv=["train.py", "-a"]),
+        env={"TOKEN": "hunter2"},
         expect={"marker": MARKER},
     )
 
@@ -108,6 +110,21 @@ def test_later_attempt_starts_from_the_code_that_the_first_was_frozen_from(
     name, _ = code_of(first)
     run = first.stored / "run.json"
     wait_until(run.exists, message="no run record")
+    told = json.loads(run.read_text())
+    assert (told["code"], told["tree"], told["kind"]) == (name, name, "python")
+    assert (told["argv"], told["typed"]) == (["train.py", "-a"], ["sh", "-c", "sleep 1000"])
+    assert ("TOKEN" in told["variables"], told["requirements"]) == (True, None)
+    assert "hunter2" not in run.read_text()
+    assert told["ground"]["python"]
+    assert told["ground"]["lock"] is None
+    assert (first.drive / "colabdev" / "digits" / "code" / f"{name}.zip").exists()
+    # The next machine has another GPU: that is no reason to stay, and it is written down.
+    ground = first.stored / "attempts" / "1-ground.json"
+    ground.write_text(json.dumps({"ground": {"gpu": "Tesla T4", "torch": "2.9.0"}}))
+    smi = second.root / "bin" / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho NVIDIA L4\n")
+    smi.chmod(0o755)
+    second.began = {"attempt": 1, "step": 10}
     spec = later(second, first, resume_from="/content/restored/step-10")
     asked = {"tree": name, "project": "digits", "drive_dir": str(second.drive)}
     # The new machine's work dir: data of its own, and a file that came after the job.
@@ -125,6 +142,9 @@ def test_later_attempt_starts_from_the_code_that_the_first_was_frozen_from(
         second.talk().request("job.follow", id=second.job, attempt=1, offset=0)
     with pytest.raises(ColabdevError, match="attempt 2 is there"):
         second.talk().request("job.start", spec={**spec, "attempt": 3}, code=asked)
+    ground = second.stored / "attempts" / "2-ground.json"
+    wait_until(ground.exists, message="nobody says on what it stands")
+    assert json.loads(ground.read_text())["not_bit_exact"] == ["gpu was Tesla T4, is NVIDIA L4"]
     # Its own code can be had again, and is the same.
     kept = second.root / "home" / ".cache" / "colabdev" / "code" / f"{name}.zip"
     assert code_of(second) == (name, kept.read_bytes())
