@@ -13,7 +13,7 @@ import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
 from . import checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
-from .refusal import NoCode, Refusal, Stale
+from .refusal import Refusal
 
 Answer = Tuple[Dict[str, Any], bytes]
 Handler = Callable[[Dict[str, Any], bytes], Answer]
@@ -145,30 +145,29 @@ def answers(
             CONVERSATIONS[kind](arguments, upload, send)
         elif kind in STREAMS:
             yield from STREAMS[kind](arguments, body)
-        elif kind in UPLOADS:
-            yield UPLOADS[kind](arguments, upload)
         elif kind in COMPARISONS:
             yield from COMPARISONS[kind](comparing, arguments, body)
-        elif kind in HANDLERS:
-            yield HANDLERS[kind](arguments, body)
         else:
-            message = "this agent knows no request {!r}".format(header.get("request"))
-            yield _failure("unknown_request", message)
+            yield _one_answer(kind, arguments, body, upload)
         if kind.startswith(_SYNC):
             # Answered already: nobody waits for this.
             mirrors.wake(str(arguments["workdir"]), arguments.get("drive_dir"))
-    except Stale as exc:
-        yield _failure("stale", exc.message)
-    except NoCode as exc:
-        yield _failure("no_code", exc.message, hint=exc.hint)
     except Refusal as exc:
-        yield _failure("refused", exc.message, hint=exc.hint)
+        yield _failure(exc.kind, exc.message, hint=exc.hint)
     except wire.WireError:
         raise  # The stream itself is broken: nobody can be answered.
     except OSError as exc:
         yield _failure("os", str(exc), errno=exc.errno)
     except Exception:  # noqa: BLE001  The loop is a boundary: a bug is reported, not hung up on.
         yield _failure("bug", traceback.format_exc())
+
+
+def _one_answer(kind: str, arguments: Dict[str, Any], body: bytes, upload: sync.Upload) -> Answer:
+    if kind in UPLOADS:
+        return UPLOADS[kind](arguments, upload)
+    if kind in HANDLERS:
+        return HANDLERS[kind](arguments, body)
+    return _failure("unknown_request", "this agent knows no request {!r}".format(kind))
 
 
 def _failure(kind: str, message: str, **details: Any) -> Answer:

@@ -31,7 +31,7 @@ class LogLane:
         self._sent = 0
         self._is_last = self._is_over = False
         self._failures = 0
-        self._last_at = time.monotonic()
+        self._last_at = float("-inf")  # The first is not waited for.
 
     @property
     def fd(self) -> int:

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LONGEST_LINE_BYTES = 64 * 1024
 _YEAR_3000 = 32503680000
-_REASONS = {jobdir.OUT_OF_MEMORY: "memory", jobdir.DISK_FULL: "disk full"}
+_REASONS = {
+    jobdir.OUT_OF_MEMORY: "memory",
+    jobdir.DISK_FULL: "disk full",
+    jobdir.SUPERSEDED: "goes on elsewhere",
+}
 
 
 def detached(job: JobRecord) -> None:

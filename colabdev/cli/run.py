@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.cli.recovering import hold_secrets, offer_for
 from colabdev.cli.requests import ask_around, filed_variables, run_request
 from colabdev.cli.streams import Screen
+from colabdev.cli.taking_over import TakeOver, is_known, take_over
+from colabdev.config.scripts import parse_variables
 from colabdev.errors import ExitCode, UsageError
 from colabdev.models.recovery import Going
 
@@ -211,15 +214,30 @@ def run(
     """
     wiring: Wiring = ctx.obj
     if continued is not None:
-        _check_alone(ctx)
+        _check_alone(ctx, _FOR_A_JOB_OF_ANOTHER_COMPUTER)
+        if is_known(wiring, continued):
+            _check_alone(ctx, ())
+        else:
+            typed = TakeOver(
+                runtime=RuntimeWish(
+                    named=wiring.named(runtime), provider=provider, gpu=gpu, yes=yes
+                ),
+                env=parse_variables(env or ()),
+                secrets=secret or (),
+                recovers=not no_recover,
+            )
+            continued = take_over(wiring, continued, typed)
         wish = Going(by_hand=not agreed, accept_rollback=accept_rollback)
         job = continue_job(wiring, continued, wish, as_json=as_json and detach)
+        if not agreed:
+            wiring.recovery().hand_overs().note(job)  # Who typed it need not be told of it later.
         return ExitCode.OK if detach else attach(ctx, job.id)
     if accept_rollback or as_json:
         raise UsageError(
             "--accept-rollback and --json are for a job that goes on",
             hint="colabdev run --continue JOB",
         )
+    wiring.recovery().hand_overs().tell(output.progress)
     wanted = wishes(interactive=interactive, attached=attached, detach=detach)
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
@@ -268,9 +286,14 @@ def run(
     return status
 
 
-def _check_alone(ctx: typer.Context) -> None:
-    """A job that goes on does so as it was started."""
-    allowed = {"continued", "accept_rollback", "agreed", "as_json", "detach", "ctx"}
+_FOR_A_JOB_OF_ANOTHER_COMPUTER = (
+    *("runtime", "provider", "gpu", "yes", "env", "secret", "no_recover"),
+)
+
+
+def _check_alone(ctx: typer.Context, more: Sequence[str]) -> None:
+    """A job that goes on does so as it was started; `more`: what else may be said here."""
+    allowed = {"continued", "accept_rollback", "agreed", "as_json", "detach", "ctx", *more}
     typed = [name for name, value in ctx.params.items() if value and name not in allowed]
     if typed:
         raise UsageError(

@@ -55,7 +55,7 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            store=self._store(),
+            store=self.store(),
         )
 
     def safety(self) -> CheckpointSafety:
@@ -99,10 +99,10 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            store=self._store(),
+            store=self.store(),
         )
 
-    def _store(self) -> StoreChoice:
+    def store(self) -> StoreChoice:
         """The first of the project's stores that a runtime can look into."""
         from colabdev.services.checkpoint_lists import StoreChoice
 

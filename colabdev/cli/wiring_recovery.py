@@ -11,6 +11,7 @@ from colabdev.cli import output, terminal
 
 if TYPE_CHECKING:
     from colabdev.adapters.recovery_store import FileRecoveryStore
+    from colabdev.cli.standing import OwnProject
     from colabdev.cli.wiring import Wiring
     from colabdev.models import JobRecord, RuntimeRecord
     from colabdev.ports import Progress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from colabdev.services.recovery import Recovery
     from colabdev.services.recovery_cases import RecoveryCases
     from colabdev.services.recovery_steps import RecoverySteps
+    from colabdev.services.taking_over import Surroundings, TakingOver
 
 
 class RecoveryWiring:
@@ -73,6 +75,34 @@ class RecoveryWiring:
             hold=self._hold,
             balance=self._balance,
             give_back=self._give_back,
+        )
+
+    def taking_over(self) -> TakingOver:
+        from colabdev.services.taking_over import TakingOver
+
+        wiring = self._wiring
+        return TakingOver(
+            runtimes=wiring.store(),
+            jobs=wiring.job_store(),
+            plans=self.plans(),
+            keepers=wiring.keepers(),
+            store=wiring.checkpoints().store(),
+        )
+
+    def surroundings(
+        self, project: OwnProject, variables: Mapping[str, str], held: tuple[str, ...]
+    ) -> Surroundings:
+        """What this computer, standing in that project, adds to a job that it takes over."""
+        from colabdev.services.taking_over import Surroundings
+
+        settings = project.settings
+        return Surroundings(
+            project_path=str(project.path),
+            project_name=project.name,
+            variables=variables,
+            held=held,
+            resume=settings.checkpoints.resume if settings else None,
+            gpu=settings.runtime.gpu if settings else (),
         )
 
     def _steps(self) -> RecoverySteps:

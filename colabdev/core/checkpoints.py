@@ -67,6 +67,8 @@ class JobCheckpoints:
     """The runtime is to get further ones by itself."""
     is_carried: bool = False
     """Somebody on the runtime still looks for new ones, or carries them."""
+    attempt: int = 1
+    """The one that is on the runtime; what it tells of is that one's alone."""
 
     @property
     def needs_tokens(self) -> bool:
@@ -302,6 +304,7 @@ def _parse_job(row: object) -> JobCheckpoints:
             wants_token=bool(token.get("wanted")),
             is_unattended=bool(token.get("unattended")),
             is_carried=bool(row.get("runs")),
+            attempt=int(row.get("attempt") or 1),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ProtocolError(

@@ -3,7 +3,7 @@ none comes."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from colabdev.core.job_records import as_it_stands
 from colabdev.core.recovery import (
@@ -18,6 +18,7 @@ from colabdev.core.times import format_clock
 from colabdev.models import JobRecord, JobState
 from colabdev.models.recovery import Resumed
 
+_SOON = timedelta(seconds=90)
 _ITS_RUNTIME_WENT = "its runtime went before it ended"
 
 
@@ -35,8 +36,7 @@ def has_begun(case: Case) -> bool:
 def describe_hand_over(case: Case, decision: Decision) -> str:
     """What is being done about a job that goes on, in half a sentence."""
     if decision.verdict is Verdict.WAIT:
-        when = f" at {format_clock(decision.until, case.now)}" if decision.until else ""
-        return f"it is tried again{when}: {decision.why}"
+        return f"it is tried again {_when(decision.until, case.now)}: {decision.why}"
     making = case.going_on
     is_made = making.attempt > case.job.attempt or not has_begun(case)
     if not making.step or not is_made:
@@ -72,6 +72,12 @@ def news_of(case: Case, heard: datetime | None) -> tuple[str, str]:
         f"{job.attempt} began",
         f"{died}; attempt {job.attempt} {now}{_beginning(job.resumed)}",
     )
+
+
+def _when(until: datetime | None, now: datetime) -> str:
+    if until is None or until - now < _SOON:
+        return "soon"
+    return f"at {format_clock(until, now)}"
 
 
 def _beginning(resumed: Resumed | None) -> str:

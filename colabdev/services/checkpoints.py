@@ -95,8 +95,9 @@ class Checkpoints:
                     found += [one for job in jobs for one in job.checkpoints]
                     place = find_store(runtime, project, self.store)
                     if place is not None:
-                        stored = _stored(agent, place, {job.job for job in jobs}, word)
-                        found += [one for run in stored for one in run.checkpoints]
+                        known = {job.job for job in jobs if job.attempt == 1}
+                        stored = _stored(agent, place, known, word)
+                        found += _others(found, [one for run in stored for one in run.checkpoints])
                         here = [one for one in here if _is_in_lineage(one, stored)]
             except ColabdevError as exc:
                 if not here:
@@ -194,7 +195,7 @@ def _others(known: Sequence[Checkpoint], more: Sequence[Checkpoint]) -> Sequence
 def _stored(
     agent: AgentStream, place: Mapping[str, object], known: Collection[str], word: str | None
 ) -> Sequence[StoredRun]:
-    """What Drive has of jobs that are not known."""
+    """What Drive has of jobs of which not all is known."""
     return [
         run_in_store(agent, place, run.job)
         for run in runs_in_store(agent, place)

@@ -18,7 +18,6 @@ from colabdev.errors import ColabdevError, RuntimeLost, StateUnreadable
 from colabdev.models import JobRecord, JobState
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
 from colabdev.ports.told import ToldStore
-from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.recovery_cases import RecoveryCases
 
 LOOK_S = 0.5
@@ -92,9 +91,11 @@ class HandOvers:
     def tell(self, progress: Progress) -> None:
         """Say once what happened to the machines of jobs since somebody last looked, and see to it that
         what is to go on does. Whatever keeps us from it keeps nobody from what they typed."""
-        for job in readable_jobs(self._jobs):
-            if is_candidate(job) or job.past:
-                with suppress(ColabdevError):
+        for job_id in self._jobs.ids():
+            with suppress(ColabdevError):
+                # Few have an order, and all others need not be read: everybody waits for this.
+                job = self._jobs.load(job_id) if self._cases.plans.has_order(job_id) else None
+                if job is not None:
                     self._tell(job, progress)
 
     def note(self, job: JobRecord) -> None:

@@ -171,7 +171,7 @@ def test_claim_that_was_killed_at_any_point_is_gone_on_with(tmp_path: Path) -> N
         assert (record["attempt"], record["token"]) == (number, TOKENS[0])
 
 
-@pytest.mark.parametrize("lag_s", [0.05, 0.3])
+@pytest.mark.parametrize("lag_s", [pytest.param(0.05, marks=pytest.mark.long), 0.3])
 def test_two_machines_with_one_mounted_drive_never_both_win(
     tmp_path: Path, archive: AgentArchive, lag_s: float
 ) -> None:

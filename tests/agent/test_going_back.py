@@ -59,6 +59,14 @@ def restored(carried: Carried, store: LateDrive, wait_s: float = 0) -> dict[str,
     return said[-1]
 
 
+def claims_an_attempt(carried: Carried) -> None:
+    """Through Drive's API, by two, and by the first one again."""
+    asked = {"stores": ["driveapi"], "api_url": carried.api_url, "project": "digits"}
+    asked |= {"job": carried.job, "attempt": 2, "runtime": "new", "settle_s": 0.2}
+    for token, expected in (("9bbbbbbb", "won"), ("1aaaaaaa", "taken"), ("9bbbbbbb", "won")):
+        assert list(carried.talk_once("job.claim", token=token, **asked)) == [expected]
+
+
 def test_what_no_listing_shows_is_asked_for_by_id_or_waited_for_and_nothing_older_taken(
     carried: Carried,
 ) -> None:
@@ -80,6 +88,7 @@ def test_what_no_listing_shows_is_asked_for_by_id_or_waited_for_and_nothing_olde
     waited = restored(carried, LateDrive(carried.api_url, late, looks=2), wait_s=30)
     assert (waited["row"]["name"], waited["problem"]) == ("1-20", "")
     assert time.monotonic() - begun < 15
+    claims_an_attempt(carried)
     nothing = restored(carried, LateDrive(carried.api_url, ("1-10", "1-10.json", *late)))
     assert nothing["problem"] == "behind"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 from tests.support.house import House
-from tests.support.jobs import Running, job_of, workdir
+from tests.support.jobs import Running, job_of, listed, workdir
 from tests.support.recovering import is_safe, settle
 from tests.support.waiting import wait_until
 
@@ -51,6 +52,40 @@ def test_follower_stays_with_a_job_from_machine_to_machine(tmp_path: Path) -> No
         for file in house.places.state_dir.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 assert SECRET.encode() not in file.read_bytes(), file
+
+
+def test_another_computer_goes_on_with_a_job_by_what_drive_knows(tmp_path: Path) -> None:
+    with House(tmp_path / "mine") as mine, House(tmp_path / "other") as other:
+        mine.connect()
+        settle(mine)
+        env = {"SEED": "3", "HF_TOKEN": SECRET}
+        options = ("--no-recover", "--env", "SEED=3", "--secret", "HF_TOKEN")
+        done = mine.colabdev("run", "--detach", *options, "train.py", env=env)
+        job = done.stdout.strip()
+        drive = mine.places.local_dir / "drive"
+        wait_until(
+            lambda: list(drive.rglob(f"runs/{job}/confirmed/*.json")),
+            timeout_s=60,
+            message="a checkpoint is proved on Drive",
+        )
+        assert mine.colabdev("local", "kill", "local").returncode == 0
+        shutil.copytree(drive, other.places.local_dir / "drive")
+        settle(other)
+        typed = ("run", "--continue", job[:-2], "--detach", "--provider", "local", "--yes")
+        done = other.colabdev(*typed, env={"HF_TOKEN": SECRET})
+        assert done.returncode == 125
+        assert f"{job} was started with SEED, whose values are on no disk" in done.stderr
+        assert listed(other) == [], "nothing is written down of what was not begun"
+        done = other.colabdev(*typed, "--env", "SEED=4", env={"HF_TOKEN": SECRET})
+        assert done.returncode == 0, done.stderr
+        assert f"{job} is at attempt 2 on local\n" in done.stderr
+        (workdir(other) / "enough").touch()
+        done = other.colabdev("logs", "-f", job)
+        assert re.match(r"(?s)attempt 2 from [1-9]\d* --resume .*\ndone \d+\n$", done.stdout), done
+        assert done.stderr == "  attempt 1 ended unseen after byte 0\n"
+        done = other.colabdev("run", "--continue", job, "--env", "SEED=5")
+        assert done.returncode == 125
+        assert "--continue goes on with a job as it was started" in done.stderr
 
 
 def ps(house: House) -> str:
