@@ -20,8 +20,8 @@ from colabdev.adapters.broker import HUNG_AFTER_S, KeeperAgent, KeeperClient, Ke
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.processes import detached_flags
 from colabdev.adapters.store import FileStore
-from colabdev.errors import ColabdevError, RuntimeUnreachable, error_from_json
-from colabdev.models import RuntimeRecord
+from colabdev.errors import ColabdevError, RuntimeUnreachable, error_from_json, runtime_lost
+from colabdev.models import Phase, RuntimeRecord
 
 START_TIMEOUT_S = 20.0
 _POLL_S = 0.1
@@ -58,6 +58,7 @@ class LocalKeepers:
         begun = time.monotonic()
         holder: int | None = None
         held_since = begun
+        was_ready = False
         while time.monotonic() - begun < START_TIMEOUT_S:
             record = self._store.load(name)
             if record is None:
@@ -67,11 +68,14 @@ class LocalKeepers:
             keeper = self.find(record)
             if keeper is not None:
                 return keeper
+            if was_ready and record.phase is Phase.LOST:
+                raise runtime_lost(name)  # It saw that, had nothing to wait for, and ended.
             if record.keeper is not None and record.keeper.version != KEEPER_VERSION:
                 self.stop(record)
             said = self._spawn(name)
             if "error" in said:
                 raise error_from_json(said["error"])
+            was_ready = was_ready or "ready" in said
             if "ready" not in said:
                 # Another keeper holds the lock: it is starting, leaving, or does not answer any more.
                 pid = self._store.keeper_pid(name)

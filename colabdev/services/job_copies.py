@@ -11,9 +11,9 @@ from contextlib import closing
 from typing import Any
 
 from colabdev.agent.pruning import Ended, prunable
-from colabdev.core.job_records import is_machine_gone, parse_news
+from colabdev.core.job_records import START_TIMEOUT, is_machine_gone, parse_news
 from colabdev.errors import ColabdevError, StateUnreadable
-from colabdev.models import JobRecord, Phase, RuntimeRecord
+from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
 from colabdev.ports import AgentStream, JobStore, RuntimeStore
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.known_jobs import readable_jobs
@@ -34,6 +34,8 @@ class JobCopies:
         self._jobs = jobs
         self._logs = logs
         self._seen: tuple[object, float] = (None, float("-inf"))
+        self._coming: dict[tuple[str, int], float] = {}
+        """Attempts that their runtime did not know, since when."""
 
     def run(self, stopping: threading.Event) -> None:
         """Until `stopping`. It asks for an agent only while a job is to come home: sessions are few."""
@@ -60,13 +62,24 @@ class JobCopies:
                 asked = {"runtime": runtime.request_id, "known": known, "limit_s": _LOOK_AGAIN_S}
                 rows = parse_news(agent.request("job.news", asked)[0])
                 ended = {job_id for job_id, row in rows.items() if self._take(agent, row)}
-                known = {job_id: int(rows[job_id]["log_bytes"]) for job_id in rows.keys() - ended}
+                coming = {job_id: 0 for job_id in known.keys() - rows.keys() if self._comes(job_id)}
+                there = {job_id: int(rows[job_id]["log_bytes"]) for job_id in rows.keys() - ended}
+                known = {**coming, **there}
                 if ended:
                     self._prune(agent, runtime)
                 if self._jobs.version() != version:
                     version = self._jobs.version()
                     new = self._awaited(runtime)
                     known.update((job_id, new[job_id]) for job_id in new.keys() - rows.keys())
+
+    def _comes(self, job_id: str) -> bool:
+        """Whether a job that its runtime does not know may be on its way to it: it is written down
+        before it is started there."""
+        job = self._jobs.load(job_id)
+        if job is None or job.state is not JobState.QUEUED:
+            return False
+        since = self._coming.setdefault((job_id, job.attempt), time.monotonic())
+        return time.monotonic() - since < START_TIMEOUT.total_seconds()
 
     def _awaited(self, runtime: RuntimeRecord) -> dict[str, int]:
         """How much is here of the logs of those that are not home."""

@@ -24,6 +24,7 @@ from colabdev.errors import (
     ColabdevError,
     JobNotFound,
     ProtocolError,
+    RuntimeLost,
     StateUnreadable,
 )
 from colabdev.models import Begin, JobRecord, JobState, Phase, RuntimeRecord
@@ -239,11 +240,19 @@ class Jobs:
     ) -> JobRecord:
         """Stop the job, by the signal and after the grace by KILL, and say how it stands then. One that
         has ended stays as it is; one that waits for another machine does not go on."""
-        if job.continues is not None:
+        might_continue = job.continues is not None
+        if might_continue:
             job = end_consent(self.jobs, self.runtimes, job)
         if job.state.is_end:
             return job
-        return self._ask_about(job, "job.stop", grace_s=grace_s, signal=signal)
+        try:
+            return self._ask_about(job, "job.stop", grace_s=grace_s, signal=signal)
+        except RuntimeLost:
+            if not might_continue:
+                raise
+            # Nobody knew yet that its machine had gone: so it would have gone on.
+            stopped = self.jobs.update(job.id, lambda known: replace(known, state=JobState.STOPPED))
+            return stopped or job
 
     def signal(self, job: JobRecord, signal: str) -> None:
         """Send its command the signal, named without SIG; one that has ended gets none."""

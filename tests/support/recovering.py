@@ -59,9 +59,12 @@ def beside(house: House, job: str, name: str) -> Path:
     return house.places.state_dir / "jobs" / job / name
 
 
-def is_safe(house: House, job: str) -> bool:
-    """Whether the job would survive its machine now."""
-    return beside(house, job, "safe.json").exists() and beside(house, job, "code.zip").exists()
+def is_safe(house: House, job: str, *, attempt: int = 1) -> bool:
+    """Whether the job would survive its machine now, with something of that attempt."""
+    if not (beside(house, job, "safe.json").exists() and beside(house, job, "code.zip").exists()):
+        return False
+    newest: int = json.loads(beside(house, job, "safe.json").read_text())["attempt"]
+    return newest >= attempt
 
 
 def record(house: House, job: str) -> dict[str, Any]:
