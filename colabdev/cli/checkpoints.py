@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render_checkpoints
+from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.cli.requests import own_project_names, parse_timeout
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.errors import ExitCode, RuntimeNotFound
 
 if TYPE_CHECKING:

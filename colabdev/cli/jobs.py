@@ -12,8 +12,8 @@ from colabdev.agent import jobdir
 from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, check_types
 from colabdev.cli.boundary import JobStatus
+from colabdev.cli.options import JsonOption
 from colabdev.cli.requests import log_begin
-from colabdev.cli.runtimes import JsonOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.core.job_records import own_status
 from colabdev.core.signals import parse_signal

@@ -17,9 +17,9 @@ from colabdev.cli.boundary import JobStatus
 from colabdev.cli.continuing import continue_job
 from colabdev.cli.jobs import InteractiveOption, attach, complete_job, end_status, stream_log
 from colabdev.cli.on_demand import RuntimeWish, bring_up, give_back, how_it_leaves
+from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.cli.recovering import hold_secrets, offer_for
 from colabdev.cli.requests import ask_around, filed_variables, run_request
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import Screen
 from colabdev.errors import ExitCode, UsageError
 from colabdev.models.recovery import Going

@@ -352,9 +352,8 @@ class _Keeper:
         except ColabdevError as exc:
             log.warning("%s", exc.message)
             return True  # Unreadable is not gone.
-        if record is None or record.keeper is None or record.keeper.key != self._key.hex():
-            return False
-        return True
+        keeper = record.keeper if record is not None else None
+        return keeper is not None and keeper.key == self._key.hex()
 
     def _is_needed_without_machine(self) -> bool:
         """Whether a job waits for the next machine; whoever decides that reads in the record that this

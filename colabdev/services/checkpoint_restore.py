@@ -73,7 +73,7 @@ class CheckpointRestorer:
         computer comes only what the store has not, or not so new."""
         to = posixpath.join(usable_machine(runtime).content_dir, wish.to or "restored")
         here = copies_here(self.copies)
-        with closing(self.keepers.ensure(runtime.name).agent()) as agent:
+        with closing(self.keepers.agent(runtime.name)) as agent:
             place = find_store(runtime, project, self.store)
             runs = [run.job for run in runs_in_store(agent, place)] if place else []
             job = _choose_id(wish.job, [*runs, *(one.job for one in here)])

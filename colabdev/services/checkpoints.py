@@ -183,7 +183,7 @@ class Checkpoints:
         return Pruned(job.job, removed, kept)
 
     def _agent(self, runtime: RuntimeRecord) -> AgentStream:
-        return self.keepers.ensure(runtime.name).agent()
+        return self.keepers.agent(runtime.name)
 
 
 def _others(known: Sequence[Checkpoint], more: Sequence[Checkpoint]) -> Sequence[Checkpoint]:

@@ -54,7 +54,7 @@ class OddRuntime:
     def wait_ready(self, timeout_s: float) -> AgentHello:
         return self.hello
 
-    def agent(self) -> OddRuntime:
+    def agent(self, name: str = "") -> OddRuntime:
         return self
 
     def open(self, argv: Sequence[str]) -> RemoteProcess:
