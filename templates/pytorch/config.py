@@ -37,7 +37,6 @@ class Data(Table):
     root: str = "datasets"
     shards: str = ""
     valid: float = Field(0.1, gt=0, lt=1)
-    augment: bool = True
     batch_size: int = Field(ge=1)
     workers: int = Field(0, ge=0)
 

@@ -71,10 +71,12 @@ def train(config: Config, out: Path, resume: str | None) -> int:
             say(f"stopped after step {trainer.step}; go on with --resume auto", file=sys.stderr)
             return 128 + (asked.stop or signal.SIGTERM)
 
-        # Test: the best weights, which may not be the last
-        best = int(trainer.best["step"]) if trainer.best else trainer.step
-        if best != trainer.step:
-            parts.model.load_state_dict(checkpoint.load(folder / f"step-{best:06d}")["model"])
+        # Test: the best weights, which may not be the last, and may be on another machine
+        best = trainer.best["step"] if trainer.best else trainer.step
+        if (saved := folder / f"step-{best:06d}").is_dir():
+            parts.model.load_state_dict(checkpoint.load(saved)["model"])
+        else:
+            best = trainer.step
         means = evaluate(parts, plain_loader(config, splits.test), device, precision)
         say(f"test of step {best}: " + "  ".join(f"{name} {means[name]:.4f}" for name in means))
 

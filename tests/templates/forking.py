@@ -1,8 +1,8 @@
-"""Runs scripts of the templates: `python forking.py`, by a Python that has PyTorch.
+"""Runs scripts of the templates and their tests: `python forking.py`, by a Python that has PyTorch.
 
-What takes long to import is imported once; each run is a fork of that, which then is as `python
-SCRIPT` would be. A line of JSON on stdin asks for one, `{"folder", "arguments"}`; a line tells how it
-ended, `{"status", "output"}`.
+What takes long to import is imported once; each run is a fork of that, which then is as `python SCRIPT`
+or `python -m MODULE` would be. A line of JSON on stdin asks for one, `{"folder", "arguments"}`; a line
+tells how it ended, `{"status", "output"}`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def become(request: dict[str, Any], output: int) -> None:
     os.close(output)
     sys.argv = request["arguments"]
     sys.path[0] = request["folder"]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":

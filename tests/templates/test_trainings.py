@@ -1,4 +1,7 @@
-"""Each template trains, saves, and goes on, with the packages that it asks for and nothing of ours."""
+"""Each template trains, saves, and goes on, with the packages that it asks for and nothing of ours.
+
+And the tests that the pytorch template brings hold.
+"""
 
 from __future__ import annotations
 
@@ -80,3 +83,10 @@ def test_settings_say_what_the_template_does_and_test_measures_the_same(
     measured = trainings.run(copy, "test.py")
     (last,) = (line for line in trained.splitlines() if line.startswith("test of step 40: "))
     assert measured.split(": ")[1].strip() == last.split(": ")[1]
+
+
+@pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
+def test_its_own_tests_hold(which: str, tmp_path: Path, trainings: Trainings) -> None:
+    """Behind `long` those that take long: it is killed 20 times, and started by the real torchrun."""
+    copy = copied(PYTORCH, tmp_path / "it's my digits")
+    assert " passed" in trainings.run(copy, "-m", "pytest", "-m", which)

@@ -45,19 +45,3 @@ class Trainings:
     def __exit__(self, *_: object) -> None:
         with self._process:
             pass
-
-
-def run_tests(python: Path, folder: Path, *arguments: str) -> str:
-    """What pytest prints there; its tests must hold."""
-    done = subprocess.run(
-        [python, "-m", "pytest", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=1000,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout

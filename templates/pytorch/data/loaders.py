@@ -18,7 +18,7 @@ Loader = DataLoader[Batch]
 
 def train_loader(config: Config, splits: Splits, order: Order) -> Loader:
     """All steps of the order, across epochs, so that workers start once."""
-    moved = Augmented(splits.train, config.seed, moved=config.data.augment)
+    moved = Augmented(splits.train, config.seed)
     return loader(moved, batch_sampler=order, num_workers=config.data.workers)
 
 

@@ -9,21 +9,19 @@ from data.datasets import Sample
 
 
 class Augmented(Dataset[Sample]):
-    """A data set whose pictures are moved a little, another way in each epoch; or not, to compare.
+    """A data set whose pictures are moved a little, another way in each epoch.
 
     Its random numbers depend on the seed, the epoch and the sample alone, so that it does not matter
     which worker prepares it, and when.
     """
 
-    def __init__(self, samples: Dataset[Sample], seed: int, *, moved: bool) -> None:
-        self.samples, self.seed, self.moved = samples, seed, moved
+    def __init__(self, samples: Dataset[Sample], seed: int) -> None:
+        self.samples, self.seed = samples, seed
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         picture, label = self.samples[index]
-        if self.moved:
-            picture = shifted(picture, np.random.default_rng([self.seed, epoch, index]))
-        return picture, label
+        return shifted(picture, np.random.default_rng([self.seed, epoch, index])), label
 
 
 def shifted(picture: Tensor, random: np.random.Generator, most: int = 1) -> Tensor:

@@ -33,11 +33,9 @@ def test_batch_depends_on_its_step_alone() -> None:
 
 def test_sample_is_augmented_by_seed_epoch_and_index() -> None:
     samples = datasets.load("digits", Path(), 0.1).train
-    one, again, other = (Augmented(samples, 3, moved=True)[epoch, 11][0] for epoch in (0, 0, 1))
+    one, again, other = (Augmented(samples, 3)[epoch, 11][0] for epoch in (0, 0, 1))
     assert one.equal(again)
-    assert not all(
-        Augmented(samples, 3, moved=True)[epoch, 11][0].equal(one) for epoch in range(9)
-    ), other
+    assert not all(Augmented(samples, 3)[epoch, 11][0].equal(one) for epoch in range(9)), other
 
 
 def test_parts_of_the_data_have_nothing_in_common() -> None:

@@ -113,6 +113,12 @@ def test_stops_early_when_nothing_gets_better_and_keeps_the_best(runs: Runs) -> 
     kept = {f"step-{step:06d}" for step in (best, last - 22, last)}
     assert set(runs.checkpoints()) == kept
     assert f"test of step {best}: " in out
+    # On a machine that has only the newest it is done, too.
+    newest = f"checkpoints/step-{last:06d}"
+    shutil.copytree(runs.folder / RUN / newest, runs.folder / "runs/other" / newest)
+    out = runs.done(*options, "--out", "runs/other", "--resume", "auto")
+    assert f"test of step {last}: " in out
+    assert runs.checkpoints("runs/other") == [f"step-{last:06d}"]
 
 
 @pytest.mark.parametrize("name", ["ReduceLROnPlateau", "off"])

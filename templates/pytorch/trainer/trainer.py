@@ -37,7 +37,7 @@ class Trainer:
     steps_per_epoch: int
     step: int = 0
     attempt: int = 1
-    best: dict[str, float] | None = None  # step and value
+    best: dict[str, Any] | None = None  # step and value
     epochs_since_best: int = 0
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ class Trainer:
         state = self.state()  # every process has a part in it
         if saver is not None and log is not None:
             texts = {"config.json": self.config.to_json(), "metrics.jsonl": log.text()}
-            best = int(self.best["step"]) if self.best else None
+            best = self.best and self.best["step"]
             saver.save(self.step, state, wait=wait, texts=texts, best=best)
 
     def stateful(self) -> dict[str, Any]:
@@ -173,7 +173,8 @@ class Trainer:
     def made_by(self) -> dict[str, Any]:
         """What the bits of a result depend on, beside the configuration."""
         made_by = {"device": hardware.name_of(self.device), "torch": str(torch.__version__)}
-        return made_by | {"precision": self.precision, "number of processes": processes.WORLD}
+        made_by |= {"precision": self.precision, "number of processes": processes.WORLD}
+        return made_by | {"number of threads": torch.get_num_threads()}
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as `weights_only` can load it."""
@@ -186,7 +187,8 @@ class Trainer:
     def load_state(self, state: dict[str, Any]) -> list[str]:
         """Go on from there; returns why that is not bit for bit the run that it was, if it is not."""
         for name, part in self.stateful().items():
-            part.load_state_dict(state[name])
+            if state[name]:  # A scaler that was not used has none.
+                part.load_state_dict(state[name])
         self.step, self.attempt = state["step"], state["attempt"] + 1
         self.best, self.epochs_since_best = state["best"], state["epochs_since_best"]
         if len(state["processes"]) == processes.WORLD:
