@@ -101,16 +101,18 @@ def test_next_command_starts_a_keeper_that_goes_on_and_down_is_no_death(house: H
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_whoever_goes_on_with_it_is_killed_at_each_step(house: House) -> None:
+def test_whoever_goes_on_with_it_is_killed_at_each_step(house: House, tmp_path: Path) -> None:
     """kill -9 of the command at every crash point, and of the keeper that typed it: typed again by the
     keeper that the next command starts, the job goes on, each attempt once."""
     job = train(house)
     allow_many(house, job)
+    armed = tmp_path / "armed"
     for number, point in enumerate(RECOVERY, start=2):
         house.end_keeper()
         die(house)
         crash = ("run", "--continue", job, "--agreed", "--detach")
-        killed = house.colabdev(*crash, env={"COLABDEV_CRASH_AT": point})
+        armed.touch()  # Once: the keeper that it starts, and what that types, are to live.
+        killed = house.colabdev(*crash, env={"COLABDEV_CRASH_AT": f"{point}@{armed}"})
         assert killed.returncode == 137, f"{point} was not reached: {killed.stderr}"
         house.end_keeper()
         house.status()
