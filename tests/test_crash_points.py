@@ -152,7 +152,7 @@ def test_run_killed_starts_its_job_once_or_never_and_says_which(house: House, po
 
 
 def test_commands_killed_at_random_moments_leave_nothing(house: House) -> None:
-    kill_campaign(house, rounds=8, seed=2)
+    kill_campaign(house, rounds=4, seed=2)
 
 
 @pytest.mark.long

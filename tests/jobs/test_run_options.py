@@ -340,7 +340,11 @@ def test_start_of_what_is_there_already_costs_one_round_trip(tmp_path: Path) -> 
             house.end_keeper()
             house.keeper().wait_ready(30)
             # The best of a few, for each hands out a spare agent and the next takes a while to come.
-            far = min(seconds_to_run(house) for _ in range(4))
+            far = seconds_to_run(house)
+            for _ in range(3):
+                if far - near < rtt_s * 1.7:
+                    break
+                far = min(far, seconds_to_run(house))
             house.end_keeper()
         assert rtt_s * 0.5 < far - near < rtt_s * 1.7
 
