@@ -85,7 +85,7 @@ class Transfer:
         if not standing.level:
             say({"event": LEVEL, "level": manifest.ACCEPTED})
         taken_s = time.monotonic() - begun
-        state = self._wait(given, taken_s, say)
+        state = await_proof(self._store, given, self._patience, taken_s, say)
         if state != SILENT:
             level_receipts = [receipt for receipt, _ in given]
             say({"event": LEVEL, "level": manifest.COMMITTED, "receipts": level_receipts})
@@ -93,7 +93,7 @@ class Transfer:
         if state == SILENT:
             say({"event": UNPROVEN, "why": "nothing tells whether it has arrived"})
             return
-        last = self._wait([(receipt, entry)], 0.0, say)
+        last = await_proof(self._store, [(receipt, entry)], self._patience, 0.0, say)
         if last == SILENT:
             say({"event": UNPROVEN, "why": "nothing tells whether its manifest has arrived"})
             return
@@ -171,31 +171,6 @@ class Transfer:
             raise Fenced("attempt {} of it runs elsewhere".format(max(numbers)))
         return numbers
 
-    def _wait(self, given: List[Tuple[Receipt, FileEntry]], taken_s: float, say: Say) -> str:
-        """Until all of it is proved as far as the store can; PROVED, ARRIVED or SILENT."""
-        begun = time.monotonic()
-        limit_s = max(self._patience.arrive_s, 4 * taken_s)
-        pause_s = _POLL_S
-        state = PROVED
-        for receipt, entry in given:
-            while True:
-                proof = self._store.look(receipt, entry)
-                passed_s = time.monotonic() - begun
-                is_waiting = proof.state == ARRIVING or (
-                    proof.state == SILENT and passed_s < self._patience.silent_s
-                )
-                if not is_waiting:
-                    break
-                if passed_s >= limit_s:
-                    raise StoreError("it has not arrived after {:.0f} s".format(passed_s))
-                say({"waiting": entry.path})
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, _SLOWEST_POLL_S)
-            if proof.state == HAS_OTHER:
-                raise Refuted("{}: {}".format(entry.path, proof.why))
-            state = _weaker(state, proof.state)
-        return state
-
     def _manifest(self, checkpoint: Checkpoint) -> Manifest:
         with open(self._files.manifest(checkpoint.name), "rb") as file:
             return manifest.parse(file.read())
@@ -217,6 +192,39 @@ class Transfer:
         with open(source, "w", encoding="ascii") as file:
             json.dump(document, file, indent=1, sort_keys=True)
         self._store.put(path, source, manifest.digests(source), _beat(say))
+
+
+def await_proof(
+    store: Store,
+    given: List[Tuple[Receipt, FileEntry]],
+    patience: Patience,
+    taken_s: float,
+    say: Say,
+) -> str:
+    """Until all of it, which took `taken_s` to hand over, is proved as far as the store can; PROVED,
+    ARRIVED or SILENT. Refuted, or StoreError when it does not arrive."""
+    begun = time.monotonic()
+    limit_s = max(patience.arrive_s, 4 * taken_s)
+    pause_s = _POLL_S
+    state = PROVED
+    for receipt, entry in given:
+        while True:
+            proof = store.look(receipt, entry)
+            passed_s = time.monotonic() - begun
+            is_waiting = proof.state == ARRIVING or (
+                proof.state == SILENT and passed_s < patience.silent_s
+            )
+            if not is_waiting:
+                break
+            if passed_s >= limit_s:
+                raise StoreError("it has not arrived after {:.0f} s".format(passed_s))
+            say({"waiting": entry.path})
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _SLOWEST_POLL_S)
+        if proof.state == HAS_OTHER:
+            raise Refuted("{}: {}".format(entry.path, proof.why))
+        state = _weaker(state, proof.state)
+    return state
 
 
 def describe_run(run: Run) -> Dict[str, Any]:

@@ -101,6 +101,9 @@ class JobSettings(_Section):
 
     requirements: str | None = None
     env: dict[str, str] = Field(default_factory=dict)
+    keep_environment: bool = Field(
+        True, strict=True, description="Keep what was installed on Drive, for the next machine."
+    )
 
 
 class CheckpointSettings(_Section):
