@@ -1,6 +1,6 @@
 """The code that jobs are frozen from, as archives: packed once, kept on the machine, started from again.
 
-    ~/.cache/colabdev/code/<tree hash>.zip      in the format of `archive`, and proved whenever it is taken
+~/.cache/colabdev/code/<tree hash>.zip      in the format of `archive`, and proved whenever it is taken
 """
 
 from __future__ import annotations

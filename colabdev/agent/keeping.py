@@ -26,7 +26,7 @@ from .stores import PROVED, SILENT, Receipt, Store, StoreError
 from .transfer import Patience, await_proof
 from .warm_start import KEPT, last_word
 
-WORTH_S = 3.0
+WORTH_S = 1.0
 """What is made faster is not worth a place on Drive."""
 _PRIORITY = 19
 _POLL_S = 0.5
