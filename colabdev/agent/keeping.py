@@ -13,17 +13,13 @@ import os
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List
 
-from . import daemons, environment_archives, environments, jobdir, manifest, taking
-from .archive import Broken
+from . import bundles, daemons, environment_archives, environments, jobdir
 from .child import Child, Say
 from .jobdir import JobFiles
-from .opening import open_named
 from .states import describe
-from .store_folder import mounted_below
-from .stores import PROVED, SILENT, Receipt, Store, StoreError
-from .transfer import Patience, await_proof
+from .stores import StoreError
 from .warm_start import KEPT, last_word
 
 WORTH_S = 1.0
@@ -31,7 +27,6 @@ WORTH_S = 1.0
 _PRIORITY = 19
 _POLL_S = 0.5
 _STALL_S = 300.0
-_MOST_NAMES = 20
 
 
 def main(arguments: List[str]) -> int:
@@ -100,69 +95,14 @@ def _keep(directory: str, drive_dir: str) -> Dict[str, Any]:
     return {key: told[key] for key in ("path", "level", "problem") if key in told}
 
 
-# --- in the process that may hang ---------------------------------------------------------------
-
-
 def _store(packed: str, directory: str, drive_dir: str, say: Say) -> None:
-    """Says at last `{"end", "path", "level", "problem"}`."""
-    is_drive = mounted_below(os.path.realpath(drive_dir)).startswith("fuse")
-    store = open_named(manifest.DRIVEFS if is_drive else manifest.DISK, drive_dir, "")
-    folder = environment_archives.folder_in(drive_dir)
+    """In a process that may hang; says at last `{"end", "path", "level", "problem"}`."""
+    kind = environment_archives.KIND
     try:
-        path, level = _bring_there(store, folder, packed, os.path.basename(directory), say)
+        path, level = bundles.put(drive_dir, environment_archives.name_of(directory), packed, say)
     except StoreError as exc:
         say({"end": True, "problem": str(exc)})
         return
     with suppress(OSError):
-        environment_archives.prune(folder, path)
+        bundles.prune(bundles.folder_in(drive_dir, kind), kind, path)
     say({"end": True, "path": path, "level": level, "problem": ""})
-
-
-def _bring_there(store: Store, folder: str, packed: str, key: str, say: Say) -> Tuple[str, str]:
-    """Where it is on Drive then, and its level."""
-    begun = time.monotonic()
-    path = _find(folder, key, say)
-    if path is not None:
-        entry = manifest.digests(path, _beat(say))
-        receipt: Receipt = {"path": _below_root(path)}
-    else:
-        path = _free_name(folder, key)
-        entry = manifest.digests(packed, _beat(say))
-        free = store.free_bytes()
-        if free is not None and free < entry.size + taking.RESERVE_BYTES:
-            raise StoreError("there is no room for it on Drive")
-        receipt = store.put(_below_root(path), packed, entry, _beat(say))
-    state = await_proof(store, [(receipt, entry)], Patience(), time.monotonic() - begun, say)
-    if state == SILENT:
-        return path, manifest.ACCEPTED
-    return path, manifest.CONFIRMED if state == PROVED else manifest.PUBLISHED
-
-
-def _find(folder: str, key: str, say: Say) -> Optional[str]:
-    """What another machine has stored meanwhile, if it is whole."""
-    for path in environment_archives.stored(folder, key):
-        with suppress(Broken, FileNotFoundError), open(path, "rb") as file:
-            packed = environment_archives.open_listed(file, key)
-            for entry in packed.entries:
-                say({"reading": entry.path})
-                for _ in packed.content(entry):
-                    pass
-            return path
-    return None
-
-
-def _free_name(folder: str, key: str) -> str:
-    taken = {os.path.basename(path) for path in environment_archives.stored(folder, key)}
-    for number in range(1, _MOST_NAMES):
-        name = key + ("" if number == 1 else "-{}".format(number)) + environment_archives.SUFFIX
-        if name not in taken:
-            return os.path.join(folder, name)
-    raise StoreError("it was begun too often")
-
-
-def _below_root(path: str) -> str:
-    return "{}/{}".format(environment_archives.FOLDER, os.path.basename(path))
-
-
-def _beat(say: Say) -> Any:
-    return lambda done: say({"done": done})

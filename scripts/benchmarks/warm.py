@@ -1,5 +1,5 @@
-"""A job's environment on a new machine: taken from Drive, beside made by its installer. What the agent does
-for that, without the job.
+"""A job's environment on a new machine: taken from Drive, beside made by its installer. What the agent
+does for that, without the job.
 
 The packages come from the index that pip and uv are configured for, each time anew: nothing of theirs is
 cached, as on a new VM. Drive is a folder of this computer, so what a real one takes to hand out the
@@ -23,22 +23,25 @@ from colabdev.agent import environments, keeping, warm_start
 from colabdev.agent.environments import Wanted
 
 ROUNDS = 5
-REQUIREMENTS = ["pandas", "scikit-learn", "matplotlib", "transformers", "tensorboard"]
+REQUIREMENTS = ["pandas", "scikit-learn", "matplotlib", "tensorboard"]
 """What a training often asks for beside torch, which the machine has."""
 
 
-def run(rounds: int) -> list[Row]:
-    """By pip, and by uv, which Colab has; each beside the same from Drive."""
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="colabdev-bench-") as directory:
-        for installer in ("pip", "uv"):
-            rows += _rows(Path(directory) / installer, installer, rounds)
-    return rows
+def _by(installer: str) -> Callable[[int], list[Row]]:
+    def run(rounds: int) -> list[Row]:
+        with tempfile.TemporaryDirectory(prefix="colabdev-bench-") as directory:
+            return _rows(Path(directory), installer, rounds)
+
+    return run
+
+
+GROUPS = {"pip": _by("pip"), "uv": _by("uv")}
+"""uv is what Colab has."""
 
 
 def _rows(root: Path, installer: str, rounds: int) -> list[Row]:
     drive = root / "drive"
-    drive.mkdir(parents=True)
+    drive.mkdir()
     with _machine(root, installer):
         wanted = Wanted("the requirements", "", REQUIREMENTS, str(root), "")
         python = environments.ask(wanted, [])

@@ -18,6 +18,7 @@ import pytest
 
 from colabdev.agent import (
     archive,
+    bundles,
     environment_archives,
     environments,
     jobdir,
@@ -357,6 +358,6 @@ def test_archives_that_nobody_used_for_long_go(drive: Path) -> None:
         path.write_bytes(b"PK")
         os.utime(path, (now - age_s, now - age_s))
     os.utime(whole, (0, 0))  # It was just stored, whatever its time says.
-    environment_archives.prune(str(whole.parent), str(whole), now)
+    bundles.prune(str(whole.parent), environment_archives.KIND, str(whole), now)
     left = sorted(path.name for path in whole.parent.iterdir())
     assert left == sorted([whole.name, fresh.name, *(f"{n:032x}.zip" for n in range(1, 8))])
