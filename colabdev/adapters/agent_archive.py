@@ -15,6 +15,7 @@ _ROLES = {
     "cloudflared": "cloudflared_session",
     "colab-ssh": "colab_ssh_session",
     "keep": "keeping",
+    "keep-editors": "editor_servers",
     "lease": "lease_end",
     "mirror": "mirror",
     "ngrok-session": "ngrok_session",

@@ -171,6 +171,12 @@ def _keeps_environment(project: standing.OwnProject | None) -> bool:
     return project is None or project.settings is None or project.settings.job.keep_environment
 
 
+def keeps_editor() -> bool:
+    """Whether the project we stand in wants editors' servers to be kept on Drive."""
+    project = standing.find_own_project()
+    return bool(project and project.settings and project.settings.runtime.keep_editor)
+
+
 def wanted_environment() -> WantedEnvironment | None:
     """What the jobs of the project we stand in have installed by its settings, where that is kept."""
     from colabdev.config.requirements import find_requirements

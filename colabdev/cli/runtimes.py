@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from colabdev.cli import output, render, render_colab
-from colabdev.cli.requests import connect_request, hardware_wish, wanted_environment
+from colabdev.cli.requests import (
+    connect_request,
+    hardware_wish,
+    keeps_editor,
+    wanted_environment,
+)
 from colabdev.errors import ColabdevError, ExitCode
 from colabdev.models import RuntimeState
 
@@ -119,6 +124,8 @@ def connect(
     status = wiring.runtimes().connect(request, output.progress)
     if status.record.created >= begun:
         wiring.warm_start().bring(status.record, wanted_environment(), output.progress)
+    if keeps_editor():
+        wiring.warm_start().bring_editors(status.record, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)
     render.connected(status, ssh_command, request.tunnel_line, as_json=as_json)
     return ExitCode.OK

@@ -78,6 +78,12 @@ class RuntimeSettings(_Section):
         description="Compute units that unattended work may cost.",
     )
 
+    keep_editor: bool = Field(
+        False,
+        strict=True,
+        description="Keep VS Code's server and its extensions on Drive, for the next machine.",
+    )
+
     @property
     def ttl_s(self) -> int | None:
         """`ttl` in seconds."""

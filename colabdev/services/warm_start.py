@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from colabdev.core.editors import EDITORS
+from colabdev.core.sizes import format_size
 from colabdev.core.workdirs import usable_machine
 from colabdev.errors import ColabdevError
 from colabdev.models import RuntimeRecord
 from colabdev.ports import Keepers, Progress
+
+_SERVERS = {kind.server_folder: kind.title for kind in EDITORS.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,35 @@ class WarmStart:
             return
         if sentence := _sentence(told):
             progress(sentence)
+
+    def bring_editors(self, runtime: RuntimeRecord, progress: Progress) -> None:
+        """The servers of editors that Drive has; what editors put there from now on is kept."""
+        drive_dir = usable_machine(runtime).drive_dir
+        if drive_dir is None:
+            return
+        arguments = {"drive_dir": drive_dir, "folders": list(_SERVERS)}
+        try:
+            with closing(self.keepers.ensure(runtime.name).agent()) as agent:
+                told, _ = agent.request("editor.restore", arguments)
+        except ColabdevError as exc:
+            progress(f"cannot bring editors' servers from Drive: {exc.message}")
+            return
+        for sentence in _editor_sentences(told):
+            progress(sentence)
+
+
+def _editor_sentences(told: Mapping[str, object]) -> Iterator[str]:
+    """What came of it, of each editor that Drive has a server of."""
+    brought, problems = told.get("brought"), told.get("problems")
+    for row in brought if isinstance(brought, list) else []:
+        took_s, size = float(row["took_s"]), format_size(int(row["size_bytes"]))
+        yield f"{_title(row['folder'])}'s server: {size} from Drive in {took_s:.1f} s"
+    for folder, why in problems if isinstance(problems, list) else []:
+        yield f"{_title(folder)}'s server on Drive is not used: {why}"
+
+
+def _title(folder: object) -> str:
+    return _SERVERS.get(str(folder), str(folder))
 
 
 def _sentence(told: Mapping[str, object]) -> str:
