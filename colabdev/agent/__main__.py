@@ -13,7 +13,7 @@ import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
 from . import checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
-from .refusal import NoCode, Refusal, Stale
+from .refusal import Refusal
 
 Answer = Tuple[Dict[str, Any], bytes]
 Handler = Callable[[Dict[str, Any], bytes], Answer]
@@ -69,6 +69,7 @@ HANDLERS: Dict[str, Handler] = {
     "drive.look": _later("mounts", "answer_look"),
     "editor.restore": _later("editor_servers", "answer_restore"),
     "environment.restore": _later("warm_start", "answer_restore"),
+    "job.claim": _later("claiming", "answer_claim"),
     "job.list": jobs.answer_list,
     "job.prune": _later("news", "answer_prune"),
     "job.records": _later("news", "answer_records"),
@@ -81,9 +82,7 @@ HANDLERS: Dict[str, Handler] = {
     "ping": answer_ping,
     "prepare": answer_prepare,
     "probe": answer_probe,
-    "sync.compare": sync.compare,
     "sync.find": sync.find,
-    "sync.push": sync.push,
     "tunnel.close": _later("tunnels", "close"),
 }
 
@@ -97,7 +96,7 @@ STREAMS: Dict[str, Stream] = {
     "checkpoint.verify": _later("checkpoints", "verify"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
-    "job.code": _later("code_archives", "send"),
+    "job.code": _later("code_requests", "send"),
     "job.follow": jobs.follow_log,
     "job.kept": _later("kept_jobs", "fetch"),
     "job.news": _later("news", "wait"),
@@ -112,7 +111,7 @@ STREAMS: Dict[str, Stream] = {
 UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
     "checkpoint.receive": _later("receiving", "receive"),
     "data.put": _later("datasets", "put"),
-    "job.receive_code": _later("code_archives", "receive"),
+    "job.receive_code": _later("code_requests", "receive"),
     "sync.apply": sync.apply,
 }
 """The requests that are followed by any number of frames."""
@@ -123,12 +122,22 @@ CONVERSATIONS: Dict[str, Conversation] = {
 }
 """The requests that are followed and answered by any number of frames, until the client goes."""
 
-_SYNCING = "sync."
+COMPARISONS: Dict[str, Callable[[sync.Comparing, Dict[str, Any], bytes], Iterator[Answer]]] = {
+    "sync.compare": sync.Comparing.compare,
+    "sync.push": sync.Comparing.push,
+}
+"""The requests for which it counts what was asked before."""
+
+_SYNC = "sync."
 """After one of these the files may be others; Drive gets them at once."""
 
 
 def answers(
-    header: Dict[str, Any], body: bytes, upload: sync.Upload, send: Callable[[Answer], None]
+    header: Dict[str, Any],
+    body: bytes,
+    upload: sync.Upload,
+    send: Callable[[Answer], None],
+    comparing: sync.Comparing,
 ) -> Iterator[Answer]:
     """The answer to one request; a failure is an answer too, so that the loop goes on."""
     kind = str(header.get("request"))
@@ -138,28 +147,29 @@ def answers(
             CONVERSATIONS[kind](arguments, upload, send)
         elif kind in STREAMS:
             yield from STREAMS[kind](arguments, body)
-        elif kind in UPLOADS:
-            yield UPLOADS[kind](arguments, upload)
-        elif kind in HANDLERS:
-            yield HANDLERS[kind](arguments, body)
+        elif kind in COMPARISONS:
+            yield from COMPARISONS[kind](comparing, arguments, body)
         else:
-            message = "this agent knows no request {!r}".format(header.get("request"))
-            yield _failure("unknown_request", message)
-        if kind.startswith(_SYNCING):
+            yield _one_answer(kind, arguments, body, upload)
+        if kind.startswith(_SYNC):
             # Answered already: nobody waits for this.
             mirrors.wake(str(arguments["workdir"]), arguments.get("drive_dir"))
-    except Stale as exc:
-        yield _failure("stale", exc.message)
-    except NoCode as exc:
-        yield _failure("no_code", exc.message, hint=exc.hint)
     except Refusal as exc:
-        yield _failure("refused", exc.message, hint=exc.hint)
+        yield _failure(exc.kind, exc.message, hint=exc.hint)
     except wire.WireError:
         raise  # The stream itself is broken: nobody can be answered.
     except OSError as exc:
         yield _failure("os", str(exc), errno=exc.errno)
     except Exception:  # noqa: BLE001  The loop is a boundary: a bug is reported, not hung up on.
         yield _failure("bug", traceback.format_exc())
+
+
+def _one_answer(kind: str, arguments: Dict[str, Any], body: bytes, upload: sync.Upload) -> Answer:
+    if kind in UPLOADS:
+        return UPLOADS[kind](arguments, upload)
+    if kind in HANDLERS:
+        return HANDLERS[kind](arguments, body)
+    return _failure("unknown_request", "this agent knows no request {!r}".format(kind))
 
 
 def _failure(kind: str, message: str, **details: Any) -> Answer:
@@ -174,12 +184,15 @@ def serve(requests: BinaryIO, outlet: BinaryIO) -> None:
         "pid": os.getpid(),
     }
     _send(outlet, hello, b"")
+    comparing = sync.Comparing()
     while True:
         frame = wire.read_frame(requests.read)
         if frame is None:
             return
+        if frame[0].get("request") not in COMPARISONS:
+            comparing.forget()
         upload = sync.Upload(requests.read)
-        for answer in answers(*frame, upload, lambda answer: _send(outlet, *answer)):
+        for answer in answers(*frame, upload, lambda answer: _send(outlet, *answer), comparing):
             _send(outlet, *answer)
         if frame[0].get("request") in UPLOADS:
             upload.skip_rest()

@@ -13,13 +13,13 @@ import time
 from contextlib import suppress
 from typing import Any, BinaryIO, Container, List, NamedTuple, Optional, Set, Tuple
 
-from . import archive, drive, manifest, taking
+from . import archive, arrival, drive, manifest, taking
 from .archive import Archive, Broken
+from .arrival import Patience
 from .child import Say
 from .opening import open_named
 from .store_folder import mounted_below
 from .stores import PROVED, SILENT, Receipt, Store, StoreError
-from .transfer import Patience, await_proof
 from .tree import LINK, Entry
 
 SUFFIX = ".zip"
@@ -85,7 +85,7 @@ def put(drive_dir: str, name: Name, packed: str, say: Say) -> Tuple[str, str]:
         entry = manifest.digests(packed, _beat(say))
         _check_room(store, entry.size)
         receipt = store.put(_below_root(path, name), packed, entry, _beat(say))
-    state = await_proof(store, [(receipt, entry)], Patience(), time.monotonic() - begun, say)
+    state = arrival.wait(store, [(receipt, entry)], Patience(), say, time.monotonic() - begun)
     if state == SILENT:
         return path, manifest.ACCEPTED
     return path, manifest.CONFIRMED if state == PROVED else manifest.PUBLISHED

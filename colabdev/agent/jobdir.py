@@ -43,8 +43,10 @@ ENDED_STATES = frozenset({SUCCEEDED, FAILED, STOPPED, TIMED_OUT, LOST, UNKNOWN})
 
 OUT_OF_MEMORY = "memory"
 DISK_FULL = "disk_full"
-REASONS = (OUT_OF_MEMORY, DISK_FULL)
-"""Why a job failed, where its status alone does not tell."""
+SUPERSEDED = "superseded"
+REASONS = (OUT_OF_MEMORY, DISK_FULL, SUPERSEDED)
+"""Why a job failed, where its status alone does not tell; of one that was stopped, that a later attempt
+of it runs elsewhere."""
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"

@@ -51,6 +51,8 @@ def launch(
     it is to be started from is not to be had, Refusal when another attempt of it is here.
     """
     environment = _environment(spec, variables)
+    # The names only: a value may be a secret, and this stands in files.
+    spec["variables"] = sorted(variables)
     there = jobdir.read_document(files.spec)
     if there is None:
         _prepare(spec, environment, files, source)
@@ -89,8 +91,6 @@ def _prepare(
         spec["command"] = _command(spec, files, environment)
         if spec["kind"] == jobdir.NOTEBOOK:
             _write_runner(staging)
-        # The names only: a value may be a secret, and this is a file.
-        spec["variables"] = sorted(environment)
         os.close(os.open(staging.log, os.O_WRONLY | os.O_CREAT, 0o600))
         jobdir.write_document(staging.spec, spec)
         crash_point("agent.job_staged")

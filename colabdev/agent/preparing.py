@@ -76,12 +76,11 @@ def _provide(spec: Dict[str, Any], prelude: Prelude) -> None:
             return
         wanted = wanted._replace(lines=wanted.lines + python["missing"])
         place = _environment(root, spec, wanted, python)
-        with suppress(OSError):  # Then it is not kept on Drive.
-            document = {"schema": jobdir.SCHEMA, "directory": place}
-            jobdir.write_document(prelude.files.environment, document)
     except (environments.CannotInstall, OSError) as exc:
         _say("cannot install {}: {}".format(name, exc))
         os._exit(_OURS)
+    with suppress(OSError):
+        jobdir.write_document(prelude.files.environment, {"schema": 1, "directory": place})
     os.environ["VIRTUAL_ENV"] = place
     os.environ["PATH"] = os.pathsep.join(
         [os.path.join(place, "bin"), os.environ.get("PATH", os.defpath)]

@@ -6,6 +6,9 @@ from __future__ import annotations
 class Refusal(Exception):
     """Travels as an answer: a sentence and what to type next."""
 
+    kind = "refused"
+    """The type of the error that the client is told."""
+
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -15,6 +18,10 @@ class Refusal(Exception):
 class NoCode(Refusal):
     """Neither this machine nor its Drive has the code that a job is to be started from."""
 
+    kind = "no_code"
+
 
 class Stale(Refusal):
     """The work dir does not hold the files that the client expects there."""
+
+    kind = "stale"

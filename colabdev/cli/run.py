@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +17,15 @@ from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.continuing import continue_job
 from colabdev.cli.jobs import InteractiveOption, attach, complete_job, end_status, stream_log
-from colabdev.cli.on_demand import bring_up, give_back, how_it_leaves
+from colabdev.cli.on_demand import RuntimeWish, bring_up, give_back, how_it_leaves
+from colabdev.cli.options import JsonOption, RuntimeOption
+from colabdev.cli.recovering import hold_secrets, offer_for
 from colabdev.cli.requests import ask_around, filed_variables, run_request
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import Screen
-from colabdev.core.recovery import FREE
+from colabdev.cli.taking_over import TakeOver, is_known, take_over
+from colabdev.config.scripts import parse_variables
 from colabdev.errors import ExitCode, UsageError
-from colabdev.models.recovery import Consent, Going
+from colabdev.models.recovery import Going
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -139,6 +143,10 @@ ProviderOption = Annotated[
 ]
 GpuOption = Annotated[str | None, typer.Option(help="Run only where this GPU is, such as T4.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Start a runtime without a question.")]
+NoRecoverOption = Annotated[
+    bool,
+    typer.Option("--no-recover", help="When its machine dies, it does not continue on a new one."),
+]
 ContinueOption = Annotated[
     str | None,
     typer.Option(
@@ -186,6 +194,7 @@ def run(
     provider: ProviderOption = None,
     gpu: GpuOption = None,
     yes: YesOption = False,
+    no_recover: NoRecoverOption = False,
     down: DownOption = False,
     continued: ContinueOption = None,
     accept_rollback: AcceptRollbackOption = False,
@@ -195,7 +204,7 @@ def run(
     """Run a program on the runtime, detached, and stream its log here.
 
     The exit status is the job's own; 125 is ours. Ctrl-C detaches, and so does closing the terminal:
-    the job runs on.
+    the job runs on. With [checkpoints] dir it also continues on a new machine when its own dies.
 
     Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
 
@@ -205,15 +214,30 @@ def run(
     """
     wiring: Wiring = ctx.obj
     if continued is not None:
-        _check_alone(ctx)
+        _check_alone(ctx, _FOR_A_JOB_OF_ANOTHER_COMPUTER)
+        if is_known(wiring, continued):
+            _check_alone(ctx, ())
+        else:
+            typed = TakeOver(
+                runtime=RuntimeWish(
+                    named=wiring.named(runtime), provider=provider, gpu=gpu, yes=yes
+                ),
+                env=parse_variables(env or ()),
+                secrets=secret or (),
+                recovers=not no_recover,
+            )
+            continued = take_over(wiring, continued, typed)
         wish = Going(by_hand=not agreed, accept_rollback=accept_rollback)
         job = continue_job(wiring, continued, wish, as_json=as_json and detach)
+        if not agreed:
+            wiring.recovery().hand_overs().note(job)  # Who typed it need not be told of it later.
         return ExitCode.OK if detach else attach(ctx, job.id)
     if accept_rollback or as_json:
         raise UsageError(
             "--accept-rollback and --json are for a job that goes on",
             hint="colabdev run --continue JOB",
         )
+    wiring.recovery().hand_overs().tell(output.progress)
     wanted = wishes(interactive=interactive, attached=attached, detach=detach)
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
@@ -242,12 +266,18 @@ def run(
         after_ok=after_ok or (),
         progress=output.progress,
     )
-    chosen = bring_up(
-        wiring, wiring.named(runtime), provider, gpu, yes=yes, must_leave=down and detach
+    sought = RuntimeWish(
+        named=wiring.named(runtime),
+        provider=provider,
+        gpu=gpu,
+        yes=yes,
+        must_leave=down and detach,
     )
-    request = replace(request, runtime=chosen, continues=_consent(wiring, chosen))
+    chosen, consent = bring_up(wiring, sought, partial(offer_for, request, wanted=not no_recover))
+    request = replace(request, runtime=chosen, continues=consent)
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)
+    hold_secrets(wiring, request, start.job)
     if detach:
         return _start_and_leave(starter, start, how_it_leaves(request.checkpoints))
     status = _start_and_follow(wiring, starter, start, wanted)
@@ -256,15 +286,14 @@ def run(
     return status
 
 
-def _consent(wiring: Wiring, name: str) -> Consent | None:
-    """Nobody needs to agree to what costs nothing."""
-    record = wiring.store().load(name)
-    return Consent() if record is not None and record.provider in FREE else None
+_FOR_A_JOB_OF_ANOTHER_COMPUTER = (
+    *("runtime", "provider", "gpu", "yes", "env", "secret", "no_recover"),
+)
 
 
-def _check_alone(ctx: typer.Context) -> None:
-    """A job that goes on does so as it was started."""
-    allowed = {"continued", "accept_rollback", "agreed", "as_json", "detach", "ctx"}
+def _check_alone(ctx: typer.Context, more: Sequence[str]) -> None:
+    """A job that goes on does so as it was started; `more`: what else may be said here."""
+    allowed = {"continued", "accept_rollback", "agreed", "as_json", "detach", "ctx", *more}
     typed = [name for name, value in ctx.params.items() if value and name not in allowed]
     if typed:
         raise UsageError(

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 
 _USUAL_SIZE = (80, 24)
 _PASSED_ON = ("COLORTERM", "NO_COLOR")
+VARIABLES = frozenset({"TERM", *_PASSED_ON})
+"""Those that a job has of its terminal, by their names."""
 _LOOK_S = 1.0
 
 Tell = Callable[[int, int], None]

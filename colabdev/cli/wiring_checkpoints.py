@@ -55,7 +55,7 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            store=self._store(),
+            store=self.store(),
         )
 
     def safety(self) -> CheckpointSafety:
@@ -85,11 +85,11 @@ class CheckpointWiring:
         job: str | None,
         name: str | None,
         to: str | None,
-        accept_older: bool,
+        accept_rollback: bool,
     ) -> RestoredCheckpoint:
         from colabdev.services.checkpoint_restore import RestoreWish
 
-        wish = RestoreWish(job=job, name=name, to=to, accept_older=accept_older)
+        wish = RestoreWish(job=job, name=name, to=to, accept_rollback=accept_rollback)
         return self.restorer().restore(runtime, project, wish)
 
     def restorer(self) -> CheckpointRestorer:
@@ -99,10 +99,10 @@ class CheckpointWiring:
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
-            store=self._store(),
+            store=self.store(),
         )
 
-    def _store(self) -> StoreChoice:
+    def store(self) -> StoreChoice:
         """The first of the project's stores that a runtime can look into."""
         from colabdev.services.checkpoint_lists import StoreChoice
 

@@ -7,16 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colabdev.cli import output
+from colabdev.cli import output, terminal
 
 if TYPE_CHECKING:
     from colabdev.adapters.recovery_store import FileRecoveryStore
+    from colabdev.cli.standing import OwnProject
     from colabdev.cli.wiring import Wiring
     from colabdev.models import JobRecord, RuntimeRecord
     from colabdev.ports import Progress
+    from colabdev.services.hand_overs import HandOvers
+    from colabdev.services.job_attempts import JobAttempts
     from colabdev.services.recovery import Recovery
     from colabdev.services.recovery_cases import RecoveryCases
     from colabdev.services.recovery_steps import RecoverySteps
+    from colabdev.services.taking_over import Surroundings, TakingOver
 
 
 class RecoveryWiring:
@@ -36,6 +40,26 @@ class RecoveryWiring:
         wiring = self._wiring
         return RecoveryCases(runtimes=wiring.store(), jobs=wiring.job_store(), plans=self.plans())
 
+    def hand_overs(self) -> HandOvers:
+        from colabdev.services.hand_overs import HandOvers
+
+        wiring = self._wiring
+        return HandOvers(
+            runtimes=wiring.store(),
+            jobs=wiring.job_store(),
+            keepers=wiring.keepers(),
+            cases=self.cases(),
+            told=wiring.job_store(),
+        )
+
+    def attempts(self) -> JobAttempts:
+        from colabdev.services.job_attempts import JobAttempts
+
+        wiring = self._wiring
+        return JobAttempts(
+            logs=wiring.job_logs(), jobs=wiring.job_store(), hand_overs=self.hand_overs()
+        )
+
     def service(self) -> Recovery:
         from colabdev.services.recovery import Recovery
 
@@ -48,8 +72,37 @@ class RecoveryWiring:
             provider=wiring.provider,
             steps=self._steps(),
             secrets=self._secrets,
+            hold=self._hold,
             balance=self._balance,
             give_back=self._give_back,
+        )
+
+    def taking_over(self) -> TakingOver:
+        from colabdev.services.taking_over import TakingOver
+
+        wiring = self._wiring
+        return TakingOver(
+            runtimes=wiring.store(),
+            jobs=wiring.job_store(),
+            plans=self.plans(),
+            keepers=wiring.keepers(),
+            store=wiring.checkpoints().store(),
+        )
+
+    def surroundings(
+        self, project: OwnProject, variables: Mapping[str, str], held: tuple[str, ...]
+    ) -> Surroundings:
+        """What this computer, standing in that project, adds to a job that it takes over."""
+        from colabdev.services.taking_over import Surroundings
+
+        settings = project.settings
+        return Surroundings(
+            project_path=str(project.path),
+            project_name=project.name,
+            variables=variables,
+            held=held,
+            resume=settings.checkpoints.resume if settings else None,
+            gpu=settings.runtime.gpu if settings else (),
         )
 
     def _steps(self) -> RecoverySteps:
@@ -74,7 +127,19 @@ class RecoveryWiring:
         self._wiring.syncer().sync_project(runtime, project, SyncOptions(outputs=False), progress)
 
     def _secrets(self, job: JobRecord, names: Sequence[str]) -> Mapping[str, str]:
-        return {}
+        """From whoever holds them; else, of somebody who types, as `--secret` has them."""
+        keeper = None
+        record = self._wiring.store().load(job.runtime)
+        if names and record is not None:
+            keeper = self._wiring.keepers().find(record)
+        held = dict((keeper.held(job.id) if keeper is not None else None) or {})
+        missing = [name for name in names if name not in held]
+        if missing and terminal.has_keyboard():
+            held |= self._wiring.secret_sources().find(missing)
+        return held
+
+    def _hold(self, job: JobRecord, variables: Mapping[str, str]) -> None:
+        self._wiring.keepers().ensure(job.runtime).hold(job.id, variables)
 
     def _balance(self, provider: str) -> float | None:
         overview = self._wiring.colab().overview() if provider == "colab" else None

@@ -29,6 +29,13 @@ def runs_in_store(
     agent: AgentStream, place: Mapping[str, object], job: str | None = None
 ) -> Sequence[StoredRun]:
     """The jobs that a store has something of, newest first; of `job` alone also which checkpoints."""
+    return parse_runs({"runs": survey_store(agent, place, job)})
+
+
+def survey_store(
+    agent: AgentStream, place: Mapping[str, object], job: str | None
+) -> Sequence[Mapping[str, object]]:
+    """What a store tells of its jobs, or of that one: the rows of `checkpoint.stored`."""
     for header, _ in agent.stream("checkpoint.stored", {**place, "job": job}):
         if header.get("end"):
             if header.get("problem"):
@@ -36,7 +43,10 @@ def runs_in_store(
                     f"cannot look into the store: {header['problem']}",
                     hint="type it again in a while",
                 )
-            return parse_runs(header)
+            rows = header.get("runs")
+            return (
+                [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+            )
     raise AssertionError("the agent's stream ends with `end`, or raises")
 
 
@@ -63,11 +73,10 @@ def find_store(
     }
 
 
-def checkpoints_in_store(
-    agent: AgentStream, place: Mapping[str, object], job: str
-) -> Sequence[Checkpoint]:
-    """The job's that a store has by its own word, newest first; nothing of it is verified."""
-    return [one for run in runs_in_store(agent, place, job) for one in run.checkpoints]
+def run_in_store(agent: AgentStream, place: Mapping[str, object], job: str) -> StoredRun:
+    """The job as a store has it; empty when it has nothing of it."""
+    found = [run for run in runs_in_store(agent, place, job) if run.job == job]
+    return found[0] if found else StoredRun(job, 0.0, ())
 
 
 def copies_here(copies: CheckpointCopies) -> Sequence[Checkpoint]:

@@ -69,13 +69,13 @@ def test_program_and_extensions_come_back_and_nothing_else_is_kept(machine: Benc
     asked = {"drive_dir": str(drive), "folders": [".vscode-server"], "look_s": 0.1}
     told = machine.talk().request("editor.restore", **asked)
     assert told == {"brought": [], "problems": []}  # One is here already.
-    [path] = wait_until(
+    [stored] = wait_until(
         lambda: list(drive.glob("colabdev/editors/vscode-server-*.zip")),
         timeout_s=30,
         message="it is not kept",
     )
-    wait_until(lambda: zipfile.is_zipfile(path), message="it is never whole")
-    with zipfile.ZipFile(path) as packed:
+    wait_until(lambda: zipfile.is_zipfile(stored), message="it is never whole")
+    with zipfile.ZipFile(stored) as packed:
         names = {name for name in packed.namelist() if not name.startswith(".colabdev/")}
         assert names == {*KEPT, f"{SERVER}/node-18"}
         assert not any(PLANTED.encode() in packed.read(name) for name in packed.namelist())
@@ -83,18 +83,18 @@ def test_program_and_extensions_come_back_and_nothing_else_is_kept(machine: Benc
     shutil.rmtree(server)
     told = machine.talk().request("editor.restore", **asked)
     [row] = told["brought"]
-    assert (row["folder"], row["size_bytes"]) == (".vscode-server", path.stat().st_size)
+    assert (row["folder"], row["size_bytes"]) == (".vscode-server", stored.stat().st_size)
     found = {str(one.relative_to(server)) for one in server.rglob("*") if not one.is_dir()}
     assert found == {*KEPT, f"{SERVER}/node-18"}
     assert (server / SERVER / "node-18").read_text() == "a program"
     assert os.access(server / SERVER / "node", os.X_OK)
     # What was brought is what is kept: it is not stored once more.
-    assert list(drive.glob("colabdev/editors/*")) == [path]
+    assert list(drive.glob("colabdev/editors/*")) == [stored]
 
     shutil.rmtree(server)
-    content = bytearray(path.read_bytes())
+    content = bytearray(stored.read_bytes())
     content[60] ^= 1
-    path.write_bytes(content)
+    stored.write_bytes(content)
     told = machine.talk().request("editor.restore", **asked)
     assert told["brought"] == []
     assert told["problems"][0][0] == ".vscode-server"
