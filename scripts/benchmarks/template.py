@@ -22,7 +22,9 @@ NO_GPU = [
 def run(rounds: int) -> list[Row | NotRun]:
     """On this computer's CPU; where PyTorch finds a GPU also there, with and without mixed precision."""
     places = _measure(rounds)
-    rows = [row for name, found in places.items() for row in _rows(name, found)]
+    rows: list[Row | NotRun] = []
+    for name, found in places.items():
+        rows += _rows(name, found)
     return rows if len(places) > 1 else [*rows, *NO_GPU]
 
 

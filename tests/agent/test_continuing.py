@@ -111,7 +111,7 @@ def test_later_attempt_starts_from_the_code_that_the_first_was_frozen_from(
     told = json.loads(run.read_text())
     assert (told["code"], told["tree"], told["kind"]) == (name, name, "python")
     assert (told["argv"], told["typed"]) == (["train.py", "-a"], ["sh", "-c", "sleep 1000"])
-    assert (told["own_variables"], told["requirements"]) == (["TOKEN"], None)
+    assert (told["variables"], told["requirements"]) == (["TOKEN"], None)
     assert "hunter2" not in run.read_text()
     assert told["ground"]["python"]
     assert told["ground"]["lock"] is None

@@ -61,7 +61,11 @@ def restored(carried: Carried, store: LateDrive, wait_s: float = 0) -> dict[str,
 
 def claims_an_attempt(carried: Carried) -> None:
     """Through Drive's API, by two, and by the first one again."""
-    asked = {"stores": ["driveapi"], "api_url": carried.api_url, "project": "digits"}
+    asked: dict[str, Any] = {
+        "stores": ["driveapi"],
+        "api_url": carried.api_url,
+        "project": "digits",
+    }
     asked |= {"job": carried.job, "attempt": 2, "runtime": "new", "settle_s": 0.2}
     for token, expected in (("9bbbbbbb", "won"), ("1aaaaaaa", "taken"), ("9bbbbbbb", "won")):
         assert list(carried.talk_once("job.claim", token=token, **asked)) == [expected]

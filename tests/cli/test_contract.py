@@ -59,6 +59,7 @@ ERROR_EXIT_CODES = {
     "HostKeyMismatch": 13,
     "JobNotFound": 1,
     "NoCapacity": 11,
+    "NoCode": 1,
     "NotOnDrive": 1,
     "NotSafeToRelease": 16,
     "ProtocolError": 1,

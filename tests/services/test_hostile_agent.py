@@ -59,7 +59,7 @@ class LyingProject(PipedProject):
     rows: tuple[list[Any], ...] = ()
     frames: tuple[changes.Frame, ...] = ()
 
-    def agent(self) -> Pipe:
+    def agent(self, name: str = "") -> Pipe:
         return LyingPipe(rows=self.rows, frames=self.frames)
 
 

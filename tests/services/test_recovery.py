@@ -165,6 +165,7 @@ def bench(tmp_path: Path) -> Bench:
         provider=lambda name: cast(Any, world),
         steps=cast(Any, world),
         secrets=lambda job, names: {},
+        hold=lambda job, env: None,
         balance=lambda provider: None,
         give_back=world.give_back,
     )
