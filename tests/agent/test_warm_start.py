@@ -131,6 +131,7 @@ def test_environment_is_made_once_for_all_machines(machines: Machines) -> None:
     assert (told["found"], told["here"]) == (False, False)
 
 
+@pytest.mark.long
 def test_damaged_archive_is_made_anew_and_kept_beside_it(machines: Machines) -> None:
     first = machines.new(has_uv=True)
     machines.run(first)
