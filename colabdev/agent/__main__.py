@@ -67,6 +67,8 @@ HANDLERS: Dict[str, Handler] = {
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
     "drive.look": _later("mounts", "answer_look"),
+    "editor.restore": _later("editor_servers", "answer_restore"),
+    "environment.restore": _later("warm_start", "answer_restore"),
     "job.claim": _later("claiming", "answer_claim"),
     "job.list": jobs.answer_list,
     "job.prune": _later("news", "answer_prune"),

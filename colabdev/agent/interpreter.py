@@ -1,10 +1,11 @@
 """What a Python on this machine is and has; run by that Python itself, by `python3 -c`.
 
 A JSON object on stdin: `lines` of requirements, `modules` that are needed, and `lock` when that is
-wanted, which is what it has of its own as `name==version`. One on stdout: that, `version`,
-`prefix`, `outer` (where its packages are when it is a virtual environment), `pip` (whether it has it),
-`missing` (of the modules), and `kept`: its torch packages, but for those that the lines ask for in
-another version.
+wanted, which is what it has of its own as `name==version`. One on stdout: that, `version`, `prefix`,
+`machine` (whose compiled code it runs), `program` (what a virtual environment of it runs), `outer`
+(where its packages are when it is a virtual environment), `pip` (whether it has it), `missing` (of the
+modules), `installed` (its packages and their versions), and `kept`: its torch packages, but for those
+that the lines ask for in another version.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import platform
 import re
 import site
 import sys
@@ -25,13 +27,18 @@ _KEPT = "torch"
 def answer(asked: Dict[str, Any]) -> Dict[str, Any]:
     """See above."""
     in_environment = sys.prefix != sys.base_prefix
+    installed = _installed()
     return {
         "version": sys.version,
         "prefix": sys.prefix,
+        # A wheel may be of any libc as old as this one: where that is older, it may not run.
+        "machine": " ".join([sysconfig.get_platform(), *platform.libc_ver()]).strip(),
+        "program": getattr(sys, "_base_executable", "") or sys.executable,
         "outer": site.getsitepackages() if in_environment else [],
         "pip": _has("pip"),
         "missing": [name for name in asked["modules"] if not _has(name)],
-        "kept": _kept(asked["lines"]),
+        "installed": installed,
+        "kept": _kept(asked["lines"], installed),
         "lock": _lock() if asked.get("lock") else None,
     }
 
@@ -46,11 +53,14 @@ def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _kept(lines: List[str]) -> Dict[str, str]:
-    installed = {
+def _installed() -> Dict[str, str]:
+    return {
         _canonical(found.metadata["Name"] or ""): found.version
         for found in importlib.metadata.distributions()
     }
+
+
+def _kept(lines: List[str], installed: Dict[str, str]) -> Dict[str, str]:
     torches = {name: version for name, version in installed.items() if name.startswith(_KEPT)}
     for line in lines if torches else []:
         for name in list(torches):

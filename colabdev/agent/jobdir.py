@@ -4,6 +4,7 @@
         spec.json      what is to run; never a value of the environment
         code/<tree hash>/, code.json   the frozen code of a Python job, and what it was at the start
         notebook.py    what executes a notebook, for a job that is one
+        environment.json  the directory of the environment that the command runs in, if it has one
         lock           held by the supervisor for its whole life
         pid            supervisor and command with their start times, the boot id, and how far it is
         log            what the command wrote, raw; by itself, or copied from its terminal
@@ -11,7 +12,6 @@
         metrics.jsonl  what it took of its machine, a row every ten seconds (agent/sampler.py)
         reserve        room on the disk for status.json, given up when that is written
         input          the socket through which input and window sizes come, while it runs and takes any
-        environment.json  where what it requires was installed (`directory`)
         stop.json      that somebody asked for the end, by which signal, and the grace
         status.json    how the job ended; written last, never changed
 
@@ -132,12 +132,12 @@ class JobFiles:
         self.code = os.path.join(directory, "code")
         self.code_list = os.path.join(directory, "code.json")
         self.notebook = os.path.join(directory, "notebook.py")
+        self.environment = os.path.join(directory, "environment.json")
         self.lock = os.path.join(directory, "lock")
         self.pid = os.path.join(directory, "pid")
         self.log = os.path.join(directory, "log")
         self.events = os.path.join(directory, EVENTS)
         self.metrics = os.path.join(directory, METRICS)
-        self.environment = os.path.join(directory, "environment.json")
         self.reserve = os.path.join(directory, "reserve")
         self.input_name = "input"
         self.input = os.path.join(directory, self.input_name)

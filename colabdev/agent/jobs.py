@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import cursors, follow, inlet, jobdir, lease, processes, stopping, wire
+from . import cursors, daemons, follow, inlet, jobdir, lease, processes, stopping, wire
 from .jobdir import JobFiles
 from .launch import Source, launch
 from .refusal import Refusal
@@ -46,6 +46,9 @@ def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
             lease.forget(files.id)
         raise
     yield {"id": files.id}, b""
+    if spec.get("environment"):
+        # Outside of the job: it is no process of its own, and outlives it.
+        daemons.start(["keep", files.directory], os.devnull)
     if arguments.get("follow"):
         yield from follow.frames(files, 0, describe, wait=True)
 

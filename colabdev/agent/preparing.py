@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from contextlib import suppress
@@ -74,7 +75,7 @@ def _provide(spec: Dict[str, Any], prelude: Prelude) -> None:
         if not asked and not python["missing"]:
             return
         wanted = wanted._replace(lines=wanted.lines + python["missing"])
-        place = environments.provide(root, wanted, python, _say)
+        place = _environment(root, spec, wanted, python)
     except (environments.CannotInstall, OSError) as exc:
         _say("cannot install {}: {}".format(name, exc))
         os._exit(_OURS)
@@ -84,6 +85,22 @@ def _provide(spec: Dict[str, Any], prelude: Prelude) -> None:
     os.environ["PATH"] = os.pathsep.join(
         [os.path.join(place, "bin"), os.environ.get("PATH", os.defpath)]
     )
+
+
+def _environment(
+    root: str, spec: Dict[str, Any], wanted: environments.Wanted, python: Dict[str, Any]
+) -> str:
+    """The environment, brought from Drive or made; in use for as long as the command runs."""
+    drive_dir = (spec.get("environment") or {}).get("drive_dir")
+    if drive_dir:
+        # What knows of Drive and of zips is of no use to most jobs.
+        warm_start = importlib.import_module(".warm_start", __package__)
+        restore = warm_start.restorer(str(drive_dir), wanted, python, _say)
+        made = environments.provide(root, wanted, python, _say, restore)
+    else:
+        made = environments.provide(root, wanted, python, _say)
+    os.set_inheritable(made.lock, True)
+    return made.directory
 
 
 def _is_due(next_look: float) -> Any:

@@ -101,6 +101,8 @@ class Supervisor:
         self._asked = asked
         self._secret = secret
         self._timing = Timing(**asked.get("timing", {}))
+        self._lock: Optional[int] = None
+        """Of the environment that the child runs in."""
         self._said: Dict[str, Any] = {
             "schema": SCHEMA,
             "asked": name_of(asked),
@@ -160,7 +162,10 @@ class Supervisor:
             made = environments.provide(self._place.environments, wanted, python, _complain)
         except (environments.CannotInstall, OSError) as exc:
             raise Failure("cannot install {}: {}".format(wanted.name, exc)) from exc
-        return os.path.join(made, "bin", "python3")
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = made.lock
+        return os.path.join(made.directory, "bin", "python3")
 
     def _redacted(self, text: str) -> str:
         if self._secret:

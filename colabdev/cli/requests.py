@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
     from colabdev.services.starts import CheckpointWish, RunRequest
+    from colabdev.services.warm_start import WantedEnvironment
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
 
@@ -162,9 +163,39 @@ def run_request(
         gpu=gpu,
         max_units=max_units,
         requirements=required,
+        keeps_environment=_keeps_environment(project),
         checkpoints=_checkpoint_wish(project, unattended=unattended),
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
     )
+
+
+def _keeps_environment(project: standing.OwnProject | None) -> bool:
+    return project is None or project.settings is None or project.settings.job.keep_environment
+
+
+def keeps_editor() -> bool:
+    """Whether the project we stand in wants editors' servers to be kept on Drive."""
+    project = standing.find_own_project()
+    return bool(project and project.settings and project.settings.runtime.keep_editor)
+
+
+def wanted_environment() -> WantedEnvironment | None:
+    """What the jobs of the project we stand in have installed by its settings, where that is kept."""
+    from colabdev.config.requirements import find_requirements
+    from colabdev.config.scripts import Standpoint
+    from colabdev.services.warm_start import WantedEnvironment
+
+    project = standing.find_own_project()
+    if project is None or project.settings is None or not _keeps_environment(project):
+        return None
+    typed = project.settings.job.requirements
+    if not typed:
+        return None
+    try:
+        required = find_requirements(typed, Standpoint(project.path, project.path, here=True))
+        return WantedEnvironment(required.name, required.every_line(project.path))
+    except (UsageError, OSError):
+        return None  # The job says it.
 
 
 def _checkpoint_wish(

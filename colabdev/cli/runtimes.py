@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,12 @@ import typer
 
 from colabdev.cli import output, render, render_colab
 from colabdev.cli.options import JsonOption, complete_name
-from colabdev.cli.requests import connect_request, hardware_wish
+from colabdev.cli.requests import (
+    connect_request,
+    hardware_wish,
+    keeps_editor,
+    wanted_environment,
+)
 from colabdev.errors import ColabdevError, ExitCode
 from colabdev.models import RuntimeState
 
@@ -102,7 +108,12 @@ def connect(
         ngrok_url=ngrok_url,
         code=code,
     )
+    begun = datetime.now(UTC)
     status = wiring.runtimes().connect(request, output.progress)
+    if status.record.created >= begun:
+        wiring.warm_start().bring(status.record, wanted_environment(), output.progress)
+    if keeps_editor():
+        wiring.warm_start().bring_editors(status.record, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)
     render.connected(status, ssh_command, request.tunnel_line, as_json=as_json)
     return ExitCode.OK

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from colabdev.services.safekeeping import Safekeeping
     from colabdev.services.starts import JobStarter
     from colabdev.services.sync import ProjectCode, Syncer
+    from colabdev.services.warm_start import WarmStart
     from colabdev.services.watch import Watch
     from colabdev.services.web_tools import WebTools
 
@@ -284,6 +285,11 @@ class Wiring:
             attempts=self.recovery().attempts(),
             hand_overs=self.recovery().hand_overs(),
         )
+
+    def warm_start(self) -> WarmStart:
+        from colabdev.services.warm_start import WarmStart
+
+        return WarmStart(self.keepers())
 
     def job_starter(self) -> JobStarter:
         from colabdev.services.starts import JobStarter

@@ -6,8 +6,10 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from colabdev.agent import requirement_lines
 from colabdev.config.scripts import Standpoint, path_in_project
 from colabdev.errors import UsageError
 
@@ -27,6 +29,13 @@ class Requirements:
     def to_json(self) -> Mapping[str, object]:
         """As a job's spec has it."""
         return {"name": self.name, "file": self.path, "lines": list(self.lines)}
+
+    def every_line(self, project: Path) -> list[str]:
+        """With those of the file, and of what it includes; OSError."""
+        return [
+            *self.lines,
+            *(requirement_lines.read(str(project / self.path)) if self.path else []),
+        ]
 
 
 def find_requirements(typed: str, standpoint: Standpoint) -> Requirements:

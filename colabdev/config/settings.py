@@ -78,6 +78,12 @@ class RuntimeSettings(_Section):
         description="Compute units that unattended work may cost.",
     )
 
+    keep_editor: bool = Field(
+        False,
+        strict=True,
+        description="Keep VS Code's server and its extensions on Drive, for the next machine.",
+    )
+
     @property
     def ttl_s(self) -> int | None:
         """`ttl` in seconds."""
@@ -101,6 +107,9 @@ class JobSettings(_Section):
 
     requirements: str | None = None
     env: dict[str, str] = Field(default_factory=dict)
+    keep_environment: bool = Field(
+        True, strict=True, description="Keep what was installed on Drive, for the next machine."
+    )
 
 
 class CheckpointSettings(_Section):

@@ -163,6 +163,7 @@ class RecoverySteps:
             "resume_from": going_on.path or None,
             "token": going_on.token,
             "checkpoints": {**_checkpoints(order), "drive_dir": drive_dir},
+            "environment": {"drive_dir": drive_dir} if order.spec.get("environment") else None,
         }
         arguments: dict[str, object] = {
             "spec": spec,

@@ -83,6 +83,8 @@ class RunRequest:
     gpu: tuple[str, ...] = ()
     """What the project asks for; another one is said before the job starts."""
     requirements: Requirements | None = None
+    keeps_environment: bool = True
+    """What is installed for it is kept on Drive, and taken from there."""
     env_files: Sequence[str] = ()
     """Those that lie in the project, by their paths there."""
     checkpoints: CheckpointWish | None = None
@@ -154,6 +156,7 @@ class JobStarter:
             "timeout_s": request.timeout_s,
             "after": [{"id": one.job.id, "ok": one.ok} for one in after],
             "requirements": request.requirements and request.requirements.to_json(),
+            "environment": _environment(request, machine.drive_dir),
             "created": job.created.timestamp(),
             "checkpoints": self._checkpoints(request, runtime),
         }
@@ -285,6 +288,13 @@ class JobStarter:
             listed, _ = agent.request("job.list")
             if job.id not in parse_job_list(listed):
                 self.jobs.delete(job.id)
+
+
+def _environment(request: RunRequest, drive_dir: str | None) -> Mapping[str, object] | None:
+    """Where what is installed for the job is kept; None for nowhere."""
+    if request.requirements is None or not request.keeps_environment or drive_dir is None:
+        return None
+    return {"drive_dir": drive_dir}
 
 
 def _needed(request: RunRequest) -> Iterator[tuple[str, str]]:

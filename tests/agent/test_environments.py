@@ -171,8 +171,9 @@ def test_torch_is_replaced_only_for_one_who_asks_for_another(line: str, another:
 # --- the key -------------------------------------------------------------------------------------
 
 
-def key(tmp_path: Path, *, tree: str = "tree", **python: str) -> str:
-    told = {"version": "3.12", "prefix": "/usr", **python}
+def key(tmp_path: Path, *, tree: str = "tree", **python: object) -> str:
+    below: dict[str, object] = {"kept": {}, "installed": {"numpy": "2.0"}}
+    told = {"version": "3.12", "prefix": "/usr", "machine": "linux-x86_64", **below, **python}
     file = str(tmp_path / "requirements.txt")
     return environments.key_of(environments.Wanted("r", file, [], "/work", tree), told)
 
@@ -182,6 +183,9 @@ def test_key_depends_on_the_contents_the_included_files_and_the_python(tmp_path:
     (tmp_path / "more.txt").write_text("-r requirements.txt\nother\n")
     (tmp_path / "pins.txt").write_text("tool<2\n")
     keys = [key(tmp_path), key(tmp_path, version="3.13"), key(tmp_path, prefix="/opt")]
+    keys += [key(tmp_path, machine="linux-aarch64")]
+    # pip counts on what is there already.
+    keys += [key(tmp_path, installed={"numpy": "2.1"}), key(tmp_path, installed={})]
     assert key(tmp_path, tree="another") == keys[0]
     for name in ("more.txt", "pins.txt", "requirements.txt"):
         with (tmp_path / name).open("a") as file:

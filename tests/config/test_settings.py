@@ -100,7 +100,10 @@ def test_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("[project]\nnmae = 'x'\n", "in [project]: unknown key 'nmae'; did you mean 'name'?"),
         ("[sync]\nzzz = 1\n", "in [sync]: unknown key 'zzz'; known: exclude, outputs, watch"),
         ("[checkpoints]\nstore = []\n", "unknown key 'store'; did you mean 'stores'?"),
-        ("[job.extra]\nx = 1\n", "in [job]: unknown key 'extra'; known: env, requirements"),
+        (
+            "[job.extra]\nx = 1\n",
+            "in [job]: unknown key 'extra'; known: env, keep_environment, requirements",
+        ),
     ],
 )
 def test_unknown_word_is_said_with_the_nearest(tmp_path: Path, text: str, said: str) -> None:
@@ -181,8 +184,8 @@ def test_schema_lists_every_section_and_key() -> None:
         keys[section] = sorted(definition["properties"])
     assert keys == {
         "project": ["name"],
-        "runtime": ["gpu", "host", "max_units", "provider", "ttl", "tunnel"],
+        "runtime": ["gpu", "host", "keep_editor", "max_units", "provider", "ttl", "tunnel"],
         "sync": ["exclude", "outputs", "watch"],
-        "job": ["env", "requirements"],
+        "job": ["env", "keep_environment", "requirements"],
         "checkpoints": ["accept", "dir", "keep", "resume", "stores"],
     }

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def make_wheel(folder: Path, name: str, version: str, *, requires: Sequence[str] = ()) -> None:
-    """A wheel in `folder` whose module says its version."""
+def make_wheel(
+    folder: Path, name: str, version: str, *, requires: Sequence[str] = (), says: str = ""
+) -> None:
+    """A wheel in `folder` whose module says its version; with `says` a program `say-<name>` says that,
+    and where its Python is."""
     folder.mkdir(parents=True, exist_ok=True)
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
@@ -18,6 +21,9 @@ def make_wheel(folder: Path, name: str, version: str, *, requires: Sequence[str]
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\n"
         "Root-Is-Purelib: true\nTag: py3-none-any\n",
     }
+    if says:
+        files[f"{module}.py"] += f"def say():\n    import sys\n    print({says!r}, sys.prefix)\n"
+        files[f"{info}/entry_points.txt"] = f"[console_scripts]\nsay-{name} = {module}:say\n"
     record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
     with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as wheel:
         for path, content in {**files, f"{info}/RECORD": record}.items():
