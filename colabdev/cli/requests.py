@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from colabdev.models import Begin, HardwareWish
     from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
-    from colabdev.services.starts import CheckpointWish, RunRequest
+    from colabdev.services.starts import CheckpointWish, ProgressWish, RunRequest
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
 
@@ -161,6 +161,7 @@ def run_request(
         gpu=gpu,
         requirements=required,
         checkpoints=_checkpoint_wish(project, unattended=unattended),
+        progress=_progress_wish(project),
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
     )
 
@@ -181,7 +182,17 @@ def _checkpoint_wish(
         accept=wished.accept,
         api_url=drive_api_url(os.environ),
         unattended=unattended,
+        ask=wished.ask,
     )
+
+
+def _progress_wish(project: standing.OwnProject | None) -> ProgressWish | None:
+    from colabdev.services.starts import ProgressWish
+
+    wished = project.settings.job if project and project.settings else None
+    if wished is None or (wished.progress is None and wished.steps is None):
+        return None
+    return ProgressWish(wished.progress, wished.steps)
 
 
 def filed_variables(wiring: Wiring, files: Sequence[Path]) -> dict[str, str]:

@@ -280,6 +280,7 @@ class Wiring:
             keepers=self.keepers(),
             jobs=self.job_store(),
             logs=self.job_logs(),
+            prices=self.colab().prices(),
         )
 
     def job_starter(self) -> JobStarter:

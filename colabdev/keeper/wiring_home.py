@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from colabdev.errors import ColabdevError, RuntimeUnreachable
 from colabdev.keeper.editors import EditorWatch, LogAudience
 from colabdev.services.checkpoint_pull import CheckpointPulls
 from colabdev.services.checkpoint_tokens import TokenGiver
+from colabdev.services.foresight import Foresight
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.sync import Syncer
@@ -63,6 +65,15 @@ class HomeTasks:
             copies=FileCheckpointCopies(self._places.state_dir),
             open_agent=lambda: self._logs.agent(self._name),
             tokens=TokenGiver(google_login),
+        )
+
+    def foresight(self, funds_end: Callable[[], datetime | None]) -> Foresight:
+        """Has jobs save before the runtime ends."""
+        return Foresight(
+            name=self._name,
+            runtimes=self._store,
+            open_agent=lambda: self._logs.agent(self._name),
+            funds_end=funds_end,
         )
 
     def _watches(self) -> Mapping[str, Callable[[], Watch]]:

@@ -45,12 +45,28 @@ class CheckpointWish:
     """Where the Drive API is."""
     unattended: bool = False
     """The runtime may renew its access to Drive by itself."""
+    ask: str | None = None
+    """How a job is asked to save: a signal without SIG, or `file:PATH`; None: it cannot be asked."""
 
     @property
     def needs_copy(self) -> bool:
         """Only with a copy on a computer they are safe: no store of these can prove enough by itself."""
         alone = [manifest.BEST[store] for store in self.stores if store != manifest.PULL]
         return not any(manifest.is_enough(level, self.accept) for level in alone)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressWish:
+    """What the project says of how far its jobs are."""
+
+    file: str | None
+    """A pattern, from the work dir, of files of JSON lines with `step`."""
+    steps: int | None
+    """The last step."""
+
+    def to_json(self) -> Mapping[str, object]:
+        """As a job's spec has it."""
+        return {"file": self.file, "steps": self.steps}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,7 @@ class RunRequest:
     """Those that lie in the project, by their paths there."""
     checkpoints: CheckpointWish | None = None
     """Where it writes them, and where they are to go; None for nowhere."""
+    progress: ProgressWish | None = None
 
 
 class Code(Protocol):
@@ -141,6 +158,7 @@ class JobStarter:
             "requirements": request.requirements and request.requirements.to_json(),
             "created": job.created.timestamp(),
             "checkpoints": self._checkpoints(request, runtime),
+            "progress": request.progress and request.progress.to_json(),
         }
         if after:
             progress(f"it waits for {', '.join(one.job.id for one in after)}")
@@ -164,6 +182,7 @@ class JobStarter:
             "drive_dir": machine.drive_dir,
             "api_url": wish.api_url,
             "unattended": wish.unattended,
+            "ask": wish.ask,
         }
 
     def _expect(

@@ -141,6 +141,7 @@ RUNTIME_KEYS = {
     "ssh",
     "since",
     "durable",
+    "forecast",
     "running_jobs",
     "metrics",
     "mirrors",
@@ -244,6 +245,7 @@ def test_status_document_has_the_documented_keys(capsys: pytest.CaptureFixture[s
         "ssh": {"alias": "box", "host": "127.0.0.1", "port": 2222},
         "since": "2026-11-20T22:34:05Z",
         "durable": None,
+        "forecast": None,
         "running_jobs": None,
         "metrics": None,
         "mirrors": None,
@@ -364,6 +366,7 @@ def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]
                 "reason": None,
                 "current": True,
                 "metrics": None,
+                "forecast": None,
             }
         ],
     }

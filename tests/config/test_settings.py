@@ -100,7 +100,7 @@ def test_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("[project]\nnmae = 'x'\n", "in [project]: unknown key 'nmae'; did you mean 'name'?"),
         ("[sync]\nzzz = 1\n", "in [sync]: unknown key 'zzz'; known: exclude, outputs, watch"),
         ("[checkpoints]\nstore = []\n", "unknown key 'store'; did you mean 'stores'?"),
-        ("[job.extra]\nx = 1\n", "in [job]: unknown key 'extra'; known: env, requirements"),
+        ("[job.extra]\nx = 1\n", "unknown key 'extra'; known: env, progress, requirements, steps"),
     ],
 )
 def test_unknown_word_is_said_with_the_nearest(tmp_path: Path, text: str, said: str) -> None:
@@ -126,6 +126,11 @@ def test_unknown_word_is_said_with_the_nearest(tmp_path: Path, text: str, said: 
         ("[runtime]\nmax_units = nan", "runtime.max_units = nan"),
         ("[sync]\nexclude = [['x']]", "sync.exclude.0 = ['x']"),
         ("[job]\nenv = { A = 1 }", "job.env.A = 1"),
+        ("[job]\nprogress = '../x'", "job.progress = '../x'"),
+        ("[job]\nsteps = 0", "job.steps = 0"),
+        ("[job]\nsteps = 'all'", "job.steps = 'all'"),
+        ("[checkpoints]\nask = 'KILL'", "checkpoints.ask = 'KILL'"),
+        ("[checkpoints]\nask = 'file:/x'", "checkpoints.ask = 'file:/x'"),
         ("[checkpoints]\nkeep = 1", "checkpoints.keep = 1"),
         ("[checkpoints]\nkeep = 2.5", "checkpoints.keep = 2.5"),
         ("[checkpoints]\nstores = ['s3']", "checkpoints.stores.0 = 's3'"),
@@ -183,6 +188,6 @@ def test_schema_lists_every_section_and_key() -> None:
         "project": ["name"],
         "runtime": ["gpu", "host", "max_units", "provider", "ttl", "tunnel"],
         "sync": ["exclude", "outputs", "watch"],
-        "job": ["env", "requirements"],
-        "checkpoints": ["accept", "dir", "keep", "resume", "stores"],
+        "job": ["env", "progress", "requirements", "steps"],
+        "checkpoints": ["accept", "ask", "dir", "keep", "resume", "stores"],
     }
