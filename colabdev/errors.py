@@ -169,6 +169,10 @@ class StaleTree(ColabdevError):
     """The work dir does not hold the files that a job was to be started from."""
 
 
+class NoCode(ColabdevError):
+    """Neither the runtime nor its Drive has the code that a job is to be started from."""
+
+
 class ConflictsLeft(ColabdevError):
     """Files were edited here and on the runtime, and nobody has said yet which are meant."""
 

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent import wire
-from colabdev.errors import AgentUnusable, ColabdevError, ProtocolError, StaleTree
+from colabdev.errors import AgentUnusable, ColabdevError, NoCode, ProtocolError, StaleTree
 from colabdev.models import AgentHello, Output
 from colabdev.ports import RemoteProcess
 
@@ -29,11 +29,14 @@ _WORK = {
     "checkpoint.stored": "say which checkpoints are on Drive",
     "checkpoint.verify": "verify its checkpoints",
     "checkup": "say how it stands",
+    "job.claim": "claim the next attempt of the job",
+    "job.code": "send the job's code",
     "job.input": "take input for the job",
     "job.follow": "read the job's log",
     "job.list": "list its jobs",
     "job.news": "say what is new of its jobs",
     "job.prune": "remove old jobs",
+    "job.receive_code": "take the job's code",
     "job.records": "give the job's records",
     "job.start": "start the job",
     "job.status": "say how the job stands",
@@ -149,6 +152,8 @@ def _agent_error(kind: str, failure: Mapping[str, object]) -> ColabdevError:
         return ColabdevError(message, hint=str(failure.get("hint") or ""))
     if failure.get("type") == "stale":
         return StaleTree(message, hint="colabdev sync")
+    if failure.get("type") == "no_code":
+        return NoCode(message, hint=str(failure.get("hint") or ""))
     if failure.get("type") == "os":
         return ColabdevError(
             f"the runtime cannot {_WORK.get(kind, kind)}: {message}",

@@ -13,7 +13,7 @@ import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
 from . import checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
-from .refusal import Refusal, Stale
+from .refusal import NoCode, Refusal, Stale
 
 Answer = Tuple[Dict[str, Any], bytes]
 Handler = Callable[[Dict[str, Any], bytes], Answer]
@@ -97,6 +97,7 @@ STREAMS: Dict[str, Stream] = {
     "checkpoint.verify": _later("checkpoints", "verify"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
+    "job.code": _later("code_archives", "send"),
     "job.follow": jobs.follow_log,
     "job.kept": _later("kept_jobs", "fetch"),
     "job.news": _later("news", "wait"),
@@ -111,6 +112,7 @@ STREAMS: Dict[str, Stream] = {
 UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
     "checkpoint.receive": _later("receiving", "receive"),
     "data.put": _later("datasets", "put"),
+    "job.receive_code": _later("code_archives", "receive"),
     "sync.apply": sync.apply,
 }
 """The requests that are followed by any number of frames."""
@@ -148,6 +150,8 @@ def answers(
             mirrors.wake(str(arguments["workdir"]), arguments.get("drive_dir"))
     except Stale as exc:
         yield _failure("stale", exc.message)
+    except NoCode as exc:
+        yield _failure("no_code", exc.message, hint=exc.hint)
     except Refusal as exc:
         yield _failure("refused", exc.message, hint=exc.hint)
     except wire.WireError:

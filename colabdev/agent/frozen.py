@@ -25,13 +25,22 @@ def freeze(
     code = os.path.join(files.code, tree_hash)
     os.makedirs(code)
     copies = {}
-    tops = set()
-    for path in sorted(paths):
-        tops.add(path.split("/", 1)[0])
+    paths = sorted(paths)
+    for path in paths:
         told = _copy(os.path.join(workdir, path), os.path.join(code, path))
         if told is not None:
             copies[path] = told
-    for name in set(os.listdir(workdir)) - tops - {_CACHES, private}:
+    furnish(workdir, tree_hash, copies, {*paths, private}, files)
+
+
+def furnish(
+    workdir: str, tree_hash: str, copies: Dict[str, Any], without: Iterable[str], files: JobFiles
+) -> None:
+    """Link what the work dir has beside the `copies`, but for what lies at the top of `without`, and
+    write down what is a copy and how it is now (`look`)."""
+    code = os.path.join(files.code, tree_hash)
+    tops = {path.split("/", 1)[0] for path in without}
+    for name in set(os.listdir(workdir)) - tops - {_CACHES}:
         os.symlink(os.path.join(workdir, name), os.path.join(code, name))
     _link_strangers(workdir, code, copies)
     write_document(files.code_list, {"tree_hash": tree_hash, "copies": copies})
@@ -68,7 +77,7 @@ def bring_back(workdir: str, files: JobFiles) -> List[Tuple[str, str]]:
 
 
 def _copy(source: str, target: str) -> Any:
-    """Copy one entry; its `_look` then, None when it is no file and no link, or gone."""
+    """Copy one entry; its `look` then, None when it is no file and no link, or gone."""
     try:
         seen = os.lstat(source)
     except (FileNotFoundError, NotADirectoryError):
@@ -83,10 +92,10 @@ def _copy(source: str, target: str) -> Any:
         shutil.copy2(source, target)
     else:
         return None
-    return _look(target)
+    return look(target)
 
 
-def _look(path: str) -> Any:
+def look(path: str) -> Any:
     """What tells whether somebody changed it: a link's target, a file's size and time; else None."""
     seen = os.lstat(path)
     if stat.S_ISLNK(seen.st_mode):
@@ -102,6 +111,8 @@ def _link_strangers(workdir: str, code: str, copies: Dict[str, Any]) -> None:
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
     for folder in sorted(folders):
         source, target = os.path.join(workdir, folder), os.path.join(code, folder)
+        if not os.path.isdir(source):
+            continue  # The copies are not from here.
         for name in set(os.listdir(source)) - set(os.listdir(target)) - {_CACHES}:
             os.symlink(os.path.join(source, name), os.path.join(target, name))
 
@@ -116,8 +127,8 @@ def _written(workdir: str, code: str, copies: Dict[str, Any]) -> Iterator[str]:
         for name in [*folders, *names]:  # A link to a folder is among the folders.
             full = os.path.join(folder, name)
             path = os.path.relpath(full, code)
-            look = _look(full)
-            if look not in (None, copies.get(path), os.path.join(workdir, path)):
+            seen = look(full)
+            if seen not in (None, copies.get(path), os.path.join(workdir, path)):
                 yield path
 
 
@@ -134,7 +145,7 @@ def _reason_to_stay(source: str, target: str, copied: Any) -> str:
     if stat.S_IFMT(there.st_mode) != stat.S_IFMT(here.st_mode):
         kind = "link" if stat.S_ISLNK(here.st_mode) else "file"
         return "something that is no {} stands there".format(kind)
-    if copied is not None and copied != _look(target):
+    if copied is not None and copied != look(target):
         return "the work dir's file was edited meanwhile"
     if there.st_mtime_ns > here.st_mtime_ns:
         return "the work dir's file is newer"

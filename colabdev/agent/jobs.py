@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from . import cursors, follow, inlet, jobdir, lease, processes, wire
 from .jobdir import JobFiles
-from .launch import launch
+from .launch import Source, launch
 from .refusal import Refusal
 from .states import describe
 from .sync import Upload
@@ -30,6 +30,7 @@ def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
 
     With `expect` (marker and maybe tree) only when the work dir is that project's, and its files are
     that tree: so nobody needs to ask first, and what did not change is started in one round trip. With
+    `code` it is started from that tree's archive, as a later attempt is (`launch.Source`). With
     `lease` the machine is given back when it has ended; that is written down before it starts.
     """
     spec = dict(arguments["spec"])
@@ -37,7 +38,11 @@ def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     if arguments.get("lease"):
         lease.end_with(files.id, dict(arguments["lease"]))
     try:
-        launch(spec, dict(arguments.get("env") or {}), files, dict(arguments.get("expect") or {}))
+        expect, code = dict(arguments.get("expect") or {}), arguments.get("code")
+        if code is not None:
+            expect = {key: value for key, value in expect.items() if key == "marker"}
+        source = Source(expect, code)
+        launch(spec, dict(arguments.get("env") or {}), files, source)
     except (OSError, Refusal):
         if arguments.get("lease") and not os.path.exists(files.spec):
             lease.forget(files.id)
@@ -50,8 +55,9 @@ def start(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
 def follow_log(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """The log from `offset` on; see `follow.frames`."""
     files = existing(arguments["id"])
-    if arguments.get("attempt", jobdir.FIRST_ATTEMPT) != jobdir.FIRST_ATTEMPT:
-        raise Refusal("the job {!r} has no such attempt here".format(files.id))
+    here = (jobdir.read_document(files.spec) or {}).get("attempt", jobdir.FIRST_ATTEMPT)
+    if arguments.get("attempt", here) != here:
+        raise Refusal("the job {!r} has no such attempt here, but {}".format(files.id, here))
     offset = int(arguments.get("offset", 0))
     yield from follow.frames(files, offset, describe, wait=bool(arguments.get("wait", True)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import os
 import pkgutil
 import shutil
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from . import frozen, jobdir, ledger, supervisor, tree, workdir
 from .crash_points import crash_point
@@ -32,26 +33,44 @@ del sys.argv[1:3]
 runpy._run_module_as_main(module)"""
 
 
+class Source(NamedTuple):
+    """Where a job's code comes from."""
+
+    expect: Dict[str, Any]
+    """What the work dir must be: `marker`, and with `tree` what it must hold."""
+    code: Optional[Dict[str, Any]] = None
+    """`tree`, and where its archive may be (`code_archives.find`): the code of an earlier attempt."""
+
+
 def launch(
-    spec: Dict[str, Any], variables: Dict[str, str], files: JobFiles, expect: Dict[str, Any]
+    spec: Dict[str, Any], variables: Dict[str, str], files: JobFiles, source: Source
 ) -> None:
     """Make the job directory unless it is there, and see that a supervisor has the job.
 
-    Raises Stale when the work dir does not hold the tree that `expect` names, if it names one.
+    Raises Stale when the work dir does not hold the tree that is expected, NoCode when the archive that
+    it is to be started from is not to be had, Refusal when another attempt of it is here.
     """
     environment = _environment(spec, variables)
-    if not os.path.exists(files.spec):
-        _prepare(spec, environment, files, expect)
+    there = jobdir.read_document(files.spec)
+    if there is None:
+        _prepare(spec, environment, files, source)
+    elif there.get("attempt") != spec["attempt"]:
+        raise Refusal(
+            "cannot start attempt {} of {}: attempt {} is there".format(
+                spec["attempt"], files.id, there.get("attempt")
+            ),
+            "colabdev logs {}".format(files.id),
+        )
     _supervise(files, environment)
 
 
 def _prepare(
-    spec: Dict[str, Any], environment: Dict[str, str], files: JobFiles, expect: Dict[str, Any]
+    spec: Dict[str, Any], environment: Dict[str, str], files: JobFiles, source: Source
 ) -> None:
     """Make the whole job directory elsewhere and put it in place in one step; the first one wins."""
     if not os.path.isdir(spec["workdir"]):
-        _as_expected(str(spec["workdir"]), expect)
-        if "tree" not in expect:
+        _as_expected(str(spec["workdir"]), source.expect)
+        if "tree" not in source.expect and source.code is None:
             raise Refusal(
                 "cannot run it: the work dir {} is not on the runtime".format(spec["workdir"]),
                 "colabdev sync",
@@ -63,7 +82,10 @@ def _prepare(
     _remove_leftovers(root)
     staging = JobFiles(tempfile.mkdtemp(prefix=_STAGING, dir=root))
     try:
-        spec["code"] = _freeze(spec, files, staging, expect)
+        if source.code is None:
+            spec["code"] = _freeze(spec, files, staging, source.expect)
+        else:
+            spec["code"] = _thaw(spec, files, staging, source)
         spec["command"] = _command(spec, files, environment)
         if spec["kind"] == jobdir.NOTEBOOK:
             _write_runner(staging)
@@ -112,6 +134,38 @@ def _freeze(
         directory.keep_hashes()
         made = place
     spec["tree"] = survey.tree
+    # By which eyes that tree was seen: so it is found again.
+    spec["max_bytes"] = expect.get("max_bytes")
+    _check_files(spec, made)
+    return place
+
+
+def _thaw(spec: Dict[str, Any], files: JobFiles, staging: JobFiles, source: Source) -> str:
+    """The directory that the job takes its code from, as an earlier attempt had it. What is not frozen
+    runs from the work dir, which is filled from the archive when nothing brought it any file."""
+    assert source.code is not None, "it is started from an archive"
+    place = str(spec["workdir"])
+    # Most jobs need not know of zips.
+    archives = importlib.import_module(".code_archives", __package__)
+    packed = archives.find(source.code)
+    _, survey = _as_expected(place, source.expect)
+    spec["tree"] = source.code["tree"]
+    if spec["kind"] in jobdir.FROZEN_KINDS and not spec.get("in_place"):
+        archives.unpack(packed, os.path.join(staging.code, spec["tree"]))
+        without = {*survey.fingerprints, tree.OURS}
+        archives.furnish(place, spec["tree"], without, staging)
+        place = os.path.join(files.code, spec["tree"])
+        made = os.path.join(staging.code, spec["tree"])
+    else:
+        if not _holds_files(place):
+            archives.unpack(packed, place)
+        made = place
+    _check_files(spec, made)
+    return place
+
+
+def _check_files(spec: Dict[str, Any], made: str) -> None:
+    """What the job names is among its code."""
     needed = [spec["argv"][0]] if spec["kind"] in jobdir.FILE_KINDS else []
     requirements = (spec.get("requirements") or {}).get("file")
     for path in [*needed, *([requirements] if requirements else [])]:
@@ -120,7 +174,6 @@ def _freeze(
             raise Refusal(
                 "cannot {} {!r}: it is not on the runtime".format(doing, path), "colabdev sync"
             )
-    return place
 
 
 def _write_runner(staging: JobFiles) -> None:
@@ -182,6 +235,8 @@ def _environment(spec: Dict[str, Any], variables: Dict[str, str]) -> Dict[str, s
     environment = {"PYTHONUNBUFFERED": "1", **os.environ, **variables}
     environment["COLABDEV_JOB"] = spec["id"]
     environment["COLABDEV_ATTEMPT"] = str(spec["attempt"])
+    if spec.get("resume_from"):
+        environment["COLABDEV_RESUME_FROM"] = str(spec["resume_from"])
     return environment
 
 

@@ -12,5 +12,9 @@ class Refusal(Exception):
         self.hint = hint
 
 
+class NoCode(Refusal):
+    """Neither this machine nor its Drive has the code that a job is to be started from."""
+
+
 class Stale(Refusal):
     """The work dir does not hold the files that the client expects there."""

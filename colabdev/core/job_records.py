@@ -9,7 +9,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from colabdev.agent import jobdir
+from colabdev.core.json_values import listing, optional_count, text, whole_number
 from colabdev.core.names import is_runtime_name
+from colabdev.core.recovery_records import (
+    format_consent,
+    format_past,
+    format_resumed,
+    parse_consent,
+    parse_past,
+    parse_resumed,
+)
 from colabdev.core.times import format_exact_time, parse_time
 from colabdev.errors import ColabdevError, JobNotFound, ProtocolError, RuntimeLost, UsageError
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
@@ -52,35 +61,41 @@ def format_job(job: JobRecord) -> str:
         "reason": job.reason,
         "gives_back": job.gives_back,
         "ours": job.ours,
+        "continues": format_consent(job.continues),
+        "past": format_past(job.past),
+        "resumed": format_resumed(job.resumed),
     }
     return json.dumps(document, indent=2) + "\n"
 
 
-def parse_job(text: str) -> JobRecord:
+def parse_job(written: str) -> JobRecord:
     """The record that was written; ValueError says what is wrong with it."""
-    document = json.loads(text)
+    document = json.loads(written)
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     if document.get("schema") != SCHEMA:
         raise ValueError(f"it has schema {document.get('schema')}")
     try:
         return JobRecord(
-            id=_text(document["id"]),
-            name=_text(document["name"]),
+            id=text(document["id"]),
+            name=text(document["name"]),
             runtime=_runtime(document["runtime"]),
-            request_id=_text(document["request_id"]),
-            argv=tuple(_text(word) for word in _list(document["argv"])),
+            request_id=text(document["request_id"]),
+            argv=tuple(text(word) for word in listing(document["argv"])),
             created=parse_time(document["created"]),
-            attempt=_count(document["attempt"]) or jobdir.FIRST_ATTEMPT,
+            attempt=optional_count(document["attempt"]) or jobdir.FIRST_ATTEMPT,
             state=JobState(document["state"]),
-            exit_code=_number(document["exit_code"]),
-            signal=_number(document["signal"]),
+            exit_code=whole_number(document["exit_code"]),
+            signal=whole_number(document["signal"]),
             started=parse_time(document["started"]) if document["started"] else None,
             ended=parse_time(document["ended"]) if document["ended"] else None,
-            log_bytes=_count(document["log_bytes"]),
+            log_bytes=optional_count(document["log_bytes"]),
             reason=_reason(document.get("reason")),
             gives_back=document.get("gives_back") is True,
             ours=document.get("ours") is not False,
+            continues=parse_consent(document.get("continues")),  # Older records have none.
+            past=parse_past(document.get("past") or []),
+            resumed=parse_resumed(document.get("resumed")),
         )
     except (KeyError, TypeError) as exc:
         raise ValueError(f"it lacks or mangles {exc}") from exc
@@ -90,8 +105,8 @@ def parse_job_list(answer: Mapping[str, Any]) -> JobsOnRuntime:
     """The agent's answer to `job.list`."""
     try:
         return JobsOnRuntime(
-            {_text(row["id"]): row for row in answer["jobs"]},
-            {_text(row["id"]): str(row["reason"]) for row in answer["problems"]},
+            {text(row["id"]): row for row in answer["jobs"]},
+            {text(row["id"]): str(row["reason"]) for row in answer["problems"]},
         )
     except (KeyError, TypeError) as exc:
         raise ProtocolError(f"cannot understand the runtime's list of jobs: {exc!r}") from exc
@@ -101,9 +116,9 @@ def parse_news(answer: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """The agent's answer to `job.news` by the jobs' ids: `id`, `log_bytes` and whether it `ended`."""
     try:
         return {
-            _text(row["id"]): {
+            text(row["id"]): {
                 "id": row["id"],
-                "log_bytes": _number(row["log_bytes"]) or 0,
+                "log_bytes": whole_number(row["log_bytes"]) or 0,
                 "ended": JobState(row["state"]).is_end,
             }
             for row in answer["jobs"]
@@ -131,14 +146,21 @@ def _told(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
     return replace(
         job,
         state=state,
-        attempt=_number(status.get("attempt")) or job.attempt,
-        exit_code=_number(status.get("exit_code")),
-        signal=_number(status.get("signal")),
+        attempt=whole_number(status.get("attempt")) or job.attempt,
+        exit_code=whole_number(status.get("exit_code")),
+        signal=whole_number(status.get("signal")),
         started=_moment(status.get("started")),
         ended=_moment(status.get("ended")),
-        log_bytes=_number(status.get("log_bytes")) if state.is_end else None,
+        log_bytes=whole_number(status.get("log_bytes")) if state.is_end else None,
         reason=_reason(status.get("reason")),
     )
+
+
+def with_standing(known: JobRecord, told: JobRecord) -> JobRecord:
+    """The record as it is now, with what was `told` of its attempt."""
+    if (known.attempt, known.request_id) != (told.attempt, told.request_id):
+        return known
+    return replace(told, continues=known.continues, past=known.past, resumed=known.resumed)
 
 
 def is_started_by(status: Mapping[str, Any], runtime: RuntimeRecord) -> bool:
@@ -207,39 +229,14 @@ def choose_by_name(name: str, jobs: Sequence[JobRecord]) -> Sequence[JobRecord]:
     return [job for job in named if not job.state.is_end] or named[:1]
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(repr(value))
-    return value
-
-
 def _reason(value: object) -> str | None:
     """The reason, if this version knows it."""
     return str(value) if value in jobdir.REASONS else None
 
 
-def _number(value: object) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise TypeError(repr(value))
-    return value
-
-
-def _count(value: object) -> int | None:
-    number = _number(value)
-    if number is not None and number < 0:
-        raise TypeError(repr(value))
-    return number
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(repr(value))
-    return value
-
-
 def _runtime(value: object) -> str:
     """A runtime's name, which becomes the name of a file."""
-    name = _text(value)
+    name = text(value)
     if not is_runtime_name(name):
         raise TypeError(repr(name))
     return name

@@ -41,7 +41,7 @@ def format_record(record: RuntimeRecord) -> str:
         "host": record.host,
         "phase": record.phase.value,
         "machine": format_machine(record.machine) if record.machine else None,
-        "tunnel": _format_use(record.tunnel),
+        "tunnel": format_use(record.tunnel),
         "keeper": _format_keeper(record.keeper),
         "projects": [
             {
@@ -105,7 +105,7 @@ def _parse_document(document: Mapping[str, Any]) -> RuntimeRecord:
         ),
         python=_optional_text(document["python"]),
         host=_optional_text(document.get("host")),  # Older records have none, nor the next.
-        tunnel=_parse_use(document.get("tunnel")),
+        tunnel=parse_use(document.get("tunnel")),
     )
 
 
@@ -210,7 +210,8 @@ def _optional_number(value: object) -> float | None:
     return float(value)
 
 
-def _format_use(use: TunnelUse | None) -> dict[str, Any] | None:
+def format_use(use: TunnelUse | None) -> dict[str, Any] | None:
+    """The tunnel as the record's `tunnel`."""
     if use is None:
         return None
     end = use.endpoint
@@ -224,7 +225,8 @@ def _format_use(use: TunnelUse | None) -> dict[str, Any] | None:
     }
 
 
-def _parse_use(document: Mapping[str, Any] | None) -> TunnelUse | None:
+def parse_use(document: Mapping[str, Any] | None) -> TunnelUse | None:
+    """The tunnel that `format_use` wrote; KeyError, TypeError or ValueError for anything else."""
     if document is None:
         return None
     end = document["endpoint"]

@@ -59,6 +59,11 @@ class ColabSide:
         """When the account cannot pay the runtime any more, as far as that is known."""
         return self._demand.funds_end() if self._demand else None
 
+    @property
+    def was_let_go(self) -> str:
+        """Why the runtime is not kept alive any more; "" while it is."""
+        return self._demand.reason if self._demand else ""
+
     def login(self) -> GoogleLogin:
         """The user's login at Google."""
         from colabdev.providers.colab.login import GoogleLogin

@@ -10,6 +10,7 @@ from enum import Enum, StrEnum
 from colabdev.agent import jobdir
 from colabdev.agent.shards import Shard
 from colabdev.agent.tree import Entry, Problem
+from colabdev.models.recovery import Consent, PastAttempt, Resumed
 from colabdev.models.tunnels import TunnelUse
 
 
@@ -315,6 +316,12 @@ class JobRecord:
     """Its runtime is given back when it has ended."""
     ours: bool = True
     """This runtime record's; False of one that another computer started on the same host."""
+    continues: Consent | None = None
+    """That it may go on on a new machine; None: nobody agreed to that, or not any more."""
+    past: tuple[PastAttempt, ...] = ()
+    """The attempts before this one, oldest first."""
+    resumed: Resumed | None = None
+    """What this attempt began from; None: from nothing."""
 
     @property
     def exit_status(self) -> int | None:
