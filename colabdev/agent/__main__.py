@@ -58,6 +58,7 @@ def _later(module: str, name: str) -> Callable[..., Any]:
 HANDLERS: Dict[str, Handler] = {
     "archive.list": _later("shelf", "answer_list"),
     "checkpoint.confirm": _later("checkpoints", "answer_confirm"),
+    "checkpoint.lead": _later("asking", "answer_lead"),
     "checkpoint.list": _later("checkpoints", "answer_list"),
     "checkpoint.manifest": _later("checkpoints", "answer_manifest"),
     "checkpoint.prune": _later("checkpoints", "answer_prune"),
@@ -92,6 +93,7 @@ STREAMS: Dict[str, Stream] = {
     "checkpoint.fetch": _later("checkpoints", "fetch"),
     "checkpoint.push": _later("checkpoints", "push"),
     "checkpoint.restore": _later("restoring", "restore"),
+    "checkpoint.save": _later("asking", "save"),
     "checkpoint.stored": _later("restoring", "stored"),
     "checkpoint.verify": _later("checkpoints", "verify"),
     "data.check": _later("datasets", "check"),

@@ -25,6 +25,7 @@ class CarrierFiles:
         self.lock = os.path.join(self.directory, "lock")
         self.ask = os.path.join(self.directory, "ask.json")
         self.told = os.path.join(self.directory, "told.json")
+        self.asked = os.path.join(self.directory, "asked.json")
         self.manifests = os.path.join(self.directory, "manifests")
         self.drive_api = os.path.join(self.directory, "driveapi.json")
         self.drive_api_log = os.path.join(self.directory, "driveapi-log.json")
@@ -59,6 +60,8 @@ class Run(NamedTuple):
     api_url: str
     unattended: bool
     """The runtime is to get tokens by itself, when the user's computer is off."""
+    ask: Optional[str]
+    """How the job is asked to save; see `jobdir.ASK_FILE`."""
     created: float
     timing: Dict[str, float]
     spec: Dict[str, Any]
@@ -93,6 +96,7 @@ def run_of(files: JobFiles) -> Optional[Run]:
         drive_dir=wanted.get("drive_dir"),
         api_url=str(wanted.get("api_url") or ""),
         unattended=bool(wanted.get("unattended")),
+        ask=wanted.get("ask"),
         created=os.stat(files.spec).st_mtime,
         timing=dict(wanted.get("timing") or {}),
         spec=spec,

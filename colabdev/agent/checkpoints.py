@@ -44,7 +44,7 @@ def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     change; `{"end", "row", "is_safe", "problem"}`. It is over when it is safe, or nothing more can be
     had.
     """
-    files, run = _existing(arguments)
+    files, run = existing(arguments)
     name = arguments.get("name")
     if name is not None:
         _checkpoint(files, name)
@@ -87,7 +87,7 @@ def push(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
 def verify(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """Prove again what is claimed, of `names` or all: `{"name", "store", "level", "problem"}` for each
     store and the disk, then `{"end"}`. A claim that fails is taken back."""
-    files, run = _existing(arguments)
+    files, run = existing(arguments)
     journal = Journal(files.journal)
     journal.refresh()
     names = arguments.get("names")
@@ -115,7 +115,7 @@ def verify(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
 
 def answer_manifest(arguments: Dict[str, Any], body: bytes) -> Answer:
     """The row of the checkpoint `name` of `job`, and its manifest."""
-    files, _ = _existing(arguments)
+    files, _ = existing(arguments)
     one = _checkpoint(files, arguments["name"])
     with open(files.manifest(one.name), "rb") as file:
         return {"row": claims.row_of(one)}, file.read()
@@ -123,7 +123,7 @@ def answer_manifest(arguments: Dict[str, Any], body: bytes) -> Answer:
 
 def fetch(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """Send a file of a checkpoint that is held here from `offset` on: `{"size"}`, bytes, `{"end"}`."""
-    files, _ = _existing(arguments)
+    files, _ = existing(arguments)
     one = _checkpoint(files, arguments["name"])
     path = manifest.check_path(arguments["path"])
     with open(os.path.join(files.held_at(one.name), *path.split("/")), "rb") as file:
@@ -136,7 +136,7 @@ def fetch(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
 
 def answer_confirm(arguments: Dict[str, Any], body: bytes) -> Answer:
     """Somebody has a verified copy of the content with that `sha256`, at `path`: it is CONFIRMED."""
-    files, _ = _existing(arguments)
+    files, _ = existing(arguments)
     journal = Journal(files.journal)
     journal.refresh()
     one = _checkpoint(files, arguments["name"])
@@ -157,7 +157,7 @@ def answer_prune(arguments: Dict[str, Any], body: bytes) -> Answer:
     Answer: `removed` as `[name, store, bytes]`, `kept` as `[name, why]`. The stores delete it in their
     own time; the trainer's own files stay.
     """
-    files, run = _existing(arguments)
+    files, run = existing(arguments)
     journal = Journal(files.journal)
     journal.refresh()
     keep = max(int(arguments.get("keep") or run.keep), 2)
@@ -199,7 +199,8 @@ def explain(problems: Mapping[str, str]) -> str:
     return "; ".join("{}: {}".format(*item) for item in sorted(problems.items()))
 
 
-def _existing(arguments: Dict[str, Any]) -> Tuple[CarrierFiles, Run]:
+def existing(arguments: Dict[str, Any]) -> Tuple[CarrierFiles, Run]:
+    """The job that is asked about; a Refusal when nobody carries its checkpoints."""
     files = jobs.existing(arguments["job"])
     run = run_of(files)
     if run is None:

@@ -10,6 +10,7 @@
         log            what the command wrote, raw; by itself, or copied from its terminal
         events.jsonl   what happened, each with the time and the log's size then
         metrics.jsonl  what it took of its machine, a row every ten seconds (agent/sampler.py)
+        steps.json     which step it was at when, as far as it tells (agent/steps.py)
         reserve        room on the disk for status.json, given up when that is written
         input          the socket through which input and window sizes come, while it runs and takes any
         stop.json      that somebody asked for the end, by which signal, and the grace
@@ -73,6 +74,10 @@ STDINS = (NO_INPUT, TERMINAL, PIPE)
 DEFAULT_GRACE_S = 10.0
 DEFAULT_SIGNAL = "TERM"
 """What asks a job to end, without SIG."""
+
+ASK_FILE = "file:"
+ASK_SIGNALS = ("USR1", "USR2", "HUP")
+"""How a job may be asked to save: by a file of that name behind the prefix, or by one of these."""
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,39}-[0-9]{6}-[a-z2-7]{4}")
@@ -138,6 +143,7 @@ class JobFiles:
         self.log = os.path.join(directory, "log")
         self.events = os.path.join(directory, EVENTS)
         self.metrics = os.path.join(directory, METRICS)
+        self.steps = os.path.join(directory, "steps.json")
         self.reserve = os.path.join(directory, "reserve")
         self.input_name = "input"
         self.input = os.path.join(directory, self.input_name)

@@ -6,9 +6,10 @@
     ~/.colabdev/lease.lock         held by the daemon for its whole life
     ~/.colabdev/served             held, shared, by each agent that a computer is connected to
 
-The lease is `{"schema", "agent", "runtime", "until", "after", "drive_dir", "workdirs"}`: `until` is a
-time of this machine's clock, null for no end; `after` are jobs: when all of them have ended, and no
-other goes on, the machine is not wanted any more.
+The lease is `{"schema", "agent", "runtime", "until", "limit", "after", "drive_dir", "workdirs"}`:
+`until` is a time of this machine's clock, null for no end; `limit` likewise, when whoever rents it out
+may take it; `after` are jobs: when all of them have ended, and no other goes on, the machine is not
+wanted any more.
 """
 
 from __future__ import annotations
@@ -71,12 +72,12 @@ def revive() -> None:
 
 def answer_keep(arguments: Dict[str, Any], body: bytes) -> Answer:
     """Somebody connected: the machine is wanted for `for_s` more seconds (null: no end), and until jobs
-    that go on have ended that it was to end with. Also `runtime`, `drive_dir`, `workdirs`."""
-    seconds = arguments.get("for_s")
-    until = None if seconds is None else time.time() + float(seconds)
+    that go on have ended that it was to end with; in `limit_s` it is expected to go by itself (null:
+    nobody knows). Also `runtime`, `drive_dir`, `workdirs`."""
     known = _read()
     lease = {
-        "until": until,
+        "until": _moment(arguments.get("for_s")),
+        "limit": _moment(arguments.get("limit_s")),
         "after": [job for job in known["after"] if not _has_ended(job)],
         "runtime": arguments.get("runtime"),
         "drive_dir": arguments.get("drive_dir"),
@@ -110,6 +111,7 @@ def end_with(job_id: str, wish: Dict[str, Any]) -> None:
     _write(
         {
             "until": known["until"],
+            "limit": known["limit"],
             "after": _joined(known["after"], [job_id]),
             "runtime": wish.get("runtime"),
             "drive_dir": wish.get("drive_dir"),
@@ -147,8 +149,12 @@ def _has_ended(job_id: str) -> bool:
     return os.path.exists(files.status) or not os.path.exists(files.spec)
 
 
+def _moment(seconds: Optional[float]) -> Optional[float]:
+    return None if seconds is None else time.time() + float(seconds)
+
+
 def _read() -> Dict[str, Any]:
-    empty: Dict[str, Any] = {"until": None, "after": [], "workdirs": []}
+    empty: Dict[str, Any] = {"until": None, "limit": None, "after": [], "workdirs": []}
     return {**empty, **_document(LeaseFiles().lease)}
 
 

@@ -19,6 +19,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from . import checkpoint_safety, daemons, handover, jobdir, jobs, lease, machine
 from .daemons import Child, agent_name
 from .drive import explain
+from .foresight import Foresight
 from .jobdir import JobFiles
 from .lease import HELD, LEAVING, WAITING, LeaseFiles
 from .states import describe
@@ -67,11 +68,13 @@ class LeaseEnd:
         self._why = ""
         self._problem = ""
         self._told: Dict[str, Any] = {}
+        self._foresight = Foresight()
 
     def run(self) -> None:
         """Until the lease is another version's, or gone, or the machine is."""
         while self._is_needed():
             self._collect()
+            self._foresight.look(self._lease)
             self._why = self._find_why()
             if not self._why:
                 self._stay()

@@ -45,6 +45,9 @@ FOLDER = "folder"
 KINDS = (WITH_MANIFEST, FILE, FOLDER)
 """What a trainer wrote: a directory with a manifest of its own, a file, or a directory without."""
 
+MOST_LEAD_S = 1800.0
+"""No job is asked to save longer before its machine's end than that."""
+
 MOST_ENTRIES = 90
 """So many entries a folder on Drive has at most."""
 

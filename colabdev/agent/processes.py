@@ -46,9 +46,7 @@ def send(identity: Optional[Dict[str, Any]], boot: str, number: int, group: bool
 def below(*ancestors: int) -> Set[int]:
     """The processes that descend from one of these. Zombies are among them: what was still alive when
     the list was begun may be one when its turn comes, having left a child behind."""
-    children: Dict[int, List[int]] = {}
-    for pid, parent in _parents().items():
-        children.setdefault(parent, []).append(pid)
+    children = _children()
     found: Set[int] = set()
     waiting = list(ancestors)
     while waiting:
@@ -57,6 +55,29 @@ def below(*ancestors: int) -> Set[int]:
                 found.add(child)
                 waiting.append(child)
     return found
+
+
+def first_catching(ancestor: int, number: int) -> List[int]:
+    """Of a process and what descends from it, those that catch that signal, each the first of its
+    branch: what a program forks has its handlers, too, and is not meant. None where nothing tells."""
+    children = _children()
+    found, waiting = [], [ancestor]
+    while waiting:
+        pid = waiting.pop()
+        if _catches(pid, number):
+            found.append(pid)
+        else:
+            waiting += children.get(pid, [])
+    return found
+
+
+def _catches(pid: int, number: int) -> bool:
+    try:
+        with open("/proc/{}/status".format(pid)) as file:
+            masks = [line.split()[1] for line in file if line.startswith("SigCgt:")]
+        return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
+    except (OSError, ValueError):
+        return False
 
 
 def with_variable(name: str, value: str) -> Set[int]:
@@ -118,6 +139,13 @@ def _numbers() -> List[int]:
     if not HAS_PROC:
         return []
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _children() -> Dict[int, List[int]]:
+    children: Dict[int, List[int]] = {}
+    for pid, parent in _parents().items():
+        children.setdefault(parent, []).append(pid)
+    return children
 
 
 def _parents() -> Dict[int, int]:

@@ -3,7 +3,7 @@ above all, hangs nobody else.
 
 `python3 -I -S <agent archive> sample <job directory>`, started by the supervisor. A line of
 `metrics.jsonl` every ten seconds, or more rarely where looking costs more: it takes at most half a
-percent of a core by its own measure. It ends with the job.
+percent of a core by its own measure. It ends with the job. It also looks which step the job is at.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, List, Set
 
 from . import gpus, jobdir, processes
 from .jobdir import JobFiles
+from .step_watch import StepWatch
 
 _FIRST_S = 2.0
 _INTERVAL_S = 10.0
@@ -31,12 +32,15 @@ def main(arguments: List[str]) -> int:
     if pid is None or spec is None:
         return 1
     sampler = Sampler(pid, str(spec["workdir"]), gpus.find_gpus())
+    watch = StepWatch(files, spec)
     delay_s = _FIRST_S
     while True:
         time.sleep(delay_s)
         if os.path.exists(files.status) or not sampler.has_job():
             return 0
         begun = _spent_s()
+        with suppress(OSError):
+            watch.look()
         with suppress(OSError):  # On a full disk this row is missing.
             _append(files.metrics, sampler.sample())
         delay_s = max(_INTERVAL_S, (_spent_s() - begun) / _MOST_OF_A_CORE)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from contextlib import suppress
 from typing import Any, Dict, Optional
 
-from . import frozen, jobdir, processes
+from . import frozen, jobdir, processes, steps
 from .jobdir import JobFiles
 
 _NEVER_STARTED_S = 60.0
-_TAIL_BYTES = 16 * 1024
 
 
 def describe(files: JobFiles) -> Dict[str, Any]:
@@ -41,23 +39,11 @@ def describe(files: JobFiles) -> Dict[str, Any]:
         "pty": bool(spec.get("pty")),
         "stdin": spec.get("stdin", jobdir.NO_INPUT),
         "reason": None,
-        "metrics": None if status else _last_row(files.metrics),
+        "metrics": None if status else steps.last_row(files.metrics),
+        "progress": None if status else steps.told(files),
     }
     told.update(status or {})
     return told
-
-
-def _last_row(path: str) -> Optional[Dict[str, Any]]:
-    """The newest whole row of that `metrics.jsonl`; None when there is none that makes sense."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _TAIL_BYTES, 0))
-            lines = file.read().split(b"\n")
-        row = json.loads(lines[-2].decode("ascii")) if len(lines) > 1 else None
-    except (OSError, ValueError):
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def _goes_on(files: JobFiles, pid: Optional[Dict[str, Any]]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
 from colabdev.core.checkpoints import Durable, describe_durable
+from colabdev.core.outlook import Outlook, describe_outlook
 from colabdev.core.quoting import line_to_type
 from colabdev.core.times import format_age, format_time
 from colabdev.core.usage import describe_room, describe_usage
@@ -62,6 +63,7 @@ def initialized(project: NewProject, *, as_json: bool) -> None:
 def listing(
     runtimes: Listing,
     seen: Mapping[str, Glance],
+    outlooks: Mapping[str, Outlook] = MappingProxyType({}),
     *,
     as_json: bool,
     more: Mapping[str, Any] = MappingProxyType({}),
@@ -69,7 +71,8 @@ def listing(
     """All runtimes, and what was seen in them; state files that cannot be read follow on stderr, or in
     the document, where `more` stands as well."""
     if as_json:
-        rows = [runtime_json(item, seen.get(item.record.name)) for item in runtimes.runtimes]
+        names = [(item, item.record.name) for item in runtimes.runtimes]
+        rows = [runtime_json(item, seen.get(name), outlooks.get(name)) for item, name in names]
         content: dict[str, Any] = {"runtimes": rows, **more}
         if runtimes.unreadable:
             content["error"] = runtimes.unreadable[0].to_json()
@@ -83,8 +86,9 @@ def listing(
         for status in runtimes.runtimes:
             if status.detail:
                 say(f"{status.record.name}: {status.detail}")
-            for sentence in _sentences(seen.get(status.record.name)):
-                line(printable(f"{status.record.name}: {sentence}"))
+            name = status.record.name
+            for sentence in _sentences(seen.get(name), outlooks.get(name)):
+                line(printable(f"{name}: {sentence}"))
     elif not runtimes.unreadable:
         line("no runtime is up; colabdev connect --provider local starts one on this computer")
     for unreadable in runtimes.unreadable:
@@ -191,7 +195,7 @@ def reported(report: WrittenReport, *, as_json: bool) -> None:
     line("nothing was sent anywhere; look into it, then attach it to your report")
 
 
-def _sentences(glance: Glance | None) -> Iterator[str]:
+def _sentences(glance: Glance | None, outlook: Outlook | None) -> Iterator[str]:
     if glance is None:
         return
     if glance.running:
@@ -200,6 +204,9 @@ def _sentences(glance: Glance | None) -> Iterator[str]:
         # What one of several takes says nothing of the others.
         takes = describe_usage(row) if glance.running == 1 else ""
         yield "; ".join(filter(None, (jobs, takes, describe_room(row))))
+    if outlook is not None:
+        whose = "" if glance.running == 1 else f"{outlook.job}: "
+        yield whose + describe_outlook(outlook, datetime.now(UTC))
     if glance.durable is not None:
         yield describe_durable(glance.durable)
     if glance.stays:
@@ -208,7 +215,9 @@ def _sentences(glance: Glance | None) -> Iterator[str]:
         yield f"Drive, {link.workdir}: {saw}"
 
 
-def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[str, Any]:
+def runtime_json(
+    status: RuntimeStatus, glance: Glance | None = None, outlook: Outlook | None = None
+) -> dict[str, Any]:
     """A runtime as the JSON contract has it."""
     record = status.record
     machine = record.machine
@@ -224,6 +233,7 @@ def runtime_json(status: RuntimeStatus, glance: Glance | None = None) -> dict[st
         else None,
         "since": format_time(machine.since if machine else record.created),
         "durable": durable_json(glance.durable if glance else None),
+        "forecast": outlook_json(outlook),
         "running_jobs": glance.running if glance else None,
         "metrics": glance.metrics if glance else None,
         "mirrors": [
@@ -247,6 +257,24 @@ def durable_json(durable: Durable | None) -> dict[str, Any] | None:
         "age_s": round(durable.age_s, 1),
         "at_risk_steps": durable.at_risk_steps,
         "at_risk_s": None if durable.at_risk_s is None else round(durable.at_risk_s, 1),
+    }
+
+
+def outlook_json(outlook: Outlook | None) -> dict[str, Any] | None:
+    """What is ahead of a job, as the JSON contract has it."""
+    if outlook is None:
+        return None
+    return {
+        "job": outlook.job,
+        "step": outlook.step,
+        "total_steps": outlook.total_steps,
+        "done": format_time(outlook.done),
+        "done_low": format_time(outlook.low),
+        "done_high": format_time(outlook.high),
+        "limit": None if outlook.limit is None else format_time(outlook.limit),
+        "hand_overs": outlook.hand_overs,
+        "units": None if outlook.units is None else round(outlook.units, 2),
+        "balance": outlook.balance,
     }
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from colabdev.agent import jobdir
 from colabdev.cli.output import document, error, line, printable, say
-from colabdev.cli.render import table
+from colabdev.cli.render import outlook_json, table
 from colabdev.core.job_ends import describe_end
+from colabdev.core.outlook import describe_end as describe_done
 from colabdev.core.times import format_age, format_time
 from colabdev.core.usage import describe_room, describe_usage, time_of
 from colabdev.models import JobState
@@ -88,7 +89,7 @@ def jobs(listing: JobListing, *, as_json: bool) -> None:
         document(content)
     elif listing.jobs:
         table(
-            ("JOB", "RUNTIME", "STATE", "EXIT", "STARTED", "TAKES", "COMMAND"),
+            ("JOB", "RUNTIME", "STATE", "EXIT", "STARTED", "DONE", "TAKES", "COMMAND"),
             [_job_row(job, listing) for job in listing.jobs],
         )
         if listing.hidden:
@@ -146,6 +147,7 @@ def _job_json(job: JobRecord, listing: JobListing) -> dict[str, Any]:
         "reason": job.reason,
         "current": listing.is_current(job),
         "metrics": listing.usage(job),
+        "forecast": outlook_json(listing.outlooks.get(job.id)),
     }
 
 
@@ -188,9 +190,15 @@ def _job_row(job: JobRecord, listing: JobListing) -> tuple[str, ...]:
         _state(job, listing),
         "-" if job.exit_status is None else str(job.exit_status),
         f"{format_age((datetime.now(UTC) - began).total_seconds())} ago",
+        _done(job, listing),
         describe_usage(listing.usage(job) or {}) or "-",
         printable(shlex.join(job.argv)),
     )
+
+
+def _done(job: JobRecord, listing: JobListing) -> str:
+    outlook = listing.outlooks.get(job.id)
+    return "-" if outlook is None else describe_done(outlook, datetime.now(UTC))
 
 
 def _state(job: JobRecord, listing: JobListing) -> str:

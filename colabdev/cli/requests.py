@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from colabdev.models import Begin, HardwareWish
     from colabdev.ports import Progress
     from colabdev.services.plan import ConnectRequest
-    from colabdev.services.starts import CheckpointWish, RunRequest
+    from colabdev.services.starts import CheckpointWish, ProgressWish, RunRequest
     from colabdev.services.warm_start import WantedEnvironment
 
 PROVIDERS = ("colab", "notebook", "local", "ssh")
@@ -165,6 +165,7 @@ def run_request(
         requirements=required,
         keeps_environment=_keeps_environment(project),
         checkpoints=_checkpoint_wish(project, unattended=unattended),
+        progress=_progress_wish(project),
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),
     )
 
@@ -215,7 +216,17 @@ def _checkpoint_wish(
         resume=wished.resume,
         api_url=drive_api_url(os.environ),
         unattended=unattended,
+        ask=wished.ask,
     )
+
+
+def _progress_wish(project: standing.OwnProject | None) -> ProgressWish | None:
+    from colabdev.services.starts import ProgressWish
+
+    wished = project.settings.job if project and project.settings else None
+    if wished is None or (wished.progress is None and wished.steps is None):
+        return None
+    return ProgressWish(wished.progress, wished.steps)
 
 
 def filed_variables(wiring: Wiring, files: Sequence[Path]) -> dict[str, str]:

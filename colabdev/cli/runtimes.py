@@ -18,6 +18,7 @@ from colabdev.cli.requests import (
 )
 from colabdev.errors import ColabdevError, ExitCode
 from colabdev.models import RuntimeState
+from colabdev.services.outlooks import outlooks_of
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -130,13 +131,15 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     ready = [item.record for item in listing.runtimes if item.state is RuntimeState.READY]
     seen = wiring.glances().look(ready) if ready else {}
     account: dict[str, Any] = {}
+    overview = None
     try:
         overview = wiring.colab().overview()
         if overview is not None:
             account = render_colab.overview_json(overview, listing.runtimes)
     except ColabdevError as exc:
         account = {"account": {"problem": exc.to_json()}}
-    render.listing(listing, seen, as_json=as_json, more=account)
+    outlooks = outlooks_of(listing.runtimes, seen, wiring.colab().prices(overview))
+    render.listing(listing, seen, outlooks, as_json=as_json, more=account)
     if not as_json:
         render_colab.overview(account)
     return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK

@@ -284,6 +284,7 @@ class Wiring:
             logs=self.job_logs(),
             attempts=self.recovery().attempts(),
             hand_overs=self.recovery().hand_overs(),
+            prices=self.colab().prices(),
         )
 
     def warm_start(self) -> WarmStart:

@@ -11,6 +11,7 @@ from colabdev.errors import AuthNeeded
 
 if TYPE_CHECKING:
     from colabdev.config.places import Places
+    from colabdev.core.outlook import Prices
     from colabdev.providers.colab.login import GoogleLogin, LoginStatus
     from colabdev.providers.colab.provider import ColabProvider, Overview
 
@@ -50,6 +51,17 @@ class ColabWiring:
         if not any(map(os.path.exists, signs)):
             return None
         return self.provider(timeout_s=OVERVIEW_TIMEOUT_S).overview()
+
+    def prices(self, overview: Overview | None = None) -> Prices:
+        """What runtimes cost, and, by an overview of the account, what there is for that."""
+        from colabdev.core.outlook import Prices
+        from colabdev.providers.colab.wire import HOURLY_RATES
+
+        if overview is None:
+            return Prices(HOURLY_RATES)
+        account = overview.account
+        only_rate = account.hourly_rate if account.runtimes == 1 else None
+        return Prices(HOURLY_RATES, only_rate, account.balance)
 
     def check_login(self) -> None:
         """Explain the ways in where there is no Google login at all."""

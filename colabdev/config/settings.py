@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from colabdev.agent.jobdir import ASK_FILE, ASK_SIGNALS
 from colabdev.config.project import SETTINGS_FILE
 from colabdev.errors import SettingsError, unknown_word
 from colabdev.models import SyncedSettings
@@ -37,6 +38,19 @@ def _check_folder(text: str) -> str:
 
 
 Folder = Annotated[str, AfterValidator(_check_folder)]
+
+
+def _check_ask(text: str) -> str:
+    if text.startswith(ASK_FILE):
+        return ASK_FILE + _check_folder(text.removeprefix(ASK_FILE))
+    if text not in ASK_SIGNALS:
+        raise PydanticCustomError(
+            "ask", f"it takes one of {', '.join(ASK_SIGNALS)}, or file:PATH below the project"
+        )
+    return text
+
+
+Ask = Annotated[str, AfterValidator(_check_ask)]
 
 _WORDS = {
     "dict_type": "it takes a table",
@@ -110,6 +124,13 @@ class JobSettings(_Section):
     keep_environment: bool = Field(
         True, strict=True, description="Keep what was installed on Drive, for the next machine."
     )
+    progress: Folder | None = Field(
+        None,
+        description="A file of JSON lines with `step` that jobs write: `runs/*/metrics.jsonl`.",
+    )
+    steps: int | None = Field(
+        None, gt=0, strict=True, description="How many steps a job makes, if it tells that nowhere."
+    )
 
 
 class CheckpointSettings(_Section):
@@ -122,6 +143,11 @@ class CheckpointSettings(_Section):
     stores: tuple[StoreName, ...] = ("drivefs", "pull")
     accept: Literal["confirmed", "published"] = "confirmed"
     resume: str | None = Field(None, description="How the script takes it: `--resume {path}`.")
+    ask: Ask | None = Field(
+        None,
+        description="How a job is asked to save soon and go on: a signal, `USR1`, or a file, "
+        "`file:PATH`, that appears in the work dir.",
+    )
 
 
 class Settings(_Section):

@@ -53,6 +53,14 @@ def ttl_left_s(record: RuntimeRecord, now: datetime) -> float | None:
     return (tunnel.keep_until - now).total_seconds()
 
 
+def life_left_s(record: RuntimeRecord, now: datetime) -> float | None:
+    """The seconds until its provider may take it; None where nobody knows, or it goes by itself."""
+    tunnel = record.machine.ssh.tunnel if record.machine else None
+    if tunnel is None or tunnel.gives_back:
+        return None
+    return (tunnel.keep_until - now).total_seconds()
+
+
 def _is_of(job: JobRecord, record: RuntimeRecord) -> bool:
     return (job.runtime, job.request_id) == (record.name, record.request_id)
 

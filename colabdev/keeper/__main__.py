@@ -158,6 +158,7 @@ class _Keeper:
             idle_s=lambda: self._server.idle_s,
         )
         self._home = HomeTasks(name, places, store)
+        self._foresight = self._home.foresight(self._colab.funds_end)
         self._parting = Parting(
             name,
             runtimes=store,
@@ -193,6 +194,7 @@ class _Keeper:
         self._start_task("bringing checkpoints home", self._pull_checkpoints)
         self._start_task("bringing code home", lambda: self._home.code_copies().run(self._stopping))
         self._start_task("looking after Drive", lambda: self._colab.drive.run(self._stopping))
+        self._start_task("looking ahead", lambda: self._foresight.run(self._stopping))
         self._start_task("giving the runtime back", lambda: self._parting.run(self._stopping))
         self._start_task("going on with jobs", lambda: self._continuing.run(self._stopping))
         self._entry.start()
@@ -235,7 +237,8 @@ class _Keeper:
         """Why the runtime stays, or does not stay, otherwise than its user may think; Drive; and what is
         nearly used up."""
         stays = self._parting.notice or self._colab.notice
-        return "; ".join(filter(None, (stays, self._colab.drive.notice, self._tunnel_use.warning)))
+        more = (self._foresight.notice, self._colab.drive.notice, self._tunnel_use.warning)
+        return "; ".join(filter(None, (stays, *more)))
 
     def _connect(self) -> SshConnection:
         # Read anew for each try: a tunnel's address changes under the same name.

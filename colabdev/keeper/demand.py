@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 from colabdev.errors import ColabdevError
@@ -79,6 +79,13 @@ class Demand:
             self.notice = notice
         return not reason
 
+    def funds_end(self) -> datetime | None:
+        """When the balance will be used up, if that ends it, by what is known already."""
+        funds = self._funds.answer
+        if funds is None or funds.goes_on_without or funds.hours_left is None:
+            return None
+        return self._now() + timedelta(hours=funds.hours_left, seconds=-self._funds.age_s)
+
     def _reason(self) -> str:
         if self._now() >= self._signs.keep_until():
             return (
@@ -122,7 +129,7 @@ class _Remembered(Generic[T]):
         self, question: Callable[[], T], first: T, interval_s: float, clock: Callable[[], float]
     ) -> None:
         self._question = question
-        self._answer = first
+        self.answer = first
         self._interval_s = interval_s
         self._clock = clock
         self._asked = float("-inf")
@@ -131,7 +138,12 @@ class _Remembered(Generic[T]):
         if self._clock() - self._asked >= self._interval_s:
             self._asked = self._clock()
             try:
-                self._answer = self._question()
+                self.answer = self._question()
             except ColabdevError as exc:
                 log.warning("%s", exc.message)
-        return self._answer
+        return self.answer
+
+    @property
+    def age_s(self) -> float:
+        """How old it is, at least."""
+        return self._clock() - self._asked

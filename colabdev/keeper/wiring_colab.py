@@ -55,6 +55,10 @@ class ColabSide:
         """Why the runtime is not kept alive as its user may think."""
         return self._demand.notice if self._demand else ""
 
+    def funds_end(self) -> datetime | None:
+        """When the account cannot pay the runtime any more, as far as that is known."""
+        return self._demand.funds_end() if self._demand else None
+
     @property
     def was_let_go(self) -> str:
         """Why the runtime is not kept alive any more; "" while it is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import subprocess
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from colabdev.models.recovery import Resumed
 from colabdev.services.checkpoint_pull import CheckpointPulls
 from colabdev.services.checkpoint_tokens import TokenGiver
 from colabdev.services.code_copies import CodeCopies
+from colabdev.services.foresight import Foresight
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.recovery_cases import RecoveryCases
@@ -126,6 +128,15 @@ class HomeTasks:
             type_command=type_it,
             is_lost=is_lost,
             was_let_go=was_let_go,
+        )
+
+    def foresight(self, funds_end: Callable[[], datetime | None]) -> Foresight:
+        """Has jobs save before the runtime ends."""
+        return Foresight(
+            name=self._name,
+            runtimes=self._store,
+            open_agent=lambda: self._logs.agent(self._name),
+            funds_end=funds_end,
         )
 
     def _watches(self) -> Mapping[str, Callable[[], Watch]]:

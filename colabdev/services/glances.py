@@ -33,6 +33,8 @@ class Glance:
     """How Drive stands with each project: in words, and whether well."""
     durable: Durable | None = None
     """How safe its newest checkpoint is."""
+    jobs: Sequence[Mapping[str, object]] = ()
+    """Those that go on, as the runtime tells of them."""
     stays: str = ""
     """Why it has not given itself back, which it was to do; "" when there is nothing to say."""
 
@@ -74,7 +76,7 @@ class Glances:
         ]
         metrics = [row["metrics"] for row in rows if isinstance(row.get("metrics"), Mapping)]
         newest = max(metrics, key=time_of, default=None)
-        seen[runtime.name] = Glance(len(rows), newest, mirrors, durable, stays)
+        seen[runtime.name] = Glance(len(rows), newest, mirrors, durable, rows, stays)
 
 
 def _durable(agent: AgentStream, runtime: RuntimeRecord) -> Durable | None:

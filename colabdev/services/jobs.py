@@ -19,6 +19,7 @@ from colabdev.core.job_records import (
     told_by_runtime,
 )
 from colabdev.core.last_lines import last_lines
+from colabdev.core.outlook import Outlook, Prices, bounds_of, outlook_of
 from colabdev.core.usage import parse_rows, time_of
 from colabdev.errors import (
     ColabdevError,
@@ -73,6 +74,8 @@ class JobListing:
     """How many more there are."""
     between: frozenset[str] = frozenset()
     """The jobs that are being brought to their next machine; no machine is to be asked about them."""
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
+    """What is ahead of those that run and tell their steps, by their ids."""
 
     def errors(self) -> Sequence[StateUnreadable]:
         """All that could not be read."""
@@ -109,6 +112,7 @@ class Jobs:
     logs: JobLogs
     attempts: JobAttempts
     hand_overs: HandOvers
+    prices: Prices = field(default_factory=Prices)
 
     def follow(self, job: JobRecord, progress: Progress, *, wait: bool) -> Iterator[bytes]:
         """The job's log from its first byte on, from here and from its runtimes."""
@@ -204,11 +208,13 @@ class Jobs:
         unasked: list[str] = []
         unreached: list[str] = []
         answers: dict[str, JobsOnRuntime] = {}
+        outlooks: dict[str, Outlook] = {}
         for name in self.runtimes.names():
             try:
                 runtime = self.runtimes.load(name)
                 if runtime is not None and runtime.phase is Phase.UP:
                     answers[name] = self._list(runtime)
+                    outlooks |= self._outlooks(runtime, answers[name])
                     self._write_down(runtime, answers[name])
             except StateUnreadable:
                 continue  # Named by `_known`.
@@ -229,6 +235,7 @@ class Jobs:
             unasked=tuple(unasked),
             unreached=tuple(unreached),
             answers=answers,
+            outlooks=outlooks,
         )
 
     def look(self, job: JobRecord) -> JobRecord:
@@ -273,6 +280,11 @@ class Jobs:
         with closing(keeper.agent()) as agent:
             listed, _ = agent.request("job.list")
         return parse_job_list(listed)
+
+    def _outlooks(self, runtime: RuntimeRecord, there: JobsOnRuntime) -> Mapping[str, Outlook]:
+        bounds, now = bounds_of(runtime, self.prices), datetime.now(UTC)
+        found = {job_id: outlook_of(row, bounds, now) for job_id, row in there.rows.items()}
+        return {job_id: outlook for job_id, outlook in found.items() if outlook is not None}
 
     def _write_down(self, runtime: RuntimeRecord, there: JobsOnRuntime) -> None:
         ids, known = set(self.jobs.ids()), self._known()

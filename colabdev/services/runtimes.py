@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from colabdev.core.parting import how_it_went, lease_of, ttl_left_s
+from colabdev.core.parting import how_it_went, lease_of, life_left_s, ttl_left_s
 from colabdev.core.tunnels import may_have_tunnel
 from colabdev.core.workdirs import usable_machine
 from colabdev.crash_points import crash_point
@@ -236,8 +236,9 @@ class Runtimes(KnownRuntimes):
             agent.request("prepare", place)
             if record.can_leave:
                 linked = record.with_project(link) if link else record
-                left_s = ttl_left_s(record, datetime.now(UTC))
-                agent.request("lease.keep", {**lease_of(linked), "for_s": left_s})
+                now = datetime.now(UTC)
+                ends = {"for_s": ttl_left_s(record, now), "limit_s": life_left_s(record, now)}
+                agent.request("lease.keep", {**lease_of(linked), **ends})
                 if record.machine.drive_dir is not None:
                     self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
             if record.tunnel is None and may_have_tunnel(record.provider):

@@ -50,6 +50,8 @@ class CheckpointWish:
     """Where the Drive API is."""
     unattended: bool = False
     """The runtime may renew its access to Drive by itself."""
+    ask: str | None = None
+    """How a job is asked to save: a signal without SIG, or `file:PATH`; None: it cannot be asked."""
     resume: str | None = None
     """How the script is told of one that it is to go on from: `--resume {path}`."""
 
@@ -58,6 +60,20 @@ class CheckpointWish:
         """Only with a copy on a computer they are safe: no store of these can prove enough by itself."""
         alone = [manifest.BEST[store] for store in self.stores if store != manifest.PULL]
         return not any(manifest.is_enough(level, self.accept) for level in alone)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressWish:
+    """What the project says of how far its jobs are."""
+
+    file: str | None
+    """A pattern, from the work dir, of files of JSON lines with `step`."""
+    steps: int | None
+    """The last step."""
+
+    def to_json(self) -> Mapping[str, object]:
+        """As a job's spec has it."""
+        return {"file": self.file, "steps": self.steps}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +107,7 @@ class RunRequest:
     """Where it writes them, and where they are to go; None for nowhere."""
     max_units: float | None = None
     """What the project lets unattended work cost."""
+    progress: ProgressWish | None = None
     continues: Consent | None = None
     """That it may go on elsewhere when its machine dies; None: nobody agreed to that."""
     secret_names: frozenset[str] = frozenset()
@@ -159,6 +176,7 @@ class JobStarter:
             "environment": _environment(request, machine.drive_dir),
             "created": job.created.timestamp(),
             "checkpoints": self._checkpoints(request, runtime),
+            "progress": request.progress and request.progress.to_json(),
         }
         if after:
             progress(f"it waits for {', '.join(one.job.id for one in after)}")
@@ -185,6 +203,7 @@ class JobStarter:
             "drive_dir": machine.drive_dir,
             "api_url": wish.api_url,
             "unattended": wish.unattended,
+            "ask": wish.ask,
         }
 
     def _expect(

@@ -17,6 +17,7 @@ from tests.agent.test_jobs import PYTHONS, Bench, make_bench
 from tests.support.waiting import wait_until
 
 BUSY = "x = bytearray(50_000_000)\nwhile True: pass"
+STEP = '{"step": 7, "loss": 0.5, "total_steps": 90}'
 SMI = """#!/bin/sh
 echo called >> {calls}
 echo 'Tesla T4, 87, 1024, 15360'
@@ -58,8 +59,8 @@ def test_row_tells_what_the_job_takes_and_what_is_left(bench: Bench) -> None:
     smi.write_text(SMI.format(calls=shlex.quote(str(calls))))
     smi.chmod(0o755)
     # The work is a child's, and the child of a child's that has ended.
-    line = f"(python3 -c {shlex.quote(BUSY)} &) ; exec sleep 60"
-    spec = bench.shell(line)
+    line = f"echo '{STEP}' > steps.jsonl; (python3 -c {shlex.quote(BUSY)} &) ; exec sleep 60"
+    spec = {**bench.shell(line), "progress": {"file": "*.jsonl", "steps": None}}
     bench.talk().request("job.start", spec=spec)
     row = first_row(bench, spec["id"])
     assert 20 < row["cpu_percent"] < 120, "one core, if the others leave it"
@@ -81,10 +82,15 @@ def test_row_tells_what_the_job_takes_and_what_is_left(bench: Bench) -> None:
             "memory_total_bytes": 2048 << 20,
         },
     ]
+    told = bench.talk().request("job.status", id=spec["id"])["status"]["progress"]
+    ((seen, step),) = told["marks"]
+    assert (step, told["total"]) == (7, 90)
+    assert abs(told["time"] - time.time()) < 20
+    assert 0 <= told["time"] - seen < 60
     (sampler,) = samplers(bench, spec["id"])
     status = bench.talk().request("job.stop", id=spec["id"], grace_s=5)["status"]
     assert status["state"] == "stopped"
-    assert status["metrics"] is None
+    assert (status["metrics"], status["progress"]) == (None, None)
     assert processes.identify(sampler)["start"] is None, "it ends with the job"
     lines = (bench.jobs / str(spec["id"]) / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[0]) == row

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import typer
 from colabdev.cli import output, render, render_checkpoints, render_jobs, render_watch
 from colabdev.cli.app import build_app
 from colabdev.core.checkpoints import Checkpoint, Durable
+from colabdev.core.outlook import Outlook
 from colabdev.errors import (
     EXIT_CODE_MEANINGS,
     ColabdevError,
@@ -28,6 +29,7 @@ from colabdev.errors import (
 from colabdev.models import JobRecord, JobState, Phase, RuntimeState, RuntimeStatus
 from colabdev.services.checkpoint_push import Pushed
 from colabdev.services.checkpoints import CheckpointListing
+from colabdev.services.glances import Glance
 from colabdev.services.jobs import JobListing
 from colabdev.services.releases import Release
 from colabdev.services.runtimes import Listing
@@ -142,6 +144,7 @@ RUNTIME_KEYS = {
     "ssh",
     "since",
     "durable",
+    "forecast",
     "running_jobs",
     "metrics",
     "mirrors",
@@ -245,6 +248,7 @@ def test_status_document_has_the_documented_keys(capsys: pytest.CaptureFixture[s
         "ssh": {"alias": "box", "host": "127.0.0.1", "port": 2222},
         "since": "2026-11-20T22:34:05Z",
         "durable": None,
+        "forecast": None,
         "running_jobs": None,
         "metrics": None,
         "mirrors": None,
@@ -320,6 +324,41 @@ def test_checkpoint_documents_have_the_documented_keys(capsys: pytest.CaptureFix
     }
 
 
+def test_forecast_is_a_document_a_column_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = datetime(2026, 11, 20, 22, 34, 5, tzinfo=UTC)
+    job = JobRecord("train-261120-abcd", "train", "box", "r", ("train.py",), moment)
+    ahead = Outlook(
+        job=job.id,
+        step=500,
+        total_steps=1000,
+        low=moment,
+        done=moment + timedelta(minutes=12),
+        high=moment + timedelta(minutes=24),
+        limit=moment,
+        hand_overs=1,
+        units=21.504,
+        balance=18.0,
+    )
+    assert render.outlook_json(ahead) == {
+        "job": "train-261120-abcd",
+        "step": 500,
+        "total_steps": 1000,
+        "done": "2026-11-20T22:46:05Z",
+        "done_low": "2026-11-20T22:34:05Z",
+        "done_high": "2026-11-20T22:58:05Z",
+        "limit": "2026-11-20T22:34:05Z",
+        "hand_overs": 1,
+        "units": 21.5,
+        "balance": 18.0,
+    }
+    render_jobs.jobs(JobListing((job,), outlooks={job.id: ahead}), as_json=False)
+    assert " ± 12 min  " in capsys.readouterr().out
+    status = RuntimeStatus(make_record(), RuntimeState.READY)
+    seen = {"box": Glance(1, None)}
+    render.listing(Listing((status,), ()), seen, {"box": ahead}, as_json=False)
+    assert "± 12 min; VM limit" in capsys.readouterr().out
+
+
 def test_states_are_the_documented_ones() -> None:
     assert [state.value for state in RuntimeState] == [
         "starting",
@@ -365,6 +404,7 @@ def test_job_document_has_the_documented_keys(capsys: pytest.CaptureFixture[str]
                 "reason": None,
                 "current": True,
                 "metrics": None,
+                "forecast": None,
             }
         ],
     }

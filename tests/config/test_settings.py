@@ -102,7 +102,7 @@ def test_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("[checkpoints]\nstore = []\n", "unknown key 'store'; did you mean 'stores'?"),
         (
             "[job.extra]\nx = 1\n",
-            "in [job]: unknown key 'extra'; known: env, keep_environment, requirements",
+            "in [job]: unknown key 'extra'; known: env, keep_environment, progress, requirements, steps",
         ),
     ],
 )
@@ -129,6 +129,11 @@ def test_unknown_word_is_said_with_the_nearest(tmp_path: Path, text: str, said: 
         ("[runtime]\nmax_units = nan", "runtime.max_units = nan"),
         ("[sync]\nexclude = [['x']]", "sync.exclude.0 = ['x']"),
         ("[job]\nenv = { A = 1 }", "job.env.A = 1"),
+        ("[job]\nprogress = '../x'", "job.progress = '../x'"),
+        ("[job]\nsteps = 0", "job.steps = 0"),
+        ("[job]\nsteps = 'all'", "job.steps = 'all'"),
+        ("[checkpoints]\nask = 'KILL'", "checkpoints.ask = 'KILL'"),
+        ("[checkpoints]\nask = 'file:/x'", "checkpoints.ask = 'file:/x'"),
         ("[checkpoints]\nkeep = 1", "checkpoints.keep = 1"),
         ("[checkpoints]\nkeep = 2.5", "checkpoints.keep = 2.5"),
         ("[checkpoints]\nstores = ['s3']", "checkpoints.stores.0 = 's3'"),
@@ -186,6 +191,6 @@ def test_schema_lists_every_section_and_key() -> None:
         "project": ["name"],
         "runtime": ["gpu", "host", "keep_editor", "max_units", "provider", "ttl", "tunnel"],
         "sync": ["exclude", "outputs", "watch"],
-        "job": ["env", "keep_environment", "requirements"],
-        "checkpoints": ["accept", "dir", "keep", "resume", "stores"],
+        "job": ["env", "keep_environment", "progress", "requirements", "steps"],
+        "checkpoints": ["accept", "ask", "dir", "keep", "resume", "stores"],
     }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colabdev.core.times import format_age, format_exact_time, format_time, parse_time
+from colabdev.core.times import format_age, format_clock, format_exact_time, format_time, parse_time
 
 MOMENTS = st.datetimes(
     min_value=datetime(1970, 1, 2),  # Hypothesis adds the zone.
@@ -58,3 +58,10 @@ def test_offset_other_than_utc_is_understood() -> None:
 )
 def test_age_takes_the_largest_unit(seconds: float, text: str) -> None:
     assert format_age(seconds) == text
+
+
+def test_clock_says_as_much_as_tells_the_moment() -> None:
+    now, hour = datetime(2026, 11, 20, 22, tzinfo=UTC), timedelta(hours=1)
+    assert format_clock(now + 5 * hour, now, UTC) == "03:00"
+    assert format_clock(now + 29 * hour, now, UTC) == "Sun 03:00"
+    assert format_clock(now + 300 * hour, now, UTC) == "3 Dec 10:00"

@@ -91,3 +91,6 @@ class _Port:
         yield self.talk.exchange(kind, arguments, body)
         while True:
             yield self.talk.next()
+
+    def close(self) -> None:
+        """The talk goes on: others use it, too."""

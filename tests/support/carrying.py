@@ -49,6 +49,7 @@ class Carried:
     keep: int = 3
     dirs: tuple[str, ...] = ("runs/*/checkpoints",)
     timing: Mapping[str, float] = field(default_factory=lambda: QUICK)
+    ask: str | None = None
     job: str = ""
     attempt: int = 1
     began: Mapping[str, int] | None = None
@@ -121,6 +122,7 @@ class Carried:
                 "drive_dir": str(self.drive),
                 "api_url": self.api_url,
                 "timing": dict(self.timing),
+                "ask": self.ask,
             },
             **more,
         }

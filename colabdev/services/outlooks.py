@@ -1,0 +1,25 @@
+"""What is ahead of each runtime: of the job that needs it for longest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from colabdev.core.outlook import Outlook, Prices, bounds_of, last_to_end, outlook_of
+from colabdev.models import RuntimeStatus
+from colabdev.services.glances import Glance
+
+
+def outlooks_of(
+    runtimes: Iterable[RuntimeStatus], seen: Mapping[str, Glance], prices: Prices
+) -> Mapping[str, Outlook]:
+    """By the runtimes' names; one on which nothing runs that tells its steps has none."""
+    found = {}
+    now = datetime.now(UTC)
+    for record in (one.record for one in runtimes if one.record.name in seen):
+        bounds = bounds_of(record, prices)
+        outlooks = (outlook_of(row, bounds, now) for row in seen[record.name].jobs)
+        last = last_to_end(outlooks)
+        if last is not None:
+            found[record.name] = last
+    return found
