@@ -103,7 +103,8 @@ def _of_lineage(history: History) -> Iterator[str]:
     attempts = [one.attempt for one in history.written]
     yield from _not_once("started", attempts)
     yield from _not_once("claimed", history.claimed)
-    if missing := sorted(set(attempts) - set(history.claimed)):
+    # The first has nobody to be kept apart from, and is written down while it runs.
+    if missing := sorted(set(attempts) - set(history.claimed) - {1}):
         yield f"attempts ran that had claimed nothing: {missing}"
     if attempts != sorted(attempts):
         yield f"attempts began in another order: {attempts}"

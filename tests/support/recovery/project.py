@@ -73,6 +73,11 @@ class Training:
         return ["told.py", str(self.truth), "train.py", *numbers, str(self.enough)]
 
     @property
+    def connect_words(self) -> Sequence[str]:
+        """What its runtime needs."""
+        return []
+
+    @property
     def enough(self) -> Path:
         """Once it is there the trainer hurries."""
         return self.truth / "enough"
@@ -121,6 +126,10 @@ class TemplateTraining(Training):
     @property
     def words(self) -> Sequence[str]:
         return ["told.py", str(self.truth), "train.py", *TEMPLATE_WORDS]
+
+    @property
+    def connect_words(self) -> Sequence[str]:
+        return ["--python", str(self.python)]
 
     @property
     def wanted(self) -> str:
