@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -89,6 +89,16 @@ class FileJobStore:
         except OSError as exc:
             raise self._not_writable(exc) from exc
 
+    def update(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord | None:
+        with self._locked(job_id):
+            known = self.load(job_id)
+            if known is None:
+                return None
+            changed = change(known)
+            if changed != known:
+                self.save(changed)
+            return changed
+
     def delete(self, job_id: str) -> None:
         shutil.rmtree(self._jobs / job_id, ignore_errors=True)
 
@@ -156,6 +166,21 @@ class FileJobStore:
                 f"cannot read {name} of {job_id!r}: {exc}", hint="give read access there"
             ) from exc
         return text.splitlines()
+
+    @contextmanager
+    def _locked(self, job_id: str) -> Iterator[None]:
+        if not (self._jobs / job_id).is_dir():
+            yield  # Forgotten; a lock would bring its directory back.
+            return
+        lock = FileLock(self._jobs / job_id / "record.lock", mode=0o600)
+        try:
+            lock.acquire()
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _log(self, job_id: str, attempt: int) -> Path:
         name = "log" if attempt == jobdir.FIRST_ATTEMPT else f"log.{attempt}"

@@ -63,6 +63,16 @@ def stopped(before: JobRecord, job: JobRecord) -> None:
         line(f"{job.id} is {job.state.value}, exit code {job.exit_status}")
 
 
+def continued(job: JobRecord, *, as_json: bool) -> None:
+    """A job that goes on, or went on all the time."""
+    if as_json:
+        began = job.resumed
+        told = None if began is None else {"attempt": began.attempt, "step": began.step}
+        document({"job": job.id, "runtime": job.runtime, "attempt": job.attempt, "from": told})
+    else:
+        say(f"{job.id} is at attempt {job.attempt} on {job.runtime}")
+
+
 def jobs(listing: JobListing, *, as_json: bool) -> None:
     """All jobs; what could not be asked or read follows on stderr, or in the document."""
     if as_json:

@@ -143,7 +143,7 @@ def run_request(
         beside = replace(standpoint, cwd=project.path)
         required = find_requirements(project.settings.job.requirements, beside)
     typed = parse_variables(env)
-    gpu: Sequence[str] = ()
+    gpu: tuple[str, ...] = ()
     if project is not None and project.settings is not None:
         gpu = project.settings.runtime.gpu
     return RunRequest(
@@ -179,6 +179,7 @@ def _checkpoint_wish(
         keep=wished.keep,
         stores=wished.stores,
         accept=wished.accept,
+        resume=wished.resume,
         api_url=drive_api_url(os.environ),
         unattended=unattended,
     )
@@ -216,7 +217,9 @@ def ask_around(
     words = [*((word, False) for word in after), *((word, True) for word in after_ok)]
     before = [After(jobs.find(word, progress), ok=ok) for word, ok in words]
     found = wiring.secret_sources().find(names) if names else {}
-    return replace(request, env={**request.env, **found}, after=before)
+    return replace(
+        request, env={**request.env, **found}, after=before, secret_names=frozenset(found)
+    )
 
 
 def log_begin(tail: int | None, since: str | None) -> Begin:

@@ -13,12 +13,15 @@ from colabdev.agent import jobdir
 from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
-from colabdev.cli.jobs import InteractiveOption, complete_job, end_status, stream_log
+from colabdev.cli.continuing import continue_job
+from colabdev.cli.jobs import InteractiveOption, attach, complete_job, end_status, stream_log
 from colabdev.cli.on_demand import bring_up, give_back, how_it_leaves
 from colabdev.cli.requests import ask_around, filed_variables, run_request
-from colabdev.cli.runtimes import RuntimeOption
+from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import Screen
-from colabdev.errors import ExitCode
+from colabdev.core.recovery import FREE
+from colabdev.errors import ExitCode, UsageError
+from colabdev.models.recovery import Consent, Going
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -136,6 +139,21 @@ ProviderOption = Annotated[
 ]
 GpuOption = Annotated[str | None, typer.Option(help="Run only where this GPU is, such as T4.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Start a runtime without a question.")]
+ContinueOption = Annotated[
+    str | None,
+    typer.Option(
+        "--continue",
+        metavar="JOB",
+        help="Go on with a job whose machine died, on a new one, from its newest checkpoint.",
+        autocompletion=complete_job,
+    ),
+]
+AcceptRollbackOption = Annotated[
+    bool,
+    typer.Option("--accept-rollback", help="With --continue: also from an older checkpoint."),
+]
+AgreedOption = Annotated[bool, typer.Option("--agreed", hidden=True)]
+"""Within what was agreed when the job was started; what is typed without it goes beyond."""
 DownOption = Annotated[
     bool,
     typer.Option(
@@ -169,6 +187,10 @@ def run(
     gpu: GpuOption = None,
     yes: YesOption = False,
     down: DownOption = False,
+    continued: ContinueOption = None,
+    accept_rollback: AcceptRollbackOption = False,
+    agreed: AgreedOption = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Run a program on the runtime, detached, and stream its log here.
 
@@ -182,6 +204,16 @@ def run(
     Example: colabdev run --gpu T4 --yes --detach --down train.py
     """
     wiring: Wiring = ctx.obj
+    if continued is not None:
+        _check_alone(ctx)
+        wish = Going(by_hand=not agreed, accept_rollback=accept_rollback)
+        job = continue_job(wiring, continued, wish, as_json=as_json and detach)
+        return ExitCode.OK if detach else attach(ctx, job.id)
+    if accept_rollback or as_json:
+        raise UsageError(
+            "--accept-rollback and --json are for a job that goes on",
+            hint="colabdev run --continue JOB",
+        )
     wanted = wishes(interactive=interactive, attached=attached, detach=detach)
     words = [word for word in (script, *(arguments or ())) if word is not None]
     request = run_request(
@@ -213,7 +245,7 @@ def run(
     chosen = bring_up(
         wiring, wiring.named(runtime), provider, gpu, yes=yes, must_leave=down and detach
     )
-    request = replace(request, runtime=chosen)
+    request = replace(request, runtime=chosen, continues=_consent(wiring, chosen))
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)
     if detach:
@@ -222,6 +254,24 @@ def run(
     if down:
         give_back(wiring, start)
     return status
+
+
+def _consent(wiring: Wiring, name: str) -> Consent | None:
+    """Nobody needs to agree to what costs nothing."""
+    record = wiring.store().load(name)
+    return Consent() if record is not None and record.provider in FREE else None
+
+
+def _check_alone(ctx: typer.Context) -> None:
+    """A job that goes on does so as it was started."""
+    allowed = {"continued", "accept_rollback", "agreed", "as_json", "detach", "ctx"}
+    typed = [name for name, value in ctx.params.items() if value and name not in allowed]
+    if typed:
+        raise UsageError(
+            "--continue goes on with a job as it was started; only --detach, --json and "
+            "--accept-rollback go with it",
+            hint="colabdev run --continue JOB",
+        )
 
 
 def _start_and_leave(starter: JobStarter, start: Start, ending: str) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
     from colabdev.cli.wiring_notebook import NotebookWiring
+    from colabdev.cli.wiring_recovery import RecoveryWiring
     from colabdev.config.places import Places
     from colabdev.core.notebook_cell import FilledNotebook
     from colabdev.core.reconcile import Mode
@@ -290,7 +291,14 @@ class Wiring:
             jobs=self.job_store(),
             logs=self.job_logs(),
             code=self.project_code(),
+            plans=self.recovery().plans(),
         )
+
+    def recovery(self) -> RecoveryWiring:
+        """What has to do with jobs that go on on other machines."""
+        from colabdev.cli.wiring_recovery import RecoveryWiring
+
+        return RecoveryWiring(self)
 
     def secret_sources(self) -> SecretSources:
         from colabdev.adapters.secrets import ask_keyring
@@ -400,9 +408,13 @@ class Wiring:
             audience=WatchAsJson() if as_json else WatchInWords(),
         )
 
-    def homecoming(self) -> Homecoming:
+    def homecoming(self, *, ends_jobs: bool = True) -> Homecoming:
+        """`ends_jobs`: none of the runtime's jobs goes on elsewhere after that."""
         from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
         from colabdev.services.homecoming import Homecoming
+        from colabdev.services.recovery_cases import end_consents
+
+        jobs, store = self.job_store(), self.store()
 
         opener = self.opener(parse_size(DEFAULT_MAX_SIZE))
         return Homecoming(
@@ -413,6 +425,7 @@ class Wiring:
             logs=self.job_logs(),
             checkpoints=self.checkpoints().safety(),
             flush=self._flush_mount,
+            end_jobs=lambda name: end_consents(jobs, store, name) if ends_jobs else None,
         )
 
     def _flush_mount(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from colabdev.models import RuntimeRecord
     from colabdev.ports import Keepers, Meter
     from colabdev.services.checkpoint_lists import StoreChoice
-    from colabdev.services.checkpoint_restore import RestoredCheckpoint
+    from colabdev.services.checkpoint_restore import CheckpointRestorer, RestoredCheckpoint
     from colabdev.services.checkpoint_safety import Ask, CheckpointSafety
     from colabdev.services.checkpoints import Checkpoints
 
@@ -87,16 +87,20 @@ class CheckpointWiring:
         to: str | None,
         accept_older: bool,
     ) -> RestoredCheckpoint:
-        from colabdev.services.checkpoint_restore import CheckpointRestorer, RestoreWish
+        from colabdev.services.checkpoint_restore import RestoreWish
 
-        restorer = CheckpointRestorer(
+        wish = RestoreWish(job=job, name=name, to=to, accept_older=accept_older)
+        return self.restorer().restore(runtime, project, wish)
+
+    def restorer(self) -> CheckpointRestorer:
+        from colabdev.services.checkpoint_restore import CheckpointRestorer
+
+        return CheckpointRestorer(
             keepers=self._keepers,
             copies=self.copies(),
             meter=self._meter,
             store=self._store(),
         )
-        wish = RestoreWish(job=job, name=name, to=to, accept_older=accept_older)
-        return restorer.restore(runtime, project, wish)
 
     def _store(self) -> StoreChoice:
         """The first of the project's stores that a runtime can look into."""

@@ -18,3 +18,15 @@ def complain_of_gpu(wanted: Sequence[str], found: str | None) -> str:
 def _words(name: str) -> set[str]:
     """`NVIDIA A100-SXM4-40GB` has the word `a100`; `Tesla T4` is no `T`."""
     return set(re.findall("[a-z0-9]+", name.lower()))
+
+
+def rented_name(found: str | None) -> str | None:
+    """What Colab calls the accelerator `found`, as the driver or Colab itself names it; `none` for a
+    machine without, None for one that this version has never heard of."""
+    if not found:
+        return "none"
+    words = _words(found)
+    if {"rtx", "pro", "6000"} <= words:
+        return "G4"
+    known = (word.upper() for word in sorted(words) if re.fullmatch("[a-z][0-9]+(e[0-9]+)?", word))
+    return next(known, None)

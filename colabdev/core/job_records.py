@@ -156,6 +156,13 @@ def _told(job: JobRecord, status: Mapping[str, Any]) -> JobRecord:
     )
 
 
+def with_standing(known: JobRecord, told: JobRecord) -> JobRecord:
+    """The record as it is now, with what was `told` of its attempt."""
+    if (known.attempt, known.request_id) != (told.attempt, told.request_id):
+        return known
+    return replace(told, continues=known.continues, past=known.past, resumed=known.resumed)
+
+
 def is_started_by(status: Mapping[str, Any], runtime: RuntimeRecord) -> bool:
     """Whether a job of that machine's belongs to this runtime. On a host that several computers share,
     and that outlives its runtimes, `down` must not end the others' jobs."""

@@ -41,13 +41,21 @@ def count(value: object) -> int:
     return number
 
 
-def optional_amount(value: object) -> float | None:
-    """A number that is not below 0, or nothing."""
+def optional_number(value: object) -> float | None:
+    """A number, or nothing."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(repr(value))
     return float(value)
+
+
+def optional_amount(value: object) -> float | None:
+    """A number that is not below 0, or nothing."""
+    number = optional_number(value)
+    if number is not None and not number >= 0:
+        raise TypeError(repr(value))
+    return number
 
 
 def listing(value: object) -> list[Any]:

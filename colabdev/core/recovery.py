@@ -15,7 +15,7 @@ from enum import Enum
 from colabdev.core.job_records import is_machine_gone
 from colabdev.core.parting import is_ttl_over
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
-from colabdev.models.orders import JobOrder, MachineWish
+from colabdev.models.orders import MachineWish
 from colabdev.models.recovery import Consent, Continuation, PastAttempt, Resumed, Try
 
 MACHINE = "machine"
@@ -72,31 +72,42 @@ class Case:
     safe: Resumed | None
     """The newest safe checkpoint that anybody here heard of; None: of none."""
     now: datetime
+    by_hand: bool = False
+    """Somebody typed that it is to go on: that is more than was agreed to beforehand."""
 
 
 def is_candidate(job: JobRecord) -> bool:
     """Whether going on with the job may ever be thought of: cheap, and of its record alone."""
-    is_over = job.state.is_end and job.state is not JobState.LOST
-    return job.ours and job.continues is not None and not is_over
+    return job.ours and job.continues is not None and _is_unended(job)
+
+
+def _is_unended(job: JobRecord) -> bool:
+    return not job.state.is_end or job.state is JobState.LOST
 
 
 def decide(case: Case) -> Decision:
     """What to do about the job now. That its machine is gone must be in `runtime`'s phase, by its
     provider's word: a machine that is merely not reached is not gone."""
-    job, runtime, going_on = case.job, case.runtime, case.going_on
-    if not is_candidate(job) or not case.has_order or runtime is None:
+    if not _is_open(case):
         return _LEAVE
+    if case.by_hand:
+        return _GO_ON
+    if case.going_on.is_over:
+        return Decision(Verdict.NEVER, case.going_on.why)
+    return _within_bounds(case) or _until(case.going_on, case.now) or _GO_ON
+
+
+def _is_open(case: Case) -> bool:
+    """Whether the job has no machine, and there is somebody who wants it to have one."""
+    job, runtime = case.job, case.runtime
+    may_ever = is_candidate(job) or (case.by_hand and _is_unended(job))
+    if not may_ever or not case.has_order:
+        return False
+    if runtime is None:
+        return case.by_hand  # It was given back, which is no death.
     if runtime.phase is Phase.RELEASING:
-        return _LEAVE  # Somebody is giving it back: that is no death.
-    if going_on.is_over:
-        return Decision(Verdict.NEVER, going_on.why)
-    if is_in_the_making(job, going_on, runtime):
-        return _until(going_on, case.now) or _GO_ON
-    if not is_machine_gone(job, runtime):
-        return _LEAVE
-    if runtime.request_id == job.request_id and is_ttl_over(runtime, case.now):
-        return Decision(Verdict.NEVER, "its machine's ttl was over")
-    return _within_bounds(case, job.continues) or _until(going_on, case.now) or _GO_ON
+        return False
+    return is_machine_gone(job, runtime) or is_in_the_making(job, case.going_on, runtime)
 
 
 def is_in_the_making(job: JobRecord, going_on: Continuation, runtime: RuntimeRecord) -> bool:
@@ -109,10 +120,16 @@ def is_in_the_making(job: JobRecord, going_on: Continuation, runtime: RuntimeRec
     )
 
 
-def _within_bounds(case: Case, consent: Consent | None) -> Decision | None:
-    """What forbids one more start now; None: nothing."""
+def _within_bounds(case: Case) -> Decision | None:
+    """What forbids one more start now; None: nothing, also for one that was counted already."""
+    consent, runtime = case.job.continues, case.runtime
     assert consent is not None, "a candidate has it"
-    tries = case.going_on.tries
+    assert runtime is not None, "it is known, or nothing is open"
+    if is_in_the_making(case.job, case.going_on, runtime):
+        return None
+    if runtime.request_id == case.job.request_id and is_ttl_over(runtime, case.now):
+        return Decision(Verdict.NEVER, "its machine's ttl was over")
+    tries = counted(case.job, case.going_on)
     if len(tries) >= consent.times:
         times = "once" if consent.times == 1 else f"{consent.times} times"
         return Decision(Verdict.NEVER, f"it has gone on {times}, as often as was agreed")
@@ -129,6 +146,11 @@ def _until(going_on: Continuation, now: datetime) -> Decision | None:
     if going_on.waits_until is None or going_on.waits_until <= now:
         return None
     return Decision(Verdict.WAIT, going_on.why, going_on.waits_until)
+
+
+def counted(job: JobRecord, going_on: Continuation) -> Sequence[Try]:
+    """The starts that count: the one in the making is counted before its job's record names it."""
+    return [one for one in going_on.tries if one.attempt <= job.attempt]
 
 
 def makes_progress(tries: Sequence[Try], newest: Resumed | None) -> bool:
@@ -162,6 +184,7 @@ def begin_attempt(
         request_id=request_id,
         step=MACHINE,
         began_from=None,
+        path="",
     )
 
 
@@ -223,11 +246,21 @@ def told_of_checkpoint(argv: Sequence[str], resume: str | None, path: str | None
     return [*argv, *(word.replace("{path}", path) for word in shlex.split(resume))]
 
 
-def wish_for(order: JobOrder, consent: Consent | None) -> MachineWish:
-    """The machine to ask for: as the one before, within what was agreed."""
-    limit = consent.max_units if consent is not None else None
-    if limit is None:
-        return order.machine
-    wished = order.machine.hardware.max_units
-    units = limit if wished is None else min(limit, wished)
-    return replace(order.machine, hardware=replace(order.machine.hardware, max_units=units))
+def units_left(
+    consent: Consent | None, going_on: Continuation, balance: float | None
+) -> float | None:
+    """What may still be spent; None: no limit was agreed. What the account lost since the first new
+    machine counts, whatever it was spent on: nobody can tell it apart."""
+    if consent is None or consent.max_units is None:
+        return None
+    if balance is None or going_on.balance is None:
+        return consent.max_units
+    return consent.max_units - max(going_on.balance - balance, 0.0)
+
+
+def wish_within(wish: MachineWish, units: float | None) -> MachineWish:
+    """The machine to ask for: as the one before, for no more than that."""
+    if units is None:
+        return wish
+    limits = [limit for limit in (units, wish.hardware.max_units) if limit is not None]
+    return replace(wish, hardware=replace(wish.hardware, max_units=min(limits)))

@@ -14,6 +14,7 @@ from colabdev.core.json_values import (
     mapping,
     optional_amount,
     optional_count,
+    optional_number,
     optional_text,
     text,
     texts,
@@ -132,6 +133,9 @@ def format_continuation(going_on: Continuation) -> str:
             "request_id": going_on.request_id,
             "step": going_on.step,
             "from": format_resumed(going_on.began_from),
+            "path": going_on.path,
+            "replaces": going_on.replaces,
+            "balance": going_on.balance,
             "tries": [
                 {
                     "time": format_exact_time(one.time),
@@ -157,6 +161,9 @@ def parse_continuation(written: str) -> Continuation:
         request_id=text(document["request_id"]),
         step=text(document["step"]),
         began_from=parse_resumed(document["from"]),
+        path=text(document["path"]),
+        replaces=text(document["replaces"]),
+        balance=optional_number(document["balance"]),
         tries=tuple(
             Try(parse_time(row["time"]), count(row["attempt"]), parse_resumed(row["from"]))
             for row in listing(document["tries"])
@@ -166,6 +173,17 @@ def parse_continuation(written: str) -> Continuation:
         why=text(document["why"]),
         is_over=document["is_over"] is True,
     )
+
+
+def format_safe(newest: Resumed) -> str:
+    """As `safe.json`."""
+    return _render({"schema": SCHEMA, **(format_resumed(newest) or {})})
+
+
+def parse_safe(written: str) -> Resumed:
+    """See `format_safe`."""
+    document = _read(written)
+    return Resumed(count(document["attempt"]), whole_number(document["step"]))
 
 
 def _format_wish(wish: MachineWish) -> dict[str, Any]:

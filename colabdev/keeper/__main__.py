@@ -2,7 +2,7 @@
 
 Prints one JSON line, `ready` once it listens or the `error` that keeps it from it, then nothing more.
 Ends at once when another keeper of the same runtime runs, when it is asked to, when its record is
-gone or names another keeper, and when the runtime is lost.
+gone or names another keeper, and when the runtime is lost and none of its jobs may go on elsewhere.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ class _Keeper:
             delays=self._retry_delays,
             connected=self._spares.use,
         )
+        self._link.machine = self._machine
         self._server = KeeperServer(self._key, self._link, self._spares)
         self._entry = EntryFollower(
             lambda: store.load(name), open_host_entries(self._ssh_files, os.environ)
@@ -162,6 +163,11 @@ class _Keeper:
             runtimes=store,
             jobs=FileJobStore(places.state_dir),
             give_back=lambda record: give_back_by_command(record, os.environ, places.log_dir),
+        )
+        self._continuing = self._home.continuing(
+            environment=os.environ,
+            is_lost=lambda: self._link.state is LinkState.LOST,
+            was_let_go=lambda: self._colab.was_let_go,
         )
         self._server.notice = self._notice
         self._tunnel = TunnelHolder(
@@ -185,8 +191,10 @@ class _Keeper:
         )
         self._start_task("bringing jobs home", lambda: self._home.job_copies().run(self._stopping))
         self._start_task("bringing checkpoints home", self._pull_checkpoints)
+        self._start_task("bringing code home", lambda: self._home.code_copies().run(self._stopping))
         self._start_task("looking after Drive", lambda: self._colab.drive.run(self._stopping))
         self._start_task("giving the runtime back", lambda: self._parting.run(self._stopping))
+        self._start_task("going on with jobs", lambda: self._continuing.run(self._stopping))
         self._entry.start()
         try:
             self._server.run(self._should_go_on)
@@ -278,6 +286,14 @@ class _Keeper:
             return True
         return self._provider(record.provider).find(self._name) is None
 
+    def _machine(self) -> str:
+        """What names the machine that there is now; "" while there is none."""
+        try:
+            record = self._store.load(self._name)
+        except ColabdevError:
+            return ""  # Unreadable is not another one.
+        return record.request_id if record is not None and record.machine is not None else ""
+
     def _provider(self, name: str) -> Provider:
         if name == "local":
             return LocalProvider(self._places.local_dir, lambda: find_login(os.environ))
@@ -308,21 +324,23 @@ class _Keeper:
         return True
 
     def _withdraw(self) -> None:
-        lost = self._link.state is LinkState.LOST
-
         def withdrawn(record: RuntimeRecord) -> RuntimeRecord:
             if record.keeper is None or record.keeper.key != self._key.hex():
                 return record
-            phase = Phase.LOST if lost and record.phase is not Phase.RELEASING else record.phase
-            return replace(record, keeper=None, phase=phase)
+            return replace(self._in_view_of_loss(record), keeper=None)
 
         try:
             self._store.update(self._name, withdrawn)
         except ColabdevError as exc:
             log.warning("cannot withdraw from the state file: %s", exc.message)
 
+    def _in_view_of_loss(self, record: RuntimeRecord) -> RuntimeRecord:
+        """The record, which may be of the next machine by now."""
+        is_lost = self._link.is_of(record.request_id) and record.phase is not Phase.RELEASING
+        return replace(record, phase=Phase.LOST) if is_lost else record
+
     def _should_go_on(self) -> bool:
-        if self._link.state is LinkState.LOST:
+        if self._link.state is LinkState.LOST and not self._continuing.is_needed():
             return False
         if time.monotonic() - self._record_checked < RECORD_CHECK_INTERVAL_S:
             return True
@@ -333,11 +351,11 @@ class _Keeper:
         except ColabdevError as exc:
             log.warning("%s", exc.message)
             return True  # Unreadable is not gone.
-        return (
-            record is not None
-            and record.keeper is not None
-            and record.keeper.key == self._key.hex()
-        )
+        if record is None or record.keeper is None or record.keeper.key != self._key.hex():
+            return False
+        if self._in_view_of_loss(record) != record:
+            self._store.update(self._name, self._in_view_of_loss)
+        return True
 
 
 def _start_log(directory: Path, name: str) -> None:

@@ -67,10 +67,12 @@ class Demand:
         self._attended_balance: float | None = None
         self.notice = ""
         """Why it is not kept alive, or will not be for long, for the user; "" when all is well."""
+        self.reason = ""
+        """Why it is not kept alive; "" while it is."""
 
     def is_wanted(self) -> bool:
         """Whether to keep it alive now."""
-        reason = self._reason()
+        reason = self.reason = self._reason()
         notice = reason or self._warning()
         if notice != self.notice:
             log.info("%s", notice or "kept alive")

@@ -27,6 +27,8 @@ REFUSED_RETRY_S = 5.0
 REFUSED_RETRY_CAP_S = 300.0
 """Doubled up to here: a host that is asked with wrong keys for hours may well lock its user out."""
 GONE_CHECK_INTERVAL_S = 2.0
+LOST_LOOK_S = 1.0
+"""So often the link of a machine that is gone looks whether there is another one."""
 
 
 class LinkState(StrEnum):
@@ -54,7 +56,8 @@ ConnectionT = TypeVar("ConnectionT", bound=Connection)
 
 
 class Link(Generic[ConnectionT]):
-    """Keeps one connection open until stopped, or until the runtime is gone for certain."""
+    """Keeps one connection open until stopped. When the machine is gone for certain it waits for the
+    next one of that name."""
 
     def __init__(
         self,
@@ -65,6 +68,9 @@ class Link(Generic[ConnectionT]):
         delays: Callable[[], Iterator[float]],
         connected: Callable[[ConnectionT], None],
     ) -> None:
+        self.machine: Callable[[], str] = lambda: ""
+        """What names the one there is now; "" while there is none."""
+        self._lost_machine = ""
         self._name = name
         self._connect = connect
         self._is_gone = is_gone
@@ -81,12 +87,14 @@ class Link(Generic[ConnectionT]):
         self.since = datetime.now(UTC)
 
     def run(self) -> None:
-        """Hold the connection; returns when stopped or when the runtime is lost."""
+        """Hold the connection; returns when stopped."""
         delays = self._delays()
         while not self._stopping.is_set():
+            if self.state is LinkState.LOST and not self._has_another():
+                self._try_now.wait(LOST_LOOK_S)
+                self._try_now.clear()
+                continue
             delay_s = self._hold_once(delays)
-            if self.state is LinkState.LOST:
-                return
             if delay_s is None:
                 delays = self._delays()
             else:
@@ -106,9 +114,15 @@ class Link(Generic[ConnectionT]):
     def try_now(self) -> None:
         """Do not wait for the next try: something changed that may help, an address or a key."""
         with self._changed:
-            if self.state is LinkState.REFUSED:
+            if self.state is LinkState.REFUSED or (
+                self.state is LinkState.LOST and self._has_another()
+            ):
                 self._enter(LinkState.CONNECTING, None)
         self._try_now.set()
+
+    def is_of(self, machine: str) -> bool:
+        """Whether it is that machine that is lost."""
+        return self.state is LinkState.LOST and self._lost_machine == machine
 
     def connection(self, timeout_s: float) -> ConnectionT:
         """The open connection, waited for at most `timeout_s`; raises what stands in the way.
@@ -116,6 +130,8 @@ class Link(Generic[ConnectionT]):
         A refused login or host key and a lost runtime raise at once: waiting does not help.
         """
         deadline = time.monotonic() + timeout_s
+        if self.state is LinkState.LOST:
+            self.try_now()  # Another one may be there by now.
         with self._changed:
             while True:
                 # One that broke just now is as good as none: `run` is about to notice.
@@ -157,6 +173,7 @@ class Link(Generic[ConnectionT]):
         """Ask the provider, not too often: only its word makes a runtime lost."""
         if time.monotonic() - self._gone_checked < GONE_CHECK_INTERVAL_S:
             return
+        machine = self.machine()  # Before: the next one may be there when the answer is.
         try:
             gone = self._is_gone()
         except ColabdevError as exc:
@@ -164,7 +181,11 @@ class Link(Generic[ConnectionT]):
             gone = False
         self._gone_checked = time.monotonic()
         if gone:
+            self._lost_machine = machine
             self._enter(LinkState.LOST, runtime_lost(self._name))
+
+    def _has_another(self) -> bool:
+        return self.machine() not in ("", self._lost_machine)
 
     def _enter(
         self,

@@ -55,6 +55,11 @@ class ColabSide:
         """Why the runtime is not kept alive as its user may think."""
         return self._demand.notice if self._demand else ""
 
+    @property
+    def was_let_go(self) -> str:
+        """Why the runtime is not kept alive any more; "" while it is."""
+        return self._demand.reason if self._demand else ""
+
     def login(self) -> GoogleLogin:
         """The user's login at Google."""
         from colabdev.providers.colab.login import GoogleLogin

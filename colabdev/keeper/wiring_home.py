@@ -6,6 +6,7 @@ Each asks this very keeper as any client does, by its socket: so it waits for a 
 from __future__ import annotations
 
 import logging
+import subprocess
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,24 @@ from colabdev.adapters.checkpoint_copies import FileCheckpointCopies
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.keepers import LocalKeepers
 from colabdev.adapters.ngrok_use import NgrokUse
+from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.store import FileStore
+from colabdev.adapters.typed_commands import type_command
 from colabdev.config.places import Places
+from colabdev.core.checkpoints import JobCheckpoints
 from colabdev.core.ngrok_usage import check_transfer
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.keeper.continuing import Continuing
 from colabdev.keeper.editors import EditorWatch, LogAudience
+from colabdev.models import JobRecord
+from colabdev.models.recovery import Resumed
 from colabdev.services.checkpoint_pull import CheckpointPulls
 from colabdev.services.checkpoint_tokens import TokenGiver
+from colabdev.services.code_copies import CodeCopies
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
+from colabdev.services.recovery_cases import RecoveryCases
 from colabdev.services.sync import Syncer
 from colabdev.services.watch import Watch, Watched
 
@@ -44,6 +53,7 @@ class HomeTasks:
         self._store = store
         self._keepers = LocalKeepers(store, _start_no_other, own=True)
         self._jobs = FileJobStore(places.state_dir)
+        self._plans = FileRecoveryStore(places.state_dir)
         self._logs = JobLogs(runtimes=store, keepers=self._keepers, jobs=self._jobs)
 
     def editor_watch(self) -> EditorWatch:
@@ -63,6 +73,51 @@ class HomeTasks:
             copies=FileCheckpointCopies(self._places.state_dir),
             open_agent=lambda: self._logs.agent(self._name),
             tokens=TokenGiver(google_login),
+            note_safe=self._note_safe,
+        )
+
+    def code_copies(self) -> CodeCopies:
+        """Brings the code here of jobs that may go on elsewhere."""
+        return CodeCopies(
+            name=self._name,
+            runtimes=self._store,
+            jobs=self._jobs,
+            plans=self._plans,
+            open_agent=lambda: self._logs.agent(self._name),
+        )
+
+    def _note_safe(self, job: JobCheckpoints) -> None:
+        """What the next machine of a job must not fall behind."""
+        if job.safe is not None and self._plans.has_order(job.job):
+            self._plans.note_safe(job.job, Resumed(job.safe.attempt, job.safe.step))
+
+    def continuing(
+        self,
+        *,
+        environment: Mapping[str, str],
+        is_lost: Callable[[], bool],
+        was_let_go: Callable[[], str],
+    ) -> Continuing:
+        """Goes on with jobs on the next machine."""
+        said = self._places.log_dir / f"continue-{self._name}.log"
+
+        def type_it(job: JobRecord) -> None:
+            words = ["run", "--continue", job.id, "--agreed", "--detach", "--json"]
+            try:
+                type_command(words, environment, said, with_progress=True)
+            except (OSError, subprocess.TimeoutExpired) as exc:
+                log.warning("cannot go on with %s: %s", job.id, exc)
+
+        return Continuing(
+            name=self._name,
+            cases=RecoveryCases(
+                runtimes=self._store,
+                jobs=self._jobs,
+                plans=self._plans,
+            ),
+            type_command=type_it,
+            is_lost=is_lost,
+            was_let_go=was_let_go,
         )
 
     def _watches(self) -> Mapping[str, Callable[[], Watch]]:

@@ -77,6 +77,12 @@ class Continuation:
     """The last step that was done for it, one of `core.recovery.STEPS`."""
     began_from: Resumed | None = None
     """The checkpoint that was chosen for it."""
+    path: str = ""
+    """Where that is on the machine; "" for none."""
+    replaces: str = ""
+    """The machine that had died when another one was last asked for: what came is ours to give back."""
+    balance: float | None = None
+    """The account's, before the first machine was asked for; what is missing since was spent."""
     tries: tuple[Try, ...] = ()
     """Every start, oldest first."""
     failures: int = 0
@@ -87,3 +93,13 @@ class Continuation:
     """Why it does not go on, for people; "" when nothing is in the way."""
     is_over: bool = False
     """It will not go on by itself, whatever comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """How somebody wants a job to go on."""
+
+    by_hand: bool = False
+    """Whatever the bounds that were agreed to."""
+    accept_rollback: bool = False
+    """Also from a checkpoint that is older than one that was proved."""

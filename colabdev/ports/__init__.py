@@ -272,6 +272,9 @@ class JobStore(Protocol):
     def save(self, job: JobRecord) -> None:
         """Write the record, atomically and durably."""
 
+    def update(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord | None:
+        """Read, change and write under the record's lock; None when there is no record."""
+
     def delete(self, job_id: str) -> None:
         """Forget the job and its log. Harmless when it is forgotten already."""
 

@@ -87,6 +87,8 @@ class CheckpointPulls:
     copies: CheckpointCopies
     open_agent: Callable[[], AgentStream]
     tokens: TokenGiver
+    note_safe: Callable[[JobCheckpoints], None] = lambda job: None
+    """Told of each job's, as its runtime tells of them."""
 
     def run(self, stopping: threading.Event) -> None:
         """Until `stopping`. It holds an agent only while a job writes checkpoints, and asks for one
@@ -123,6 +125,8 @@ class CheckpointPulls:
         """Bring what is to be here; whether there may be more soon."""
         answer, _ = agent.request("checkpoint.list", {"runtime": runtime.request_id, "job": None})
         jobs = parse_jobs(answer)
+        for job in jobs:
+            self.note_safe(job)
         self.tokens.give(agent, jobs)
         carried = [self._pull_job(agent, job) for job in jobs if manifest.PULL in job.stores]
         return any(carried) or any(job.is_carried and job.needs_tokens for job in jobs)

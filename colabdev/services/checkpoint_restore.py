@@ -17,6 +17,7 @@ from colabdev.core.checkpoints import (
 from colabdev.core.workdirs import usable_machine
 from colabdev.errors import CheckpointNotFound, ColabdevError, UsageError
 from colabdev.models import RuntimeRecord
+from colabdev.models.recovery import Resumed
 from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter
 from colabdev.services.checkpoint_lists import (
     StoreChoice,
@@ -28,6 +29,10 @@ from colabdev.services.checkpoint_lists import (
 )
 
 _NAMED = 5
+_BEHIND = "behind"
+_NOTHING = "nothing"
+_WAIT_S = 120.0
+"""So long what was proved may take to show on a machine that is new to Drive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,50 @@ class CheckpointRestorer:
             if own and name is None and end.get("problem"):
                 return self._send(agent, own[0], to)
             return _restored(job, end)
+
+    def newest(
+        self,
+        runtime: RuntimeRecord,
+        place: Mapping[str, object] | None,
+        job: str,
+        *,
+        minimum: Resumed | None,
+        starts: Mapping[int, manifest.Start],
+    ) -> RestoredCheckpoint | None:
+        """Put the newest of the job that verifies on the runtime, from its store or from here; None when
+        there is none, and nobody ever heard of one.
+
+        CheckpointNotFound when all that is to be had is older than `minimum`, the newest that anybody
+        heard of; ColabdevError when a store does not tell. `starts` is where attempts began.
+        """
+        to = posixpath.join(usable_machine(runtime).content_dir, "restored", job)
+        own = self._whole_copy(job, starts)
+        known = [one.rank for one in (minimum, _mark(own) if own else None) if one is not None]
+        at_least = list(max(known)) if known else None
+        with closing(self.keepers.ensure(runtime.name).agent()) as agent:
+            if place is not None:
+                asked = {**place, "job": job, "name": None, "to": to, "minimum": at_least}
+                end = self._ask(agent, {**asked, "wait_s": 0.0 if own else _WAIT_S})
+                if end.get("row") and not end.get("problem"):
+                    return _restored(job, end)
+                if end.get("problem") not in (_BEHIND, _NOTHING):
+                    raise ColabdevError(
+                        f"cannot restore {job}: {end.get('problem')}", hint="it is tried again"
+                    )
+            if own is not None and (minimum is None or _mark(own).rank >= minimum.rank):
+                return self._send(agent, own, to)
+        if at_least is None:
+            return None
+        raise _behind(job)
+
+    def _whole_copy(self, job: str, starts: Mapping[int, manifest.Start]) -> Checkpoint | None:
+        """The newest copy here of what the job went on with, every hash right."""
+        for one in copies_here(self.copies):
+            if one.job != job or not manifest.is_in_lineage(one.attempt, one.step, starts):
+                continue
+            if self.copies.damage(job, one.name) is None:
+                return one
+        return None
 
     def _ask(self, agent: AgentStream, asked: Mapping[str, object]) -> Mapping[str, object]:
         for header, _ in agent.stream("checkpoint.restore", asked):
@@ -166,16 +215,24 @@ def _restored(job: str, end: Mapping[str, object]) -> RestoredCheckpoint:
     rows = end.get("rejected")
     rejected = [(str(name), str(why)) for name, why in (rows if isinstance(rows, list) else [])]
     problem = end.get("problem")
-    if problem == "behind":
-        raise CheckpointNotFound(
-            f"cannot restore {job}: the newest on Drive is older than one that was proved",
-            hint="Drive may list it later: type it again; --accept-older takes the older one",
-        )
+    if problem == _BEHIND:
+        raise _behind(job)
     if problem or not end.get("row"):
         named = "; ".join(f"{name}: {why}" for name, why in rejected[:3])
-        reason = "none on Drive is whole" if problem in (None, "nothing") else problem
+        reason = "none on Drive is whole" if problem in (None, _NOTHING) else problem
         raise CheckpointNotFound(
             f"cannot restore {job}: {reason}" + (f" ({named})" if named else ""),
             hint=f"colabdev checkpoints ls {job}",
         )
     return RestoredCheckpoint(parse_checkpoint(job, end["row"]), str(end["path"]), rejected)
+
+
+def _behind(job: str) -> CheckpointNotFound:
+    return CheckpointNotFound(
+        f"cannot restore {job}: the newest on Drive is older than one that was proved",
+        hint="Drive may list it later: type it again; --accept-older takes the older one",
+    )
+
+
+def _mark(one: Checkpoint) -> Resumed:
+    return Resumed(one.attempt, one.step)

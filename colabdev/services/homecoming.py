@@ -36,6 +36,8 @@ class Homecoming:
     logs: JobLogs
     checkpoints: CheckpointSafety
     flush: Flush
+    end_jobs: Callable[[str], None]
+    """Lets no job of machines of that name go on elsewhere."""
 
     def bring(
         self, runtime: RuntimeRecord, progress: Progress, *, force: bool = False
@@ -53,6 +55,7 @@ class Homecoming:
             self._secure(runtime, progress, force=force)
             self.checkpoints.secure(runtime, progress, force=force)
         self.flush(runtime, progress, force=force)
+        self.end_jobs(runtime.name)  # Else somebody would start the next machine for them.
         return self.logs.unended(runtime)
 
     def _secure(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> bool:

@@ -25,7 +25,7 @@ from colabdev.errors import (
 )
 from colabdev.models import Begin, JobRecord, JobState, Phase, RuntimeRecord
 from colabdev.ports import AgentStream, JobStore, Keeper, Keepers, Progress, RuntimeStore
-from colabdev.services.known_jobs import readable_jobs
+from colabdev.services.known_jobs import readable_jobs, write_standing
 from colabdev.services.log_reading import (
     Reading,
     lost,
@@ -315,7 +315,7 @@ class JobLogs:
             say_what_was_kept(reading, header["status"].get("kept"))
             say_what_was_lost(reading, header["status"].get("lost_bytes"))
             if reading.job.state.is_end:  # What goes on may have ended here meanwhile.
-                self._copy(reading, lambda: self._jobs.save(reading.job))
+                self._copy(reading, lambda: write_standing(self._jobs, reading.job))
         elif header.get("note") == jobdir.DISK_FULL:
             say_disk_is_full(reading)
         elif body:

@@ -30,6 +30,8 @@ from colabdev.models import Begin, JobRecord, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
 from colabdev.services.job_input import JobInput
 from colabdev.services.job_logs import JobLogs
+from colabdev.services.known_jobs import write_standing
+from colabdev.services.recovery_cases import end_consent
 
 LIST_TIMEOUT_S = 3.0
 RECENT_JOBS = 20
@@ -213,7 +215,9 @@ class Jobs:
         self, job: JobRecord, *, grace_s: float, signal: str = jobdir.DEFAULT_SIGNAL
     ) -> JobRecord:
         """Stop the job, by the signal and after the grace by KILL, and say how it stands then. One that
-        has ended stays as it is."""
+        has ended stays as it is; one that waits for another machine does not go on."""
+        if job.continues is not None:
+            job = end_consent(self.jobs, self.runtimes, job)
         if job.state.is_end:
             return job
         return self._ask_about(job, "job.stop", grace_s=grace_s, signal=signal)
@@ -227,7 +231,7 @@ class Jobs:
         with closing(self.logs.agent(job.runtime)) as agent:
             answer, _ = agent.request(request, {"id": job.id, **arguments})
         job = told_by_runtime(job, answer.get("status"))
-        self.jobs.save(job)
+        write_standing(self.jobs, job)
         return job
 
     def _list(self, runtime: RuntimeRecord) -> JobsOnRuntime:
@@ -244,7 +248,7 @@ class Jobs:
             if (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
                 now = _now(job, there)
                 if now != job:
-                    self.jobs.save(now)
+                    write_standing(self.jobs, now)
         for job_id in there.rows.keys() - ids:
             with suppress(ProtocolError):
                 self.jobs.create(found_on_runtime(there.rows[job_id], runtime))

@@ -11,7 +11,7 @@ from colabdev.core.job_records import as_it_stands, told_by_runtime
 from colabdev.errors import ColabdevError, ProtocolError, StateUnreadable
 from colabdev.models import JobRecord, JobState
 from colabdev.ports import AgentStream, JobStore, Progress, RuntimeStore
-from colabdev.services.known_jobs import readable_jobs
+from colabdev.services.known_jobs import readable_jobs, write_standing
 
 
 class KeptJobs:
@@ -61,4 +61,4 @@ class KeptJobs:
             raise ProtocolError(f"cannot understand what Drive has of {job.id}: {exc}") from exc
         ended = told_by_runtime(job, status)
         self._jobs.save_records(job.id, texts)
-        self._jobs.save(ended)
+        write_standing(self._jobs, ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from colabdev.core.job_records import with_standing
 from colabdev.errors import StateUnreadable
 from colabdev.models import JobRecord
 from colabdev.ports import JobStore
@@ -18,3 +19,9 @@ def readable_jobs(jobs: JobStore) -> Iterator[JobRecord]:
             continue
         if job is not None:
             yield job
+
+
+def write_standing(jobs: JobStore, told: JobRecord) -> None:
+    """Write down how the job stands by its runtime's word. What others decided of it meanwhile stays,
+    and a word about an attempt that is over changes nothing."""
+    jobs.update(told.id, lambda known: with_standing(known, told))

@@ -21,6 +21,7 @@ from colabdev.errors import (
     runtime_lost,
 )
 from colabdev.models import (
+    KeeperAddress,
     Phase,
     ProjectLink,
     RuntimeRecord,
@@ -135,13 +136,16 @@ class Runtimes(KnownRuntimes):
         progress: Progress,
     ) -> RuntimeRecord:
         """The record of what is about to be asked for, written before it is asked."""
+        keeper = None
         if record is not None:
             check_same_provider(record, request)
             if record.phase in (Phase.STARTING, Phase.UP) and not self._is_lost(record):
                 return self._again(record, request)
             # Gone, or half released: what is left of it goes before the next one comes.
             progress(f"the runtime {record.name!r} from before is gone; starting a new one")
-            self._keepers.stop(record)
+            keeper = self._keeper_that_stays(record, request)
+            if keeper is None:
+                self._keepers.stop(record)
             provider.release(record.name)
         fresh = RuntimeRecord(
             name=request.name,
@@ -152,10 +156,25 @@ class Runtimes(KnownRuntimes):
             python=request.python or (record.python if record else None),
             host=request.host,
             tunnel=request.tunnel,
+            keeper=keeper,
         )
         self._store.save(fresh)
         crash_point("connect.recorded")
         return fresh
+
+    def _keeper_that_stays(
+        self, record: RuntimeRecord, request: ConnectRequest
+    ) -> KeeperAddress | None:
+        """The keeper of a machine that is gone, when it knows that and the next one is reached alike: it
+        goes over to that one, with the secrets of the jobs that continue there."""
+        if (
+            record.phase is not Phase.LOST
+            or (record.tunnel and record.tunnel.wish) != request.tunnel
+        ):
+            return None
+        keeper = self._keepers.find(record)
+        is_waiting = keeper is not None and keeper.link()["state"] == "lost"
+        return record.keeper if is_waiting else None
 
     def _again(self, record: RuntimeRecord, request: ConnectRequest) -> RuntimeRecord:
         """The record of a runtime that goes on; only a machine that is not there yet may become

@@ -22,9 +22,12 @@ from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, ConflictsLeft, StaleTree
 from colabdev.models import JobRecord, RuntimeRecord
+from colabdev.models.recovery import Consent
 from colabdev.ports import JobStore, Progress
+from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.job_order import After, still_to_come
+from colabdev.services.job_orders import order_of
 from colabdev.services.sync import Expected
 from colabdev.services.sync_report import SyncReport
 
@@ -45,6 +48,8 @@ class CheckpointWish:
     """Where the Drive API is."""
     unattended: bool = False
     """The runtime may renew its access to Drive by itself."""
+    resume: str | None = None
+    """How the script is told of one that it is to go on from: `--resume {path}`."""
 
     @property
     def needs_copy(self) -> bool:
@@ -73,13 +78,17 @@ class RunRequest:
     after: Sequence[After] = ()
     gives_back: bool = False
     """When it has ended its runtime is given back."""
-    gpu: Sequence[str] = ()
+    gpu: tuple[str, ...] = ()
     """What the project asks for; another one is said before the job starts."""
     requirements: Requirements | None = None
     env_files: Sequence[str] = ()
     """Those that lie in the project, by their paths there."""
     checkpoints: CheckpointWish | None = None
     """Where it writes them, and where they are to go; None for nowhere."""
+    continues: Consent | None = None
+    """That it may go on elsewhere when its machine dies; None: nobody agreed to that."""
+    secret_names: frozenset[str] = frozenset()
+    """Those of its variables that must stand in no file, whatever their names look like."""
 
 
 class Code(Protocol):
@@ -112,6 +121,7 @@ class JobStarter:
     jobs: JobStore
     logs: JobLogs
     code: Code
+    plans: RecoveryStore
 
     def prepare(self, request: RunRequest, progress: Progress) -> Start:
         """Choose the runtime and write the job down. Nothing is sent or started yet."""
@@ -122,7 +132,7 @@ class JobStarter:
         after = still_to_come(request.after, runtime)
         expect = self._expect(request, runtime, progress)
         job = self._write_down(request, runtime)
-        spec = {
+        spec: dict[str, object] = {
             "schema": jobdir.SCHEMA,
             "id": job.id,
             "name": job.name,
@@ -147,6 +157,9 @@ class JobStarter:
         arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
         if job.gives_back:
             arguments["lease"] = lease_of(runtime)
+        if job.continues is not None:
+            # Before it starts: what runs must be known to those who are to go on with it.
+            self.plans.save_order(job.id, order_of(request, runtime, spec))
         return Start(job, runtime, Starting(arguments))
 
     def _checkpoints(
@@ -241,6 +254,7 @@ class JobStarter:
                 argv=request.program.typed,
                 created=created,
                 gives_back=request.gives_back and runtime.can_leave,
+                continues=request.continues if request.checkpoints else None,
             )
             if self.jobs.create(job):
                 crash_point("run.recorded")

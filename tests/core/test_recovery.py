@@ -25,7 +25,8 @@ from colabdev.core.recovery import (
     record_attempt,
     record_try,
     told_of_checkpoint,
-    wish_for,
+    units_left,
+    wish_within,
 )
 from colabdev.core.recovery_records import (
     format_continuation,
@@ -60,14 +61,21 @@ def case(**changes: object) -> Case:
     known = Case(
         job=JOB, runtime=LOST, going_on=NONE_YET, has_order=True, safe=Resumed(1, 20), now=MOMENT
     )
-    return replace(known, **changes)  # type: ignore[arg-type]
+    known = replace(known, **changes)  # type: ignore[arg-type]
+    # A start that was counted is the one that the job's record names.
+    attempt = max(known.job.attempt, known.going_on.attempt)
+    return replace(known, job=replace(known.job, attempt=attempt))
 
 
 def tried(*steps: int | None, apart_s: float = 7200.0) -> Continuation:
     """Starts from these steps, the newest just now."""
     first = MOMENT - timedelta(seconds=apart_s * (len(steps) - 1))
     tries = tuple(
-        Try(first + timedelta(seconds=apart_s * n), n + 2, step and Resumed(n + 1, step))
+        Try(
+            first + timedelta(seconds=apart_s * n),
+            n + 2,
+            None if step is None else Resumed(n + 1, step),
+        )
         for n, step in enumerate(steps)
     )
     return Continuation(attempt=len(steps) + 1, request_id="request-1", step=STARTED, tries=tries)
@@ -168,14 +176,30 @@ def test_script_is_told_of_the_checkpoint_last_and_in_whole_words() -> None:
 
 def test_machine_is_asked_for_within_what_was_agreed() -> None:
     wish = MachineWish("colab", HardwareWish(("T4", "L4"), max_units=20.0))
-    order = JobOrder({"spec": {}}, machine=wish)
-    assert wish_for(order, Consent(max_units=8.0)).hardware.max_units == 8.0
-    assert wish_for(order, Consent(max_units=30.0)).hardware.max_units == 20.0
-    assert wish_for(order, Consent()) == wish
+    assert wish_within(wish, 8.0).hardware.max_units == 8.0
+    assert wish_within(wish, 30.0).hardware.max_units == 20.0
+    assert wish_within(wish, None) == wish
+    before = replace(NONE_YET, balance=100.0)
+    agreed = Consent(max_units=8.0)
+    assert units_left(agreed, before, 95.0) == 3.0
+    assert units_left(agreed, before, 110.0) == 8.0, "somebody bought more"
+    assert units_left(agreed, NONE_YET, 95.0) == units_left(agreed, before, None) == 8.0
+    assert units_left(Consent(), before, 95.0) is None
+
+
+def test_whoever_types_it_is_asked_nothing_but_a_machine_that_is_there_is_left_alone() -> None:
+    stopped = case(job=replace(JOB, continues=None), going_on=give_up(NONE_YET, "no"), by_hand=True)
+    assert decide(stopped).verdict is Verdict.GO_ON
+    assert decide(replace(stopped, runtime=UP)).verdict is Verdict.LEAVE
+    assert decide(replace(stopped, runtime=None)).verdict is Verdict.GO_ON
+    failed = replace(JOB, state=JobState.FAILED)
+    assert decide(replace(stopped, job=failed)).verdict is Verdict.LEAVE
 
 
 def test_records_are_given_back_as_they_were_written() -> None:
-    going_on = put_off(record_try(Continuation(2, "t", "r", CLAIMED, Resumed(1, None)), MOMENT), "", MOMENT)
+    going_on = put_off(
+        record_try(Continuation(2, "t", "r", CLAIMED, Resumed(1, None)), MOMENT), "", MOMENT
+    )
     assert going_on.step == RECORDED
     assert parse_continuation(format_continuation(going_on)) == going_on
     job = record_attempt(JOB, going_on, 5)

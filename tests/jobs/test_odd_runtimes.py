@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from colabdev.adapters.job_store import FileJobStore
+from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.store import FileStore
 from colabdev.agent import jobdir
 from colabdev.cli import render_jobs
@@ -157,6 +158,7 @@ def bench(tmp_path: Path) -> Bench:
         jobs=store,
         logs=logs,
         code=files,
+        plans=FileRecoveryStore(tmp_path / "train-state"),
     )
     runtime.answers["job.list"] = lambda _: {"jobs": [], "problems": []}
     runtime.answers["job.records"] = lambda _: {}

@@ -1,0 +1,92 @@
+"""The part of the command line's composition root that has to do with jobs that go on elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colabdev.cli import output
+
+if TYPE_CHECKING:
+    from colabdev.adapters.recovery_store import FileRecoveryStore
+    from colabdev.cli.wiring import Wiring
+    from colabdev.models import JobRecord, RuntimeRecord
+    from colabdev.ports import Progress
+    from colabdev.services.recovery import Recovery
+    from colabdev.services.recovery_cases import RecoveryCases
+    from colabdev.services.recovery_steps import RecoverySteps
+
+
+class RecoveryWiring:
+    """Builds what goes on with jobs."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+
+    def plans(self) -> FileRecoveryStore:
+        from colabdev.adapters.recovery_store import FileRecoveryStore
+
+        return FileRecoveryStore(self._wiring.places().state_dir)
+
+    def cases(self) -> RecoveryCases:
+        from colabdev.services.recovery_cases import RecoveryCases
+
+        wiring = self._wiring
+        return RecoveryCases(runtimes=wiring.store(), jobs=wiring.job_store(), plans=self.plans())
+
+    def service(self) -> Recovery:
+        from colabdev.services.recovery import Recovery
+
+        wiring = self._wiring
+        return Recovery(
+            runtimes=wiring.store(),
+            jobs=wiring.job_store(),
+            plans=self.plans(),
+            cases=self.cases(),
+            provider=wiring.provider,
+            steps=self._steps(),
+            secrets=self._secrets,
+            balance=self._balance,
+            give_back=self._give_back,
+        )
+
+    def _steps(self) -> RecoverySteps:
+        from colabdev.services.recovery_steps import RecoverySteps
+
+        wiring = self._wiring
+        return RecoverySteps(
+            runtimes=wiring.runtimes(),
+            keepers=wiring.keepers(),
+            logs=wiring.job_logs(),
+            plans=self.plans(),
+            restorer=wiring.checkpoints().restorer(),
+            computer_id=wiring.store().computer_id,
+            sync=self._sync,
+        )
+
+    def _sync(self, runtime: RuntimeRecord, path: str, progress: Progress) -> None:
+        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
+        from colabdev.services.exchange import SyncOptions
+
+        project = self._wiring.opener(parse_size(DEFAULT_MAX_SIZE)).open(Path(path))
+        self._wiring.syncer().sync_project(runtime, project, SyncOptions(outputs=False), progress)
+
+    def _secrets(self, job: JobRecord, names: Sequence[str]) -> Mapping[str, str]:
+        return {}
+
+    def _balance(self, provider: str) -> float | None:
+        overview = self._wiring.colab().overview() if provider == "colab" else None
+        return overview.account.balance if overview is not None else None
+
+    def _give_back(self, runtime: RuntimeRecord, progress: Progress) -> None:
+        """As `down`, but its jobs are to be continued by hand still."""
+        wiring = self._wiring
+        releases = wiring.releases()
+        bring_home = partial(wiring.homecoming(ends_jobs=False).bring, force=False)
+        for release in releases.down(
+            [runtime.name], progress, bring_home, request_id=runtime.request_id
+        ):
+            if release.error is not None:
+                output.progress(f"{runtime.name} stays up: {release.error.message}")
