@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,6 @@ from tests.support.waiting import wait_until
 
 CONTINUES_WITHIN_S = 60.0
 """On a machine that is busy with other tests."""
-PROGRESS_WITHIN_S = 60.0
 ENDS_WITHIN_S = 60.0
 SETTLED_S = 5.0
 """A keeper that takes a new machine up needs some time until it has its logs."""
@@ -34,7 +34,8 @@ MOST_DEATHS = 3
 
 ANY, SAVE, START = "any", "save", "start"
 MOMENTS = (ANY, ANY, SAVE, SAVE, START)
-"""When a machine dies: at any time, around a save, or when the trainer has hardly begun."""
+"""When a machine dies: at any time, around a save, or, seldom a second time, because that is where a
+job is given up, when the trainer has hardly begun."""
 QUIET, KEEPER, RECOVERER, AGAIN = "nothing", "keeper", "recoverer", "the new machine"
 TROUBLES = (QUIET, QUIET, KEEPER, RECOVERER, RECOVERER, AGAIN)
 """What else goes wrong at a death."""
@@ -120,7 +121,8 @@ class Life:
 
     def die(self) -> bool:
         """Let the machine die at some moment, and perhaps more with it; whether the job goes on."""
-        moment, trouble = self.dice.choice(MOMENTS), self.dice.choice(TROUBLES)
+        moments = MOMENTS if self.dice.random() < 0.5 or not self.deaths else MOMENTS[:-1]
+        moment, trouble = self.dice.choice(moments), self.dice.choice(TROUBLES)
         self.wait_for(moment)
         dying = self.training.written()[-1]
         if trouble == KEEPER:
@@ -147,23 +149,15 @@ class Life:
     def wait_for(self, moment: str) -> None:
         """Until the machine is to die."""
         before = self.deaths[-1].attempt if self.deaths else 0
-        wait_until(
-            lambda: self.newest_attempt() > before,
-            timeout_s=CONTINUES_WITHIN_S,
-            message=f"{self.name} does not begin: {self.describe()}",
-        )
+        self.wait_until(lambda: self.newest_attempt() > before, "it does not begin")
         if moment == START:
             time.sleep(self.dice.uniform(0.0, 0.2))
             return
         begun_after = self.training.written()[-1].begun_after
-        wait_until(
-            lambda: self.safe() > begun_after,
-            timeout_s=PROGRESS_WITHIN_S,
-            message=f"nothing of {self.name} is safe: {self.describe()}",
-        )
+        self.wait_until(lambda: self.safe() > begun_after, "nothing is safe")
         if moment == SAVE:
             saves = self.saves()
-            wait_until(lambda: self.saves() > saves, message=f"{self.name} saves no more")
+            self.wait_until(lambda: self.saves() > saves, "it saves no more")
             time.sleep(self.dice.uniform(0.0, 0.3))
         else:
             time.sleep(math.exp(self.dice.uniform(math.log(0.05), math.log(4.0))))
@@ -174,7 +168,7 @@ class Life:
             # Nobody is left who could go on by himself; any command will do.
             self.type("ps")
         elif trouble == RECOVERER:
-            wait_until(self.recoverer, timeout_s=CONTINUES_WITHIN_S, message=self.describe())
+            self.wait_until(self.recoverer, "nobody goes on with it")
             time.sleep(self.dice.uniform(0.0, 1.5))
             if not (pid := self.recoverer()):
                 return
@@ -182,10 +176,9 @@ class Life:
                 os.kill(pid, signal.SIGKILL)
         elif trouble == AGAIN:
             attempts = self.newest_attempt()
-            wait_until(
+            self.wait_until(
                 lambda: self.house.provider.find(self.name) or self.newest_attempt() > attempts,
-                timeout_s=CONTINUES_WITHIN_S,
-                message=f"no new machine: {self.describe()}",
+                "there is no new machine",
             )
             time.sleep(self.dice.uniform(0.0, 0.5))
             if self.newest_attempt() > attempts:
@@ -212,6 +205,12 @@ class Life:
             outcomes.append(False)
             self.tally.stuck.append(f"{self.name}: {self.given_up()}\n{self.describe()}")
         return last.attempt > attempt
+
+    def wait_until(self, condition: Callable[[], object], otherwise: str) -> None:
+        try:
+            wait_until(condition, timeout_s=CONTINUES_WITHIN_S, message=otherwise)
+        except AssertionError as exc:
+            raise AssertionError(f"{self.name}: {otherwise}: {self.describe()}") from exc
 
     # --- what there is to see ---
 
@@ -263,8 +262,8 @@ class Life:
     def describe(self) -> str:
         """All that may tell why."""
         parts = [str(self.deaths), str(dict(self.tally.troubles))]
-        logs = self.house.places.log_dir.glob(f"*{self.job}*") if self.job else ()
-        for path in [self.place / "recovery.json", self.place / "job.json", *logs]:
+        said = self.house.places.log_dir / f"continue-{self.name}.log"
+        for path in [self.place / "recovery.json", self.place / "job.json", said]:
             with suppress(OSError):
                 parts.append(f"--- {path.name}\n{path.read_text()[-3000:]}")
         with suppress(OSError):
@@ -300,5 +299,5 @@ class Life:
         """The attempts that the store knows, one for each entry; a twin that Drive made is none."""
         drive = self.house.places.local_dir / "drive" / "MyDrive" / "colabdev"
         entries = drive.glob(f"{self.name}/runs/{self.job}/attempts/*.json")
-        found = {(int(path.name.partition(".")[0]), path.read_bytes()) for path in entries}
-        return sorted(number for number, _ in found)
+        found = {(path.name, path.read_bytes()) for path in entries}
+        return sorted(int(name[:-5]) for name, _ in found if name[:-5].isdecimal())
