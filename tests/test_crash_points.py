@@ -20,6 +20,7 @@ from tests.agent.test_lease import LEAVING
 from tests.cli.test_checkpoints import PULL
 from tests.colab.crashes import COLAB
 from tests.hostile import test_crashes as crashes
+from tests.services.test_recovery import RECOVERY
 from tests.support.house import House
 from tests.support.syncing import look, make_synced_folder
 from tests.support.waiting import wait_until
@@ -48,6 +49,7 @@ def test_every_crash_point_is_tried() -> None:
         *KILL,
         *LEAVING,
         *PULL,
+        *RECOVERY,
         *REPAIR,
         *RUN,
         *SYNC,

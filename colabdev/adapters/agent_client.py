@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent import wire
 from colabdev.errors import AgentUnusable, ColabdevError, NoCode, ProtocolError, StaleTree
 from colabdev.models import AgentHello, Output
 from colabdev.ports import RemoteProcess
+
+if TYPE_CHECKING:
+    from colabdev.adapters.agent_archive import AgentArchive
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from colabdev.adapters.files import write_atomic
+from colabdev.adapters.files import write_cache
 from colabdev.agent.blocks import Signature, signature_from_bytes
 
 log = logging.getLogger(__name__)
@@ -29,11 +29,7 @@ class BlockFiles:
             return None
 
     def save(self, digest: str, signature: Signature) -> None:
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(self._directory / digest, signature.to_bytes())
-        except OSError as exc:
-            log.info("cannot keep the blocks of a file in %s: %s", self._directory, exc)
+        write_cache(self._directory / digest, signature.to_bytes())
 
     def forget_all_but(self, digests: Iterable[str]) -> None:
         kept = set(digests)

@@ -129,6 +129,18 @@ class KeeperClient:
         connection, _ = self._ask("tcp", timeout_s=timeout_s, host=host, port=port)
         return connection
 
+    def hold(self, job_id: str, variables: Mapping[str, str]) -> None:
+        connection, _ = self._ask(
+            "hold", timeout_s=CONNECT_TIMEOUT_S, job=job_id, env=dict(variables)
+        )
+        connection.close()
+
+    def held(self, job_id: str) -> Mapping[str, str] | None:
+        connection, reply = self._ask("held", timeout_s=CONNECT_TIMEOUT_S, job=job_id)
+        connection.close()
+        variables = reply.get("env")
+        return variables if isinstance(variables, dict) else None
+
     def quit(self) -> None:
         with contextlib.suppress(KeeperUnavailable, ColabdevError):
             connection, _ = self._ask("quit", timeout_s=CONNECT_TIMEOUT_S)

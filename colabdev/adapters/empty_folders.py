@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from pathlib import Path
 
-from colabdev.adapters.files import write_atomic
+from colabdev.adapters.files import write_cache
 from colabdev.agent import tree
 from colabdev.agent.listing import look_into
 from colabdev.agent.rules import from_document, key_of
-
-log = logging.getLogger(__name__)
 
 _Row = tuple[list[int] | None, list[str], bool]
 """What the folder looked like from outside, None when that may not show an edit; the folders in it that
@@ -63,9 +60,5 @@ class EmptyFolders:
             return {}
 
     def _save(self, key: str, found: dict[str, _Row]) -> None:
-        try:
-            self._cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            text = json.dumps({"rules": key, "folders": found}, separators=(",", ":"))
-            write_atomic(self._cache_file, text.encode("ascii"))
-        except OSError as exc:
-            log.info("cannot keep the folders of %s: %s", self._root, exc)
+        text = json.dumps({"rules": key, "folders": found}, separators=(",", ":"))
+        write_cache(self._cache_file, text.encode("ascii"))

@@ -19,6 +19,7 @@ from colabdev.adapters.rule_files import Compile, RuleFile
 from colabdev.agent import tree
 from colabdev.agent.piles import CHECKPOINTS
 from colabdev.agent.rules import RuleSet
+from colabdev.agent.stamps import Index
 from colabdev.models import Explanation
 
 
@@ -138,7 +139,7 @@ class Explainer:
     def _unless_unfit(self, name: str, reason: str) -> Explanation:
         paths = self._with_its_pile(name)
         limits = tree.Limits(self.max_bytes, self.max_bytes)
-        scan = tree.scan(str(self.root), paths, tree.Index(), limits)
+        scan = tree.scan(str(self.root), paths, Index(), limits)
         for path, problem in scan.problems:
             if path == name:
                 return Explanation(name, "no", problem)

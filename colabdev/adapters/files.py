@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from colabdev.crash_points import crash_point
 from colabdev.errors import StateNotWritable
+
+log = logging.getLogger(__name__)
 
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
 """What a file system says that has no such thing for directories, as WSL's view of Windows' drives."""
@@ -40,6 +45,24 @@ def write_atomic(
         Path(staging).unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_cache(path: Path, content: bytes) -> None:
+    """Replace a file with which nothing but time is lost, so that a reader sees the old or the new. The
+    disk is not waited for: after a crash it may be torn, so whoever reads it must notice.
+
+    Where it cannot be written it is left.
+    """
+    staging = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+        os.replace(staging, path)
+    except OSError as exc:
+        log.info("cannot keep %s: %s", path, exc)
+        with contextlib.suppress(OSError):
+            os.unlink(staging)
 
 
 def list_directory(path: Path, inside: Path) -> list[str]:

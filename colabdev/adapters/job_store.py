@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
@@ -26,6 +27,8 @@ from colabdev.errors import StateNotWritable, StateUnreadable
 from colabdev.models import Begin, JobRecord
 
 _CHUNK_BYTES = 1024 * 1024
+TOLD = "told"
+"""What was said last of a job's machines; the key of it, as text."""
 
 
 class FileJobStore:
@@ -181,6 +184,26 @@ class FileJobStore:
             yield
         finally:
             lock.release()
+
+    def told(self, job_id: str) -> str:
+        """As `ports.told.ToldStore` has it."""
+        try:
+            return (self._jobs / job_id / TOLD).read_text("utf-8", errors="replace")
+        except OSError:
+            return ""  # Told twice is better than not at all.
+
+    def save_told(self, job_id: str, key: str) -> None:
+        try:
+            write_atomic(self._jobs / job_id / TOLD, key.encode("utf-8", "replace"))
+        except OSError as exc:
+            raise self._not_writable(exc) from exc
+
+    def heard(self, job_id: str, attempt: int) -> datetime | None:
+        try:
+            found = self._log(job_id, attempt).stat()
+        except OSError:
+            return None
+        return datetime.fromtimestamp(found.st_mtime, UTC) if found.st_size else None
 
     def _log(self, job_id: str, attempt: int) -> Path:
         name = "log" if attempt == jobdir.FIRST_ATTEMPT else f"log.{attempt}"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from colabdev.adapters.broker import HUNG_AFTER_S, KeeperClient, KeeperUnavailable
+from colabdev.adapters.broker import HUNG_AFTER_S, KeeperAgent, KeeperClient, KeeperUnavailable
 from colabdev.adapters.handshake import KEEPER_VERSION
 from colabdev.adapters.processes import detached_flags
 from colabdev.adapters.store import FileStore
@@ -39,10 +39,9 @@ class LocalKeepers:
         self._own = own
 
     def find(self, record: RuntimeRecord) -> KeeperClient | None:
-        address = record.keeper
-        if address is None or address.version != KEEPER_VERSION:
+        client = self._client(record)
+        if client is None:
             return None
-        client = KeeperClient(record.name, address, own=self._own)
         try:
             client.link()
         except KeeperUnavailable as exc:
@@ -86,6 +85,15 @@ class LocalKeepers:
             hint=f"colabdev doctor; end process {self._store.keeper_pid(name)} if it hangs",
         )
 
+    def agent(self, name: str) -> KeeperAgent:
+        record = self._store.load(name)
+        client = self._client(record) if record is not None else None
+        if client is not None:
+            # Not asked first whether it answers: nearly always it does.
+            with contextlib.suppress(KeeperUnavailable):
+                return client.agent()
+        return self.ensure(name).agent()
+
     def stop(self, record: RuntimeRecord) -> None:
         if record.keeper is not None:
             KeeperClient(record.name, record.keeper).quit()
@@ -98,6 +106,13 @@ class LocalKeepers:
                     f"cannot end the keeper of {record.name!r}", hint=f"end process {pid}"
                 )
             time.sleep(_POLL_S)
+
+    def _client(self, record: RuntimeRecord) -> KeeperClient | None:
+        """The keeper that wrote down where it listens, if it is of this version."""
+        address = record.keeper
+        if address is None or address.version != KEEPER_VERSION:
+            return None
+        return KeeperClient(record.name, address, own=self._own)
 
     def _kill(self, name: str) -> None:
         """End a keeper that holds its lock and does not answer, if that is surely what it is."""

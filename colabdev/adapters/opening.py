@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from colabdev.adapters.files import write_atomic
+from colabdev.adapters.files import write_cache
 from colabdev.adapters.project_rules import RuleSettings
 from colabdev.adapters.project_tree import ProjectTree, TreeSettings, cache_name, project_gone
 from colabdev.adapters.rule_files import Compile
@@ -68,7 +68,5 @@ class Opener:
             if known == key:
                 return SyncedSettings(name, tuple(exclude), tuple(outputs), watch)
         settings = self.load_settings(file)
-        with suppress(OSError):  # Only a cache.
-            cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(cache, json.dumps([key, *astuple(settings)]).encode("ascii"))
+        write_cache(cache, json.dumps([key, *astuple(settings)]).encode("ascii"))
         return settings

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colabdev.adapters.files import write_atomic
+from colabdev.adapters.files import write_cache
 from colabdev.adapters.rule_files import Compile, RuleFile, read_rule_file
 from colabdev.agent import rules, tree
 from colabdev.agent.rules import Placed, Rules, RuleSet
 from colabdev.core.names import BUG_REPORT
-
-log = logging.getLogger(__name__)
 
 OWN_RULES = ".colabdevignore"
 _OUTPUT_ROOT = re.compile(r"/?((?:[^*?\[\\/]+/)+)")
@@ -97,11 +94,7 @@ class ProjectRules:
         document = make()
         cache = {**self._load(), name: {"key": key, "document": document}}
         self._cache = cache
-        try:
-            self._cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(self._cache_file, json.dumps(cache).encode("ascii"))
-        except OSError as exc:
-            log.info("cannot keep the rules of %s: %s", self._root, exc)
+        write_cache(self._cache_file, json.dumps(cache).encode("ascii"))
         return document
 
     def _load(self) -> dict[str, dict[str, Any]]:

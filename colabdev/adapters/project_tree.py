@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import stat
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from colabdev.adapters.block_files import BlockFiles
 from colabdev.adapters.empty_folders import EmptyFolders
 from colabdev.adapters.explaining import Explainer
-from colabdev.adapters.files import write_atomic
+from colabdev.adapters.files import write_cache
 from colabdev.adapters.project_files import list_project
 from colabdev.adapters.project_rules import ProjectRules, RuleSettings
 from colabdev.adapters.project_watch import watch_project
@@ -26,12 +25,11 @@ from colabdev.agent.blocks import Recipe, Signature
 from colabdev.agent.changes import OTHER, Change
 from colabdev.agent.noticing import Noticer, wait_for_git
 from colabdev.agent.placing import Failure
+from colabdev.agent.stamps import Index
 from colabdev.core.ignore import Filter
 from colabdev.errors import ColabdevError
 from colabdev.models import Absence, Explanation, TreeScan
 from colabdev.ports import Steps
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +65,13 @@ class ProjectTree:
         name = cache_name(root)
         self.cache_prefix = settings.index_dir / name
         """Every file that is kept about the project begins with it."""
-        self._index_file = settings.index_dir / f"{name}.json"
+        self._index_file = settings.index_dir / f"{name}.stamps"
         rules_file = settings.index_dir / f"{name}.rules.json"
         self._rules = ProjectRules(root, settings.rules, rules_file, settings.compile_rules)
         self._empty_folders = EmptyFolders(root, settings.index_dir / f"{name}.folders.json")
         self._blocks = BlockFiles(settings.index_dir / f"{name}.blocks")
         self._lock_file = settings.index_dir / f"{name}.lock"
-        self._index = tree.Index()
+        self._index = Index()
         self._unknown: set[str] = set()
         self._rescanner = Rescanner(root, TreeScan((), ()), (), 0)
 
@@ -82,7 +80,7 @@ class ProjectTree:
         index = self._load_index()
         entries: list[tree.Entry] = []
         problems: list[tree.Problem] = []
-        stamps = tree.Index()
+        stamps = Index()
         rules = []
         repositories = []
         own = Filter(self._rules.own())
@@ -105,7 +103,7 @@ class ProjectTree:
                 f"{path}/" for path in scan.folders if os.path.lexists(self._root / path / ".git")
             ]
         if stamps != index:
-            self._save_index(stamps)
+            write_cache(self._index_file, stamps.to_bytes())
         self._index = stamps
         self._unknown = {path for path, _ in problems}
         document = self._rules.document(rules, sorted(repositories))
@@ -222,15 +220,8 @@ class ProjectTree:
             path = path.rpartition("/")[0]
         return "." in self._unknown
 
-    def _load_index(self) -> tree.Index:
+    def _load_index(self) -> Index:
         try:
-            return tree.index_from_json(self._index_file.read_text(encoding="ascii"))
-        except (OSError, UnicodeDecodeError):
-            return tree.Index()
-
-    def _save_index(self, index: tree.Index) -> None:
-        try:
-            self._index_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomic(self._index_file, tree.index_to_json(index).encode("ascii"))
-        except OSError as exc:
-            log.info("cannot keep the hashes of %s: %s", self._root, exc)
+            return Index.from_bytes(self._index_file.read_bytes())
+        except OSError:
+            return Index()

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import filelock
-
+from colabdev.adapters.locks import file_lock
 from colabdev.agent import changes, placing, tree
 from colabdev.agent.changes import Change
 from colabdev.agent.placing import Failure, Placer
+from colabdev.agent.stamps import Index
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError
 from colabdev.ports import Steps
@@ -23,7 +23,7 @@ class ProjectWriter:
     """Puts changes into the project at `root`, by way of `.colabdev/staging` in it, which git does not
     see. `index` has the hashes of files that need not be read again."""
 
-    def __init__(self, root: Path, index: tree.Index, lock_file: Path) -> None:
+    def __init__(self, root: Path, index: Index, lock_file: Path) -> None:
         self._root = root
         self._ours = root / tree.OURS
         self._staging = self._ours / "staging"
@@ -75,15 +75,18 @@ class ProjectWriter:
     @contextlib.contextmanager
     def _locked(self, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
         self._lock_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = filelock.FileLock(self._lock_file, timeout=timeout_s)
+        lock = file_lock(self._lock_file, timeout_s)
         try:
-            with lock:
-                yield
-        except filelock.Timeout as exc:
+            lock.acquire()
+        except TimeoutError as exc:
             raise ColabdevError(
                 f"cannot write into {self._root}: another sync of it has been running for long",
                 hint="wait for it, then sync again",
             ) from exc
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _prepare(self) -> None:
         placing.clear(str(self._staging), self.staged())

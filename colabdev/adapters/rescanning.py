@@ -9,6 +9,7 @@ from pathlib import Path
 
 from colabdev.agent import closeup, rules, tree
 from colabdev.agent.noticing import git_index
+from colabdev.agent.stamps import Index
 from colabdev.agent.tree import Entry
 from colabdev.agent.worth_watching import Walk, known
 from colabdev.models import TreeScan
@@ -33,7 +34,7 @@ class Rescanner:
         self,
         paths: Collection[str],
         folders: Collection[str],
-        index: tree.Index,
+        index: Index,
         max_bytes: int,
     ) -> Mapping[str, Entry | None] | None:
         """See `ports.LocalTree.rescan`."""

@@ -9,8 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from colabdev.adapters.files import (
     list_directory,
@@ -18,11 +17,15 @@ from colabdev.adapters.files import (
     not_writable,
     write_atomic,
 )
+from colabdev.adapters.locks import file_lock
 from colabdev.core.names import is_runtime_name
 from colabdev.core.records import RecordUnreadable, format_record, parse_record, salvage
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, StateNotWritable, StateUnreadable
 from colabdev.models import RuntimeRecord
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 STATE_VARIABLE = "COLABDEV_STATE_DIR"
 
@@ -151,7 +154,7 @@ class FileStore:
     def keeper_lock(self, name: str) -> FileLock:
         """The lock a keeper holds for its whole life; free means that no keeper runs."""
         self._make_directories()
-        return FileLock(self._locks / f"{name}.keeper.lock", mode=0o600)
+        return file_lock(self._locks / f"{name}.keeper.lock")
 
     def write_keeper_pid(self, name: str) -> None:
         """Say who holds the keeper's lock; called by the holder."""
@@ -162,7 +165,7 @@ class FileStore:
         lock = self.keeper_lock(name)
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except TimeoutError:
             pass
         else:
             lock.release()
@@ -175,10 +178,10 @@ class FileStore:
     @contextmanager
     def _lock(self, name: str, purpose: str, timeout_s: float) -> Iterator[None]:
         self._make_directories()
-        lock = FileLock(self._locks / f"{name}.{purpose}.lock", mode=0o600)
+        lock = file_lock(self._locks / f"{name}.{purpose}.lock", timeout_s)
         try:
-            lock.acquire(timeout=timeout_s)
-        except Timeout as exc:
+            lock.acquire()
+        except TimeoutError as exc:
             raise ColabdevError(
                 f"cannot work on {name!r}: another colabdev command has held it for {timeout_s:.0f} s",
                 hint="wait for that command or end it, then try again",

@@ -67,6 +67,7 @@ HANDLERS: Dict[str, Handler] = {
     "data.commit": _later("datasets", "commit"),
     "data.list": _later("datasets", "answer_list"),
     "drive.look": _later("mounts", "answer_look"),
+    "job.claim": _later("claiming", "answer_claim"),
     "job.list": jobs.answer_list,
     "job.prune": _later("news", "answer_prune"),
     "job.records": _later("news", "answer_records"),
@@ -79,9 +80,7 @@ HANDLERS: Dict[str, Handler] = {
     "ping": answer_ping,
     "prepare": answer_prepare,
     "probe": answer_probe,
-    "sync.compare": sync.compare,
     "sync.find": sync.find,
-    "sync.push": sync.push,
     "tunnel.close": _later("tunnels", "close"),
 }
 
@@ -95,7 +94,7 @@ STREAMS: Dict[str, Stream] = {
     "checkpoint.verify": _later("checkpoints", "verify"),
     "data.check": _later("datasets", "check"),
     "data.pull": _later("pull", "pull"),
-    "job.code": _later("code_archives", "send"),
+    "job.code": _later("code_requests", "send"),
     "job.follow": jobs.follow_log,
     "job.kept": _later("kept_jobs", "fetch"),
     "job.news": _later("news", "wait"),
@@ -110,7 +109,7 @@ STREAMS: Dict[str, Stream] = {
 UPLOADS: Dict[str, Callable[[Dict[str, Any], sync.Upload], Answer]] = {
     "checkpoint.receive": _later("receiving", "receive"),
     "data.put": _later("datasets", "put"),
-    "job.receive_code": _later("code_archives", "receive"),
+    "job.receive_code": _later("code_requests", "receive"),
     "sync.apply": sync.apply,
 }
 """The requests that are followed by any number of frames."""
@@ -121,12 +120,22 @@ CONVERSATIONS: Dict[str, Conversation] = {
 }
 """The requests that are followed and answered by any number of frames, until the client goes."""
 
-_SYNCING = "sync."
+COMPARISONS: Dict[str, Callable[[sync.Comparing, Dict[str, Any], bytes], Iterator[Answer]]] = {
+    "sync.compare": sync.Comparing.compare,
+    "sync.push": sync.Comparing.push,
+}
+"""The requests for which it counts what was asked before."""
+
+_SYNC = "sync."
 """After one of these the files may be others; Drive gets them at once."""
 
 
 def answers(
-    header: Dict[str, Any], body: bytes, upload: sync.Upload, send: Callable[[Answer], None]
+    header: Dict[str, Any],
+    body: bytes,
+    upload: sync.Upload,
+    send: Callable[[Answer], None],
+    comparing: sync.Comparing,
 ) -> Iterator[Answer]:
     """The answer to one request; a failure is an answer too, so that the loop goes on."""
     kind = str(header.get("request"))
@@ -138,12 +147,14 @@ def answers(
             yield from STREAMS[kind](arguments, body)
         elif kind in UPLOADS:
             yield UPLOADS[kind](arguments, upload)
+        elif kind in COMPARISONS:
+            yield from COMPARISONS[kind](comparing, arguments, body)
         elif kind in HANDLERS:
             yield HANDLERS[kind](arguments, body)
         else:
             message = "this agent knows no request {!r}".format(header.get("request"))
             yield _failure("unknown_request", message)
-        if kind.startswith(_SYNCING):
+        if kind.startswith(_SYNC):
             # Answered already: nobody waits for this.
             mirrors.wake(str(arguments["workdir"]), arguments.get("drive_dir"))
     except Stale as exc:
@@ -172,12 +183,15 @@ def serve(requests: BinaryIO, outlet: BinaryIO) -> None:
         "pid": os.getpid(),
     }
     _send(outlet, hello, b"")
+    comparing = sync.Comparing()
     while True:
         frame = wire.read_frame(requests.read)
         if frame is None:
             return
+        if frame[0].get("request") not in COMPARISONS:
+            comparing.forget()
         upload = sync.Upload(requests.read)
-        for answer in answers(*frame, upload, lambda answer: _send(outlet, *answer)):
+        for answer in answers(*frame, upload, lambda answer: _send(outlet, *answer), comparing):
             _send(outlet, *answer)
         if frame[0].get("request") in UPLOADS:
             upload.skip_rest()

@@ -17,16 +17,29 @@ import signal
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Union
 
-from . import carriers, credentials, finding, jobdir, leftovers, manifest, retention, taking
+from . import (
+    carriers,
+    credentials,
+    finding,
+    jobdir,
+    leftovers,
+    log_segments,
+    manifest,
+    retention,
+    stopping,
+    taking,
+)
 from .carrier_files import CarrierFiles, Run, run_of
 from .child import Child
 from .claims import FOUND, ON_DISK, REMOVED, Checkpoint, Journal
 from .finding import Candidate, Finder
 from .jobdir import JobFiles
 from .lane import Lane, Timing
-from .opening import open_store
+from .log_lane import LogLane
+from .log_segments import LogTransfer
+from .opening import open_named, open_store
 from .states import describe
 from .store_folder import mounted_below
 
@@ -83,6 +96,7 @@ class Carrier:
             for name in run.stores
             if name != manifest.PULL
         ]
+        self._log_lanes = list(self._make_log_lanes())
         self._taker: Optional[Child] = None
         self._taking: Optional[Candidate] = None
         self._look_at = 0.0
@@ -96,6 +110,18 @@ class Carrier:
         self._told: Dict[str, Any] = {}
         self._has_ended = False
         self._ask_at = 0.0
+        self._stopper: Optional[Child] = None
+
+    def _make_log_lanes(self) -> Iterator[LogLane]:
+        """One to the first of the stores, if there is any."""
+        run, files = self._run, self._files
+        for lane in self._lanes[:1]:
+            # Two that share their notes would spoil them.
+            notes = files.drive_api_log
+            store = open_named(lane.store.name, run.drive_dir, run.api_url, notes)
+            folder = log_segments.folder_of(run.folder, run.attempt)
+            transfer = LogTransfer(store, folder, files.job, self._timing.patience)
+            yield LogLane(transfer, files.job, self._timing)
 
     def run(self) -> None:
         """Until the job has ended and all that can be brought is."""
@@ -124,6 +150,29 @@ class Carrier:
         self._make_room()
         for lane in self._lanes:
             lane.step(self._wanted())
+        for log in self._logs():
+            log.step(self._has_ended)
+        self._stop_if_fenced()
+
+    def _all(self) -> List[Union[Lane, LogLane]]:
+        return [*self._lanes, *self._log_lanes]
+
+    def _logs(self) -> List[LogLane]:
+        """Those that have anything to do: the store knows the job, and the attempt is ours."""
+        first = self._lanes[0] if self._lanes else None
+        return self._log_lanes if first and first.has_begun and not first.is_fenced else []
+
+    def _stop_if_fenced(self) -> None:
+        """The job goes on elsewhere, and must not do so here."""
+        if self._stopper is not None:
+            self._stopper.messages()
+            if not self._stopper.has_ended():
+                return
+            self._stopper = None
+        if any(lane.is_fenced for lane in self._lanes) and not self._job_has_ended():
+            grace_s, reason = jobdir.DEFAULT_GRACE_S, jobdir.SUPERSEDED
+            job = self._files.job
+            self._stopper = Child(lambda say: stopping.stop(job, grace_s, signal.SIGTERM, reason))
 
     # --- what the trainer wrote ---
 
@@ -228,11 +277,13 @@ class Carrier:
     # --- the loop ---
 
     def _is_busy(self) -> bool:
-        return self._taker is not None or any(not lane.is_idle() for lane in self._lanes)
+        return self._taker is not None or not all(one.is_idle() for one in self._all())
 
     def _is_idle(self) -> bool:
         """Nothing is under way, and nothing is left to bring or to take."""
         if self._is_busy() or self._is_asked() or self._finder.is_pending():
+            return False
+        if not all(log.is_done() for log in self._logs()):
             return False
         return not any(lane.has_work(self._wanted()) for lane in self._lanes) and not self._problem
 
@@ -248,7 +299,8 @@ class Carrier:
         return False
 
     def _wait(self) -> None:
-        waking = [lane.fd for lane in self._lanes] + [self._taker.fd if self._taker else -1]
+        waking = [lane.fd for lane in self._all()]
+        waking.append(self._taker.fd if self._taker else -1)
         with suppress(OSError, ValueError):
             select.select([fd for fd in waking if fd >= 0], [], [], self._timing.tick_s)
 

@@ -27,6 +27,7 @@ class CarrierFiles:
         self.told = os.path.join(self.directory, "told.json")
         self.manifests = os.path.join(self.directory, "manifests")
         self.drive_api = os.path.join(self.directory, "driveapi.json")
+        self.drive_api_log = os.path.join(self.directory, "driveapi-log.json")
         self.complaints = os.path.join(self.directory, "carrier.log")
         # Beside the trainer's own files: a hard link leads to no other disk.
         self.held = os.path.join(workdir, tree.OURS, "checkpoints", files.id)

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from . import carriers, claims, credentials, drive, jobdir, jobs, manifest, retention
+from .arrival import Patience
 from .carrier_files import CarrierFiles, Run, run_of
 from .child import Child
 from .claims import LEVEL, ON_DISK, REFUTED, REMOVED, SENDING, Checkpoint, Claims, Journal
@@ -18,7 +19,7 @@ from .lane import guarded
 from .opening import open_store
 from .refusal import Refusal
 from .states import describe
-from .transfer import CHECKPOINTS, Patience, Transfer
+from .transfer import CHECKPOINTS, Transfer
 
 Answer = Tuple[Dict[str, Any], bytes]
 

@@ -11,6 +11,7 @@ from typing import Collection, Dict, Optional
 
 from . import tree
 from .piles import CHECKPOINTS
+from .stamps import Index
 
 MAX_FILES = 200
 MAX_BYTES = 512 * 1024
@@ -21,7 +22,7 @@ is where already."""
 def look(
     root: str,
     paths: Collection[str],
-    index: tree.Index,
+    index: Index,
     max_bytes: Optional[int],
     folders: Collection[str],
 ) -> Optional[Dict[str, Optional[tree.Entry]]]:

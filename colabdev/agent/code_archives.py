@@ -1,33 +1,31 @@
-"""The code that jobs are frozen from, as archives: packed once, kept on the machine, started from again.
+"""The code that jobs are frozen from, as archives: packed once, kept, and started from again.
 
-    ~/.cache/colabdev/code/<tree hash>.zip      in the format of `archive`, and proved whenever it is taken
+~/.cache/colabdev/code/<tree hash>.zip      in the format of `archive`; proved whenever it is taken
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import re
 import tempfile
-from contextlib import suppress
 from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Tuple
 
-from . import archive, drive, frozen, jobdir, jobs, manifest, storing, tree
+from . import archive, drive, frozen, jobdir, manifest, storing, tree
 from .archive import Archive, Broken
 from .daemons import Child
 from .drive_http import API_URL
 from .jobdir import JobFiles
 from .mirror_files import Place
 from .opening import open_named
-from .refusal import NoCode, Refusal
-from .stores import Store, StoreError
-from .sync import Upload
+from .refusal import NoCode
+from .stores import Store, StoreError, Told
 from .workdir import View, WorkDir
-
-Answer = Tuple[Dict[str, Any], bytes]
 
 SUFFIX = ".zip"
 _KEPT = 20
 _STAGING = ".staging-"
-_SENT_BYTES = 256 * 1024
 _STORE_TIMEOUT_S = 300.0
 
 
@@ -38,8 +36,8 @@ def cached(home: str, tree_hash: object) -> str:
 
 
 def pack(files: JobFiles) -> str:
-    """The archive of the code that the job was frozen from, made unless it is here; NoCode when the files
-    are others by now. A job that is not frozen has the code of its work dir."""
+    """The archive of the code that the job was frozen from, made unless it is here; NoCode when the
+    files are others by now. A job that is not frozen has the code of its work dir."""
     spec = jobdir.read_document(files.spec) or {}
     tree_hash = str(spec.get("tree"))
     path = cached(jobdir.home_of(files.directory), tree_hash)
@@ -47,9 +45,9 @@ def pack(files: JobFiles) -> str:
         return path
     about = storing.about(Place(str(spec["workdir"])))
     for root, paths in _sources(files, spec):
-        with _staged(path) as packed:
+        with staged(path) as packed:
             if archive.write(packed, root, paths, (), about).tree == tree_hash:
-                _keep(packed, path)
+                keep(packed, path)
                 return path
     raise NoCode("the code of {} is not here as it was".format(files.id))
 
@@ -81,24 +79,16 @@ def is_whole(path: str, tree_hash: str) -> bool:
         return False
 
 
-def whole_in(store: Store, project: str, tree_hash: str, packed: BinaryIO) -> bool:
-    """Copy the archive of that tree from a store, when it has one that is whole."""
-    folder = "{}/code".format(project)
-    stem, names = drive.check_part(tree_hash), store.names(folder)
-    for name in names:
-        if not (name.startswith(stem) and name.endswith(SUFFIX)):
-            continue
-        with suppress(Broken, StoreError):
-            packed.seek(0)
-            packed.truncate()
-            for piece in store.fetch("{}/{}".format(folder, name)):
-                packed.write(piece)
-            packed.flush()
-            found = Archive(packed)
-            found.verify()
-            if found.summary.tree == tree_hash:
-                return True
-    return False
+def put(store: Store, project: str, tree_hash: str, path: str, told: Told) -> None:
+    """See that the store has the archive of that tree, which lies at `path`."""
+    folder = _folder(project)
+    with tempfile.TemporaryFile() as packed:
+        if _copy_whole(store, project, tree_hash, packed, told):
+            return
+    names = store.names(folder)
+    free = (tree_hash + ("-{}".format(n) if n > 1 else "") + SUFFIX for n in itertools.count(1))
+    name = next(name for name in free if name not in names)
+    store.put("{}/{}".format(folder, name), path, manifest.digests(path), told)
 
 
 def unpack(path: str, to: str) -> None:
@@ -126,40 +116,6 @@ def furnish(workdir: str, tree_hash: str, without: Iterable[str], files: JobFile
     frozen.furnish(workdir, tree_hash, copies, {*without, *copies}, files)
 
 
-# --- requests -----------------------------------------------------------------------------------
-
-
-def send(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
-    """The frozen code of the job `id`: `{"size", "tree"}`, its archive in pieces, `{"end"}`."""
-    files = jobs.existing(arguments["id"])
-    path = pack(files)
-    with open(path, "rb") as file:
-        name = os.path.basename(path)[: -len(SUFFIX)]
-        yield {"size": os.fstat(file.fileno()).st_size, "tree": name}, b""
-        for piece in drive.pieces(file, _SENT_BYTES):
-            yield {}, piece
-    yield {"end": True}, b""
-
-
-def receive(arguments: Dict[str, Any], upload: Upload) -> Answer:
-    """Take the archive of `tree` in pieces until `{"end"}`, prove it and keep it: `{"tree"}`."""
-    path = cached(os.path.expanduser("~"), arguments["tree"])
-    with _staged(path) as packed:
-        while True:
-            header, piece = upload.next_frame()
-            if header.get("end"):
-                break
-            packed.write(piece)
-        packed.flush()
-        if not is_whole(packed.name, str(arguments["tree"])):
-            raise Refusal("cannot take the job's code: it is not what it should be")
-        _keep(packed, path)
-    return {"tree": arguments["tree"]}, b""
-
-
-# --- within ---------------------------------------------------------------------------------------
-
-
 def _bring(code: Dict[str, Any], path: str) -> str:
     """Have it copied from the store by a process that may hang; why not, "" when it is here now."""
     store = open_named(
@@ -170,10 +126,10 @@ def _bring(code: Dict[str, Any], path: str) -> str:
 
     def work() -> Dict[str, Any]:
         try:
-            with _staged(path) as packed:
+            with staged(path) as packed:
                 project = drive.check_part(code["project"])
-                if whole_in(store, project, str(code["tree"]), packed):
-                    _keep(packed, path)
+                if _copy_whole(store, project, str(code["tree"]), packed, lambda done: None):
+                    keep(packed, path)
                     return {}
         except StoreError as exc:
             return {"problem": str(exc)}
@@ -184,6 +140,29 @@ def _bring(code: Dict[str, Any], path: str) -> str:
         child.kill()
         return "Drive does not answer"
     return str(child.result({"problem": "it was interrupted"}).get("problem", ""))
+
+
+def _copy_whole(store: Store, project: str, tree_hash: str, packed: BinaryIO, told: Told) -> bool:
+    """Copy the archive of that tree from the store; whether it has one that is whole."""
+    folder = _folder(project)
+    named = re.compile(re.escape(tree_hash) + r"(-[0-9]+)?( \([0-9]+\))?" + re.escape(SUFFIX))
+    for name in filter(named.fullmatch, store.names(folder)):
+        packed.seek(0)
+        packed.truncate()
+        for piece in store.fetch("{}/{}".format(folder, name)):
+            told(packed.write(piece))
+        packed.flush()
+        with contextlib.suppress(Broken):
+            found = Archive(packed)
+            found.verify()
+            if found.summary.tree == tree_hash:
+                return True
+    return False
+
+
+def _folder(project: str) -> str:
+    """Where a store keeps the archives of a project."""
+    return "{}/code".format(project)
 
 
 def _sources(files: JobFiles, spec: Dict[str, Any]) -> Iterator[Tuple[str, List[str]]]:
@@ -209,19 +188,25 @@ def _files_below(code: str) -> Iterator[str]:
             yield os.path.relpath(os.path.join(folder, name), code)
 
 
-def _staged(path: str) -> "tempfile._TemporaryFileWrapper[bytes]":
-    """A file beside `path` for what may become it; gone when nobody kept it."""
+@contextlib.contextmanager
+def staged(path: str) -> Iterator[BinaryIO]:
+    """A file beside `path` for what may become it (`keep`); gone when it did not."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    return tempfile.NamedTemporaryFile("w+b", prefix=_STAGING, dir=folder)
+    handle, name = tempfile.mkstemp(prefix=_STAGING, dir=folder)
+    os.close(handle)
+    try:
+        with open(name, "w+b") as packed:
+            yield packed
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
 
 
-def _keep(packed: "tempfile._TemporaryFileWrapper[bytes]", path: str) -> None:
+def keep(packed: BinaryIO, path: str) -> None:
+    """It is whole: have it under that name."""
     packed.flush()
-    with suppress(FileNotFoundError):
-        os.unlink(path)  # One that does not verify.
-    with suppress(FileExistsError):
-        os.link(packed.name, path)
+    os.replace(packed.name, path)
     _forget_oldest(os.path.dirname(path))
 
 
@@ -233,5 +218,5 @@ def _forget_oldest(folder: str) -> None:
             return 0.0
 
     for name in sorted(os.listdir(folder), key=age)[:-_KEPT]:
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             os.unlink(os.path.join(folder, name))

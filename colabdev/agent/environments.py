@@ -19,7 +19,7 @@ import pkgutil
 import re
 import shutil
 import subprocess
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s+|\s*=\s*|(?=[^\s-]))(\S+)")
 _LOCAL = re.compile(r"\.|/|-e|--editable|file:|[^#]*@\s*file:|[^#\s]*\.(?:whl|tar\.gz|zip)(?:\s|$)")
@@ -68,21 +68,29 @@ def provide(root: str, wanted: Wanted, python: Dict[str, Any], say: Callable[[st
 
 def ask(wanted: Wanted, modules: List[str]) -> Dict[str, Any]:
     """What the `python3` of the job says of itself; see `interpreter.py`."""
+    return question({"lines": _lines(wanted), "modules": modules})
+
+
+def question(
+    asked: Dict[str, Any], python: str = "python3", complaints: Optional[int] = None
+) -> Dict[str, Any]:
+    """The answer of a Python to what `interpreter.py` can be asked; what it complains of goes where ours
+    does, or to `complaints`."""
     source = pkgutil.get_data(__name__, "interpreter.py")
     assert source is not None, "it stands beside this file"
-    question = {"lines": _lines(wanted), "modules": modules}
     try:
         done = subprocess.run(
-            ["python3", "-c", source.decode("utf-8")],
-            input=json.dumps(question).encode("ascii"),
+            [python, "-c", source.decode("utf-8")],
+            input=json.dumps(asked).encode("ascii"),
             stdout=subprocess.PIPE,
+            stderr=complaints,
             cwd="/",  # With -c Python looks for modules there first.
             env=_environment(),
             check=False,
         )
         told: Dict[str, Any] = json.loads(done.stdout.decode("utf-8"))
     except (OSError, ValueError) as exc:
-        raise CannotInstall("python3 does not say what it is: {}".format(exc)) from exc
+        raise CannotInstall("{} does not say what it is: {}".format(python, exc)) from exc
     return told
 
 

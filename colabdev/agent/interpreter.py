@@ -1,6 +1,7 @@
 """What a Python on this machine is and has; run by that Python itself, by `python3 -c`.
 
-A JSON object on stdin: `lines` of requirements, `modules` that are needed. One on stdout: `version`,
+A JSON object on stdin: `lines` of requirements, `modules` that are needed, and `lock` when that is
+wanted, which is what it has of its own as `name==version`. One on stdout: that, `version`,
 `prefix`, `outer` (where its packages are when it is a virtual environment), `pip` (whether it has it),
 `missing` (of the modules), and `kept`: its torch packages, but for those that the lines ask for in
 another version.
@@ -15,6 +16,7 @@ import json
 import re
 import site
 import sys
+import sysconfig
 from typing import Any, Dict, List
 
 _KEPT = "torch"
@@ -30,7 +32,14 @@ def answer(asked: Dict[str, Any]) -> Dict[str, Any]:
         "pip": _has("pip"),
         "missing": [name for name in asked["modules"] if not _has(name)],
         "kept": _kept(asked["lines"]),
+        "lock": _lock() if asked.get("lock") else None,
     }
+
+
+def _lock() -> List[str]:
+    found = importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+    own = {_canonical(one.metadata["Name"] or ""): one.version for one in found}
+    return ["{}=={}".format(*row) for row in sorted(own.items())]
 
 
 def _has(module: str) -> bool:

@@ -11,6 +11,7 @@
         metrics.jsonl  what it took of its machine, a row every ten seconds (agent/sampler.py)
         reserve        room on the disk for status.json, given up when that is written
         input          the socket through which input and window sizes come, while it runs and takes any
+        environment.json  where what it requires was installed (`directory`)
         stop.json      that somebody asked for the end, by which signal, and the grace
         status.json    how the job ended; written last, never changed
 
@@ -42,8 +43,10 @@ ENDED_STATES = frozenset({SUCCEEDED, FAILED, STOPPED, TIMED_OUT, LOST, UNKNOWN})
 
 OUT_OF_MEMORY = "memory"
 DISK_FULL = "disk_full"
-REASONS = (OUT_OF_MEMORY, DISK_FULL)
-"""Why a job failed, where its status alone does not tell."""
+SUPERSEDED = "superseded"
+REASONS = (OUT_OF_MEMORY, DISK_FULL, SUPERSEDED)
+"""Why a job failed, where its status alone does not tell; of one that was stopped, that a later attempt
+of it runs elsewhere."""
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
@@ -134,6 +137,7 @@ class JobFiles:
         self.log = os.path.join(directory, "log")
         self.events = os.path.join(directory, EVENTS)
         self.metrics = os.path.join(directory, METRICS)
+        self.environment = os.path.join(directory, "environment.json")
         self.reserve = os.path.join(directory, "reserve")
         self.input_name = "input"
         self.input = os.path.join(directory, self.input_name)

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from . import cursors, follow, inlet, jobdir, lease, processes, wire
+from . import cursors, follow, inlet, jobdir, lease, processes, stopping, wire
 from .jobdir import JobFiles
 from .launch import Source, launch
 from .refusal import Refusal
@@ -19,8 +19,6 @@ from .sync import Upload
 
 Answer = Tuple[Dict[str, Any], bytes]
 
-_START_TIMEOUT_S = 30.0
-_STOP_MARGIN_S = 10.0
 _POLL_S = 0.02
 _INLET_TIMEOUT_S = 5.0
 
@@ -157,11 +155,7 @@ def answer_stop(arguments: Dict[str, Any], body: bytes) -> Answer:
     files = existing(arguments["id"])
     grace_s = float(arguments.get("grace_s", jobdir.DEFAULT_GRACE_S))
     number = _signal_number(arguments.get("signal", jobdir.DEFAULT_SIGNAL))
-    if describe(files)["state"] not in jobdir.ENDED_STATES:
-        wish = {"grace_s": grace_s, "signal": int(number), "time": time.time()}
-        with suppress(OSError):  # On a full disk it is given the usual grace.
-            jobdir.write_document(files.stop, wish)
-        _stop(files, grace_s, number)
+    stopping.stop(files, grace_s, number)
     return {"status": describe(files)}, b""
 
 
@@ -180,33 +174,6 @@ def _signal_number(name: object) -> int:
         return signal.Signals["SIG{}".format(name)]
     except KeyError:
         raise Refusal("the runtime has no signal {!r}".format(name), "--signal INT") from None
-
-
-def _stop(files: JobFiles, grace_s: float, number: int) -> None:
-    """Ask the supervisor; without one, do its work as far as the numbers of the processes allow."""
-    if not _wait(lambda: os.path.exists(files.pid), _START_TIMEOUT_S):
-        raise Refusal("cannot stop {!r}: it does not start".format(files.id))
-    pid = jobdir.read_document(files.pid) or {}
-    boot = pid["boot_id"]
-    if processes.send(pid["supervisor"], boot, signal.SIGTERM):
-        if _wait(lambda: os.path.exists(files.status), grace_s + _STOP_MARGIN_S):
-            return
-        if processes.is_alive(pid["supervisor"], boot):
-            raise Refusal("cannot stop {!r}: its processes do not die".format(files.id))
-    processes.send(pid["command"], boot, number, group=True)
-    _wait(lambda: not processes.is_alive(pid["command"], boot), grace_s)
-    processes.send(pid["command"], boot, signal.SIGKILL, group=True)
-    processes.kill(processes.with_variable("COLABDEV_JOB", files.id))
-    _wait(lambda: not processes.is_alive(pid["command"], boot), _STOP_MARGIN_S)
-
-
-def _wait(condition: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 def existing(job_id: object) -> JobFiles:

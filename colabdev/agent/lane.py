@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from . import credentials, manifest
+from .arrival import Patience, Refuted
 from .carrier_files import CarrierFiles, Run
 from .child import Child, Message, Say
 from .claims import (
@@ -30,9 +31,10 @@ from .claims import (
     Journal,
     Standing,
 )
+from .fence import Fenced
 from .retention import removable
 from .stores import SourceChanged, Store, StoreError
-from .transfer import Fenced, Patience, Refuted, Transfer
+from .transfer import Transfer
 
 _REASONS = {
     errno.ENOSPC: "it is full",
@@ -57,6 +59,12 @@ class Timing(NamedTuple):
     silent_s: float = 10.0
     recheck_s: float = 600.0
     """How often what a store said last is asked again."""
+    fence_s: float = 60.0
+    """How often it is seen that the attempt is still ours."""
+    log_s: float = 60.0
+    """How often what is new of the log is sealed, however little."""
+    log_much_s: float = 5.0
+    """Not more often, however much."""
 
     @property
     def patience(self) -> Patience:
@@ -92,10 +100,15 @@ class Lane:
         self._has_begun = False
         self._checked: Dict[str, float] = {}
         self._failures = 0
-        self._retry_at = 0.0
+        self._retry_at = self._guard_at = 0.0
         self.problem = ""
         """Why the last thing did not work; "" when it did."""
         self.is_fenced = False
+
+    @property
+    def has_begun(self) -> bool:
+        """The store has the job's record."""
+        return self._has_begun
 
     @property
     def fd(self) -> int:
@@ -126,13 +139,18 @@ class Lane:
     # --- choosing ---
 
     def _choose(self, wanted: Optional[str]) -> Optional[Task]:
-        upload = self._next_upload(wanted)
         if not self._has_begun:
-            has_any = upload or any(one.tries for one in self._claims.checkpoints.values())
-            return Task("begin", self._transfer.begin) if has_any else None
+            return Task("begin", self._transfer.begin)
+        upload = self._next_upload(wanted)
         if upload:
             return self._upload(upload)
-        return self._auditing() or self._recording() or self._cleaning() or self._checking()
+        return (
+            self._guarding()
+            or self._auditing()
+            or self._recording()
+            or self._cleaning()
+            or self._checking()
+        )
 
     def _next_upload(self, wanted: Optional[str]) -> Optional[Checkpoint]:
         """The newest that is not as far as this store can bring it; the older of those that stay are
@@ -159,6 +177,12 @@ class Lane:
         standing = one.current(store)
         assert standing is not None, "it is written down"
         return self._task("carry", one, standing)
+
+    def _guarding(self) -> Optional[Task]:
+        if time.monotonic() < self._guard_at:
+            return None
+        self._guard_at = time.monotonic() + self._timing.fence_s
+        return Task("guard", self._transfer.guard)
 
     def _auditing(self) -> Optional[Task]:
         """What Drive's own program published, where the token lets us ask Drive itself."""

@@ -18,10 +18,11 @@ from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Opti
 from . import changes, rules, tree
 from .changes import NOTHING, Change
 from .crash_points import crash_point
-from .tree import Stamp
+from .stamps import Index, Stamp, stamp_of
 
 SCHEMA = 1
 _LOCK_POLL_S = 0.05
+_TRIES = 3
 _ROWS_PER_LINE = 500
 _OWNED_HEAD = '{{"schema": {}, "files": [\n'.format(SCHEMA)
 _OFFERED = "offered"
@@ -51,7 +52,7 @@ class Ledger:
         """The folders that both sides last had; see `folders`."""
         self.offered: Dict[str, str] = {}
         """What syncs that did not end sent to the other side, by path: it may be there, or not."""
-        self.index = tree.Index()
+        self.index = Index()
         """Hashes that need not be found again."""
         self.changed = False
         """There is something to be saved."""
@@ -123,17 +124,27 @@ class Ledger:
     def read(self, current: Callable[[str], str]) -> None:
         """Bring in what is ours. `current` says the fingerprint of what is at a path now: what a sync
         that did not end was about to do is taken as done, where it was."""
-        self._read_versions = self._versions()
-        try:
-            self._read_owned()
-        except FileNotFoundError:
-            pass
-        except (ValueError, TypeError, IndexError, struct.error):
-            # To own nothing is always safe: what is there is then adopted when it is the same, and
-            # else reported and left alone.
-            self.baseline, self.brought, self.folders, self.changed = {}, {}, set(), True
-            self.index.clear()
-        self._replay(current)
+        for _ in range(_TRIES):
+            self._forget()
+            self._read_versions = self._versions()
+            try:
+                self._read_owned()
+            except FileNotFoundError:
+                pass
+            except (ValueError, TypeError, IndexError, struct.error):
+                # To own nothing is always safe: what is there is then adopted when it is the same, and
+                # else reported and left alone.
+                self._forget()
+                self.changed = True
+            self._replay(current)
+            # Else a sync wrote it down meanwhile: an old list and no journal would be half of it.
+            if self.is_current():
+                return
+
+    def _forget(self) -> None:
+        self.baseline, self.brought, self.folders, self.offered = {}, {}, set(), {}
+        self.index.clear()
+        self.changed = False
 
     def save(self) -> None:
         """Write down what is ours, when that changed; of the journal only what was offered is needed
@@ -186,7 +197,7 @@ class Ledger:
             return
         self.baseline[change.path] = change.fingerprint
         if change.entry.kind == tree.FILE and status is not None:
-            self.index[change.path] = tree.stamp_of(status, change.entry.digest)
+            self.index[change.path] = stamp_of(status, change.entry.digest)
 
     def record_brought(self, change: Change) -> None:
         """Not in the journal: lost, it is said again by the next sync."""

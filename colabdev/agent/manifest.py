@@ -229,11 +229,19 @@ class Start(NamedTuple):
     attempt: int
     from_attempt: Optional[int] = None
     from_step: Optional[int] = None
+    runtime: str = ""
+    """The machine that it is; "" when nobody wrote that down."""
 
 
-def is_in_lineage(attempt: int, step: Optional[int], starts: Mapping[int, Start]) -> bool:
-    """Whether what `attempt` saved at `step` is part of the job as it went on: the newest attempt, and
-    of each before it the steps up to where its successor began. An attempt that began anew ends it."""
+def is_in_lineage(
+    attempt: int, step: Optional[int], starts: Mapping[int, Start], runtime: str = ""
+) -> bool:
+    """Whether what `attempt` saved at `step` on `runtime` is part of the job as it went on: the newest
+    attempt, and of each before it the steps up to where its successor began. An attempt that began
+    anew ends it, and what another machine saved under its number never was."""
+    known = starts.get(attempt)
+    if known is not None and runtime and known.runtime and known.runtime != runtime:
+        return False
     current = max(starts, default=attempt)
     limit: Optional[int] = None
     while current > attempt:

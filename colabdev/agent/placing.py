@@ -30,6 +30,7 @@ from typing import (
 from . import changes, tree
 from .changes import NEW, NOTHING, OTHER, Change
 from .crash_points import crash_point
+from .stamps import Index
 from .tree import Entry
 
 CONFLICT = "conflict"
@@ -86,7 +87,7 @@ class Placer:
     stays in `staging`, under its digest, for the next time.
     """
 
-    def __init__(self, root: str, staging: str, index: tree.Index) -> None:
+    def __init__(self, root: str, staging: str, index: Index) -> None:
         self.root = root
         self.folders = tree.Folders(root)
         self._staging = staging
@@ -159,20 +160,27 @@ class Placer:
             with open(staged, "wb", buffering=0) as file:
                 if _write_hashed(file, source(change, content)) != entry.digest:
                     raise Refused(AGAIN, "changed meanwhile; the next sync sends it")
-        os.chmod(staged, self._mode_at(change.path, staged, entry))
+        made = stat.S_IMODE(os.lstat(staged).st_mode)
+        mode = self._mode_at(change.path, made, entry)
+        if mode != made:
+            os.chmod(staged, mode)
         os.utime(staged, ns=(entry.mtime_ns, entry.mtime_ns))
         return staged
 
     def _stage_sent(self, change: Change, entry: Entry, content: Iterator[memoryview]) -> str:
         staged = self._staged_as(entry)
-        if staged_parts(self._staging).get(entry.digest, 0) < change.skip:
+        if not change.skip:
+            with open(staged, "wb", buffering=0) as file:
+                whole = _write_hashed(file, content)
+        elif staged_parts(self._staging).get(entry.digest, 0) < change.skip:
             raise Refused(AGAIN, "what had come of it went; the next sync sends it")
-        digest = hashlib.sha256()
-        with open(staged, "r+b" if change.skip else "wb", buffering=0) as file:
-            for piece in _pieces(file, change.skip):
-                digest.update(piece)
-            file.truncate(change.skip)
-            whole = _write_hashed(file, content, digest)
+        else:
+            digest = hashlib.sha256()
+            with open(staged, "r+b", buffering=0) as file:
+                for piece in _pieces(file, change.skip):
+                    digest.update(piece)
+                file.truncate(change.skip)
+                whole = _write_hashed(file, content, digest)
         if whole != entry.digest:
             os.unlink(staged)
             kind = AGAIN if change.skip else PROBLEM
@@ -201,22 +209,27 @@ class Placer:
         with open(self.root + "/" + change.source, "rb", buffering=0) as file:
             yield from _pieces(file, status.st_size)
 
-    def _mode_at(self, path: str, staged: str, entry: Entry) -> int:
-        """The mode of what is replaced, else of a new file, with the entry's executable bit."""
+    def _mode_at(self, path: str, made: int, entry: Entry) -> int:
+        """The mode of what is replaced, else the one it was `made` with, with the entry's executable
+        bit."""
         replaced = self.folders.lstat(path)
         if replaced is not None and stat.S_ISREG(replaced.st_mode):
             return _mode(entry, replaced.st_mode)
-        return _mode(entry, os.lstat(staged).st_mode)
+        return _mode(entry, made)
 
     def _put(self, staged: str, change: Change) -> None:
         """Move what is staged to its place, if that is still as it was expected to be."""
         self.check(change)
         self._make_folders(change.path.rpartition("/")[0])
         location = self.root + "/" + change.path
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.rmdir(location)  # Only an empty folder goes, and only one gets here.
         crash_point("agent.staged")
-        os.replace(staged, location)
+        try:
+            os.replace(staged, location)
+        except OSError:
+            if not os.path.isdir(location):
+                raise
+            os.rmdir(location)  # Only an empty folder goes, and only one gets here.
+            os.replace(staged, location)
         crash_point("agent.placed")
 
     def _make_folders(self, folder: str) -> None:

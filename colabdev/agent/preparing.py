@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Any, Dict, List
 
 from . import environments, jobdir, states
@@ -77,6 +78,8 @@ def _provide(spec: Dict[str, Any], prelude: Prelude) -> None:
     except (environments.CannotInstall, OSError) as exc:
         _say("cannot install {}: {}".format(name, exc))
         os._exit(_OURS)
+    with suppress(OSError):
+        jobdir.write_document(prelude.files.environment, {"schema": 1, "directory": place})
     os.environ["VIRTUAL_ENV"] = place
     os.environ["PATH"] = os.pathsep.join(
         [os.path.join(place, "bin"), os.environ.get("PATH", os.defpath)]

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import time
 from functools import partial
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
-from . import drive, manifest
-from .child import Child, Message, Say
-from .drive_http import API_URL
+from . import drive, fence, manifest, store_documents
+from .child import Say
 from .manifest import MANIFEST, BadManifest, Manifest, Start
-from .opening import open_named
-from .stores import Store, StoreError
-from .transfer import ATTEMPTS, CHECKPOINTS, CONFIRMED_FOLDER, RUN
+from .store_requests import messages, open_asked
+from .stores import Receipt, Store, StoreError
+from .transfer import CHECKPOINTS, CONFIRMED_FOLDER, RUN
 
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -25,8 +34,7 @@ BEHIND = "behind"
 NOTHING = "nothing"
 """There is none that verifies."""
 
-_STALL_S = 60.0
-_MOST_BYTES = 16 * 1024 * 1024
+_LOOK_S = 2.0
 _TOLD_EVERY_S = 0.5
 _RESTORING = ".restoring"
 
@@ -39,6 +47,7 @@ class Wanted(NamedTuple):
     to: str
     name: Optional[str]
     minimum: Optional[List[int]]
+    wait_s: float
 
 
 class Found(NamedTuple):
@@ -46,13 +55,32 @@ class Found(NamedTuple):
 
     folder: str
     manifest: Manifest
-    level: str
+    is_proved: bool
+    receipts: Sequence[Receipt] = ()
+    """What the store knows its files by, when no listing shows them."""
 
     @property
     def order(self) -> Tuple[int, int, float]:
         """The higher, the newer."""
         step = self.manifest.step
         return self.manifest.attempt, -1 if step is None else step, self.manifest.saved
+
+    @property
+    def level(self) -> str:
+        return manifest.CONFIRMED if self.is_proved else manifest.PUBLISHED
+
+    def is_in(self, starts: Mapping[int, Start]) -> bool:
+        """It is part of the job as it went on."""
+        whole = self.manifest
+        runtime = str(whole.about.get("runtime") or "")
+        return manifest.is_in_lineage(whole.attempt, whole.step, starts, runtime)
+
+    def content(self, store: Store, number: int) -> Iterator[bytes]:
+        """Of its file of that number."""
+        if self.receipts:
+            return store.recall(self.receipts[number])
+        path = "{}/{}".format(self.folder, manifest.stored_path(self.manifest, number))
+        return store.fetch(path, self.manifest.files[number].sha256)
 
 
 def stored(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
@@ -61,10 +89,10 @@ def stored(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     A run is `job`, `run` (run.json), and for the one that is `job` also `starts` (what attempts/ says),
     `confirmed` (what confirmed/ says) and `checkpoints` (rows; by their manifests, not verified).
     """
-    store = _open(arguments)
+    store = open_asked(arguments)
     project, job = drive.check_part(arguments["project"]), arguments.get("job")
     job = None if job is None else drive.check_part(job)
-    for message in _messages(Child(partial(_guarded, partial(_survey, store, project, job)))):
+    for message in messages(partial(_survey, store, project, job)):
         if "end" not in message:
             yield {"done": message.get("done", 0)}, b""
             continue
@@ -74,7 +102,8 @@ def stored(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
 def restore(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """Bring the newest checkpoint of the job's lineage that verifies, or `name`, into the folder `to`.
 
-    `minimum` (attempt, step) or null: nothing older is brought. Frames: `{"done", "size"}` meanwhile,
+    `minimum` (attempt, step) or null: nothing older is brought, and it is waited for up to `wait_s`
+    while that is not to be had. Frames: `{"done", "size"}` meanwhile,
     then `{"end", "row", "path", "rejected": [[name, why]], "problem"}`. A file comes back as a file, a
     directory as a directory, under the trainer's own name, with the time when it was saved.
     """
@@ -85,44 +114,10 @@ def restore(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
         to=str(arguments["to"]),
         name=None if name is None else str(name),
         minimum=None if minimum is None else [int(one) for one in minimum],
+        wait_s=float(arguments.get("wait_s") or 0),
     )
-    work = partial(_restore, _open(arguments), wanted)
-    for message in _messages(Child(partial(_guarded, work))):
+    for message in messages(partial(restore_from, open_asked(arguments), wanted)):
         yield message, b""
-
-
-def _open(arguments: Dict[str, Any]) -> Store:
-    drive_dir = arguments.get("drive_dir")
-    api_url = str(arguments.get("api_url") or API_URL)
-    return open_named(str(arguments["store"]), drive_dir and str(drive_dir), api_url)
-
-
-def _messages(child: Child) -> Iterator[Message]:
-    """What it says, the last with `end`; one that hangs is given up."""
-    has_ended = False
-    while not has_ended:
-        child.wait(_STALL_S)
-        for message in child.messages():
-            yield message
-            has_ended = has_ended or "end" in message
-        if child.fd < 0:
-            child.join()
-            if not has_ended:
-                yield {"end": True, "problem": "it was interrupted"}
-            return
-        if time.monotonic() - child.heard > _STALL_S:
-            child.kill()
-            yield {"end": True, "problem": "the store does not answer"}
-            return
-
-
-def _guarded(work: Any, say: Say) -> None:
-    try:
-        work(say)
-    except StoreError as exc:
-        say({"end": True, "problem": str(exc)})
-    except OSError as exc:
-        say({"end": True, "problem": "it fails: {}".format(exc.strerror or exc)})
 
 
 # --- in the process ---------------------------------------------------------------------------------
@@ -133,58 +128,90 @@ def _survey(store: Store, project: str, job: Optional[str], say: Say) -> None:
     runs = []
     for number, name in enumerate(names):
         folder = manifest.run_folder(project, name)
-        row: Dict[str, Any] = {"job": name, "run": _document(store, folder, RUN)}
+        row: Dict[str, Any] = {"job": name, "run": store_documents.load(store, folder, RUN)}
         if job is not None:
-            row["starts"] = _documents(store, "{}/{}".format(folder, ATTEMPTS))
-            row["confirmed"] = _documents(store, "{}/{}".format(folder, CONFIRMED_FOLDER))
+            records = fence.records(store, folder)
+            row["starts"] = [records[attempt] for attempt in sorted(records)]
+            row["confirmed"] = _confirmed(store, folder)
             found = _find(store, folder, row["confirmed"], say)
-            row["checkpoints"] = [_row(store, one) for one in found]
+            starts = fence.starts(row["starts"])
+            row["checkpoints"] = [_row(store, one) for one in found if one.is_in(starts)]
         runs.append(row)
         say({"done": number + 1})
     say({"end": True, "runs": runs, "problem": ""})
 
 
-def _restore(store: Store, wanted: Wanted, say: Say) -> None:
+def restore_from(store: Store, wanted: Wanted, say: Say) -> None:
+    """As long as less is to be had than there was, it is looked again: a listing may be late."""
+    deadline = time.monotonic() + wanted.wait_s
+    while True:
+        end = _try(store, wanted, say)
+        if end["problem"] != BEHIND or time.monotonic() >= deadline:
+            say(end)
+            return
+        say({"waiting": True})
+        time.sleep(min(_LOOK_S, max(deadline - time.monotonic(), 0)))
+
+
+def _try(store: Store, wanted: Wanted, say: Say) -> Dict[str, Any]:
+    """Bring it; what came of that."""
     folder = manifest.run_folder(wanted.project, wanted.job)
-    starts = {one.attempt: one for one in _starts(store, folder)}
-    confirmed = _documents(store, "{}/{}".format(folder, CONFIRMED_FOLDER))
+    starts = fence.starts(fence.records(store, folder).values())
     rejected: List[List[str]] = []
     end: Dict[str, Any] = {"end": True, "row": None, "path": None, "rejected": rejected}
-    for one in _find(store, folder, confirmed, say):
+    for one in _find(store, folder, _confirmed(store, folder), say):
         if wanted.name not in (None, one.manifest.name):
             continue
-        if wanted.name is None and not manifest.is_in_lineage(
-            one.manifest.attempt, one.manifest.step, starts
-        ):
+        if wanted.name is None and not one.is_in(starts):
             continue
         if wanted.minimum is not None and list(one.order[:2]) < wanted.minimum:
-            say({**end, "row": _row(store, one), "problem": BEHIND})
-            return
+            return {**end, "row": _row(store, one), "problem": BEHIND}
         try:
             path = _bring(store, one, wanted.to, say)
         except (BadManifest, StoreError, FileNotFoundError) as exc:
             rejected.append([one.manifest.name, str(exc)])
             continue
-        say({**end, "row": _row(store, one), "path": path, "problem": ""})
-        return
-    say({**end, "problem": NOTHING})
+        return {**end, "row": _row(store, one), "path": path, "problem": ""}
+    return {**end, "problem": NOTHING if wanted.minimum is None else BEHIND}
+
+
+def _confirmed(store: Store, folder: str) -> List[Dict[str, Any]]:
+    place = "{}/{}".format(folder, CONFIRMED_FOLDER)
+    return list(store_documents.load_all(store, place).values())
 
 
 def _find(store: Store, folder: str, confirmed: List[Dict[str, Any]], say: Say) -> List[Found]:
-    """The checkpoints of a run that have a manifest, newest first."""
+    """The checkpoints of a run that have a manifest, newest first. What was confirmed and is in no
+    listing is asked for by what the store knew it by."""
     proved = {(one.get("name"), one.get("sha256")) for one in confirmed}
-    found = []
     place = "{}/{}".format(folder, CHECKPOINTS)
+    listed = []
     for number, name in enumerate(store.names(place)):
         say({"done": number})
-        try:
-            whole = manifest.parse(_read(store, "{}/{}/{}".format(place, name, MANIFEST)))
-        except (BadManifest, StoreError, OSError):
-            continue  # What has no manifest that can be read is none.
-        is_proved = (whole.name, whole.sha256) in proved
-        level = manifest.CONFIRMED if is_proved else manifest.PUBLISHED
-        found.append(Found("{}/{}".format(place, name), whole, level))
-    return sorted(found, key=lambda one: one.order, reverse=True)
+        path = "{}/{}".format(place, name)
+        whole = _manifest(partial(store_documents.read, store, "{}/{}".format(path, MANIFEST)))
+        if whole is not None:
+            listed.append(Found(path, whole, (whole.name, whole.sha256) in proved))
+    names = {one.manifest.name for one in listed}
+    for one in confirmed:
+        receipts = one.get("receipts") or []
+        if receipts and one.get("name") not in names:
+            whole = _manifest(partial(_recalled, store, receipts[-1]))
+            if whole is not None and (whole.name, whole.sha256) in proved:
+                listed.append(Found("{}/{}".format(place, whole.name), whole, True, receipts))
+    return sorted(listed, key=lambda one: one.order, reverse=True)
+
+
+def _manifest(read: Callable[[], bytes]) -> Optional[Manifest]:
+    """What has no manifest that can be read is no checkpoint."""
+    try:
+        return manifest.parse(read())
+    except (BadManifest, StoreError, OSError):
+        return None
+
+
+def _recalled(store: Store, receipt: Receipt) -> bytes:
+    return b"".join(store.recall(receipt))
 
 
 def _bring(store: Store, one: Found, to: str, say: Say) -> str:
@@ -196,12 +223,11 @@ def _bring(store: Store, one: Found, to: str, say: Say) -> str:
     done, told_at = 0, 0.0
     try:
         for number, entry in enumerate(whole.files):
-            path = "{}/{}".format(one.folder, manifest.stored_path(whole, number))
             target = os.path.join(staging, *entry.path.split("/"))
             os.makedirs(os.path.dirname(target), exist_ok=True)
             digest = hashlib.sha256()
             with open(target, "wb") as file:
-                for piece in store.fetch(path, entry.sha256):
+                for piece in one.content(store, number):
                     file.write(piece)
                     digest.update(piece)
                     done += len(piece)
@@ -239,35 +265,6 @@ def put_in_place(whole: Manifest, staging: str, to: str) -> str:
         os.rename(final, "{}.damaged-{}".format(final, time.time_ns()))
     os.rename(staging, final)
     return final
-
-
-def _starts(store: Store, folder: str) -> Iterator[Start]:
-    for one in _documents(store, "{}/{}".format(folder, ATTEMPTS)):
-        if isinstance(one.get("attempt"), int):
-            yield Start(one["attempt"], one.get("from_attempt"), one.get("from_step"))
-
-
-def _documents(store: Store, folder: str) -> List[Dict[str, Any]]:
-    found = [_document(store, folder, name) for name in store.names(folder)]
-    return [one for one in found if one is not None]
-
-
-def _document(store: Store, folder: str, name: str) -> Optional[Dict[str, Any]]:
-    """A JSON object in the store; None when there is none that can be read."""
-    try:
-        document = json.loads(_read(store, "{}/{}".format(folder, name)).decode("utf-8"))
-    except (StoreError, OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _read(store: Store, path: str) -> bytes:
-    content = b""
-    for piece in store.fetch(path):
-        content += piece
-        if len(content) > _MOST_BYTES:
-            raise StoreError("{} is too large".format(path))
-    return content
 
 
 def _row(store: Store, one: Found) -> Dict[str, Any]:

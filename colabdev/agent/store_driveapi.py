@@ -19,6 +19,7 @@ from .stores import PROVED, REFUTED, Proof, Receipt, SourceChanged, Store, Store
 CHUNK_BYTES = 8 * 1024 * 1024
 """A multiple of 256 KiB, as Drive wants it; so much is sent again after a cut."""
 
+_LAG_S = 5.0
 _ROOT = "root"
 _RANGE = re.compile("bytes=0-([0-9]+)")
 _TORN = "{} was begun before with another content"
@@ -66,14 +67,13 @@ class DriveApi(Store):
         if not found:
             raise StoreError("{} is not on Drive".format(path))
         chosen = [row for row in found if sha256 and row.get("sha256Checksum") == sha256] or found
-        done, size = 0, int(chosen[-1]["size"])
-        while done < size:
-            last = min(done + CHUNK_BYTES, size) - 1
-            piece = self._http.download(str(chosen[-1]["id"]), done, last)
-            if not piece:
-                raise StoreError("Drive ends {} after {} bytes".format(path, done))
-            done += len(piece)
-            yield piece
+        yield from self._download(chosen[-1], path)
+
+    def recall(self, receipt: Receipt) -> Iterator[bytes]:
+        found = self._http.find(str(receipt["id"]))
+        if found is None:
+            raise StoreError("{} is not on Drive".format(receipt.get("path")))
+        yield from self._download(found, str(receipt.get("path")))
 
     def remove(self, path: str) -> None:
         folder, name = path.rsplit("/", 1)
@@ -84,11 +84,24 @@ class DriveApi(Store):
             self._http.delete(str(row["id"]))
         self._notes.forget(path)
 
+    def lag_s(self) -> float:
+        return _LAG_S
+
     def free_bytes(self) -> Optional[int]:
         quota = self._http.get("about", fields="storageQuota").get("storageQuota") or {}
         if "limit" not in quota:
             return None
         return int(quota["limit"]) - int(quota.get("usage", 0))
+
+    def _download(self, found: Document, path: str) -> Iterator[bytes]:
+        done, size = 0, int(found["size"])
+        while done < size:
+            last = min(done + CHUNK_BYTES, size) - 1
+            piece = self._http.download(str(found["id"]), done, last)
+            if not piece:
+                raise StoreError("Drive ends {} after {} bytes".format(path, done))
+            done += len(piece)
+            yield piece
 
     def _upload(
         self, path: str, made: Document, file: BinaryIO, entry: FileEntry, told: Told

@@ -76,10 +76,18 @@ class Store:
         """The content of the file; of several with one name that with this hash, if any."""
         raise NotImplementedError
 
+    def recall(self, receipt: Receipt) -> Iterator[bytes]:
+        """The content of what `put` gave that for, whether or not a listing shows it by now."""
+        return self.fetch(str(receipt["path"]))
+
     def remove(self, path: str) -> None:
         """Delete the file, or the folder and what is in it, for good where that can be had: its manifest
         first, so that nothing is found that is not whole. Harmless when there is none."""
         raise NotImplementedError
+
+    def lag_s(self) -> float:
+        """So long after a file has arrived another machine may still not be shown it."""
+        return 0.0
 
     def free_bytes(self) -> Optional[int]:
         """How much more it takes; None when it does not say."""

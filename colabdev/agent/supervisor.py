@@ -276,6 +276,7 @@ class Supervisor:
         except jobdir.Unreadable:
             wish = {}
         grace_s = float(wish.get("grace_s", jobdir.DEFAULT_GRACE_S))
+        self._reason = self._reason or wish.get("reason") or None
         self._terminate(jobdir.STOPPED, grace_s, int(wish.get("signal", signal.SIGTERM)))
 
     def _terminate(self, state: str, grace_s: float, number: int = signal.SIGTERM) -> None:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import zlib
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import changes, rules, tree, wire
 from .changes import Change
@@ -24,6 +24,7 @@ STALL_S = 60.0
 """A sync that hears nothing for so long is given up: its other end is gone, and it holds the lock."""
 LOCK_TIMEOUT_S = 30.0
 _ROWS_PER_PIECE = 500
+_FRESH_S = 5.0
 
 
 class Upload:
@@ -47,61 +48,102 @@ class Upload:
             self.next_frame()
 
 
-def compare(arguments: Dict[str, Any], body: bytes) -> Answer:
-    """How the project's files are there, beside what both sides last had.
+class _Seen(NamedTuple):
+    """A look at a work dir."""
 
-    Arguments: `workdir`, `marker`, `rules` (the key of the project's rules; `rules_text` when the agent
-    may not know them), `max_bytes`, `outputs` (whether they are looked for), `tree` (the client's
-    own), `ancestor` (what it believes that both sides last had) and `folders` (those of the client's
-    that no file brings along). The answer: `unknown_rules`; or `tree`,
-    `ancestor`, `same` (the client's tree), `changed_only`, `staged` (how many bytes a sync that was cut
-    left of which digest) and a body, for which see `_packed`.
-    """
-    workdir = WorkDir(str(arguments["workdir"]))
-    try:
-        workdir.ledger.check(arguments["marker"])
-    except Foreign as exc:
-        return {"foreign": str(exc)}, b""
-    view = _view(workdir, arguments)
-    if view is None:
-        return {"unknown_rules": True}, b""
-    survey = workdir.survey(view)
-    found = survey.tree
-    same = found == arguments.get("tree")
-    if same:
-        workdir.agree(survey)
-        workdir.ledger.offered.clear()
-    unsettled = workdir.unsettled(survey, _told(arguments))
-    answer = _compared(survey, found, unsettled, workdir.staged(), arguments)
-    workdir.keep_hashes()
-    return answer
+    arguments: List[Any]
+    """What decides what is seen."""
+    time_s: float
+    workdir: WorkDir
+    view: View
+    survey: Survey
+    tree: str
+    """The hash of what is there."""
+    ancestor: str
+    """The hash of what both sides last had."""
 
 
-def push(arguments: Dict[str, Any], body: bytes) -> Answer:
-    """Apply the changes in the body, if all is as the client believes; else answer as `compare` does.
+class Comparing:
+    """Comparing work dirs for one client. What a comparison saw need not be looked for again by a push
+    that follows it at once."""
 
-    Arguments: those of `compare`, whose `ancestor` must be what both sides last had and what is there
-    now. The answer is `apply`'s, or that of `compare`.
-    """
-    path = str(arguments["workdir"])
-    try:
-        ledger = Ledger(path)
-        ledger.check(arguments["marker"])
-        if not os.path.isdir(ledger.path):
-            return compare(arguments, b"")
-        with ledger.locked(LOCK_TIMEOUT_S):
-            workdir = WorkDir(path)
-            view = _view(workdir, arguments)
-            if view is None:
-                return {"unknown_rules": True}, b""
-            survey = workdir.survey(view)
-            unsettled = workdir.unsettled(survey, _told(arguments))
-            asks = unsettled or survey.offered
-            if asks or not survey.tree == survey.ancestor == arguments.get("ancestor"):
-                return _compared(survey, survey.tree, unsettled, workdir.staged(), arguments)
-            return _applied(workdir, changes.unpack_body(body), view, survey)
-    except Foreign as exc:
-        return {"foreign": str(exc)}, b""
+    def __init__(self) -> None:
+        self._last: Optional[_Seen] = None
+
+    def compare(self, arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
+        """How the project's files are there, beside what both sides last had.
+
+        Arguments: `workdir`, `marker`, `rules` (the key of the project's rules; `rules_text` when the
+        agent may not know them), `max_bytes`, `outputs` (whether they are looked for), `tree` (the
+        client's own), `ancestor` (what it believes that both sides last had) and `folders` (those of
+        the client's that no file brings along). The answer: `unknown_rules`; or `tree`,
+        `ancestor`, `same` (the client's tree), `changed_only`, `staged` (how many bytes a sync that
+        was cut left of which digest) and a body, for which see `_packed`.
+        """
+        self._last = None
+        try:
+            Ledger(str(arguments["workdir"])).check(arguments["marker"])
+        except Foreign as exc:
+            yield {"foreign": str(exc)}, b""
+            return
+        seen = self._look(arguments)
+        if seen is None:
+            yield {"unknown_rules": True}, b""
+            return
+        same = seen.tree == arguments.get("tree")
+        if same:
+            seen.workdir.agree(seen.survey)
+            seen.workdir.ledger.offered.clear()
+        yield _compared(seen, arguments)
+        seen.workdir.keep_hashes()  # Answered already: nobody waits for this.
+        self._last = None if same else seen  # What was agreed on is not what both had then.
+
+    def push(self, arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
+        """Apply the changes in the body, if all is as the client believes; else answer as `compare`
+        does.
+
+        Arguments: those of `compare`, whose `ancestor` must be what both sides last had and what is
+        there now. The answer is `apply`'s, or that of `compare`.
+        """
+        try:
+            ledger = Ledger(str(arguments["workdir"]))
+            ledger.check(arguments["marker"])
+            if not os.path.isdir(ledger.path):
+                yield from self.compare(arguments, b"")
+                return
+            with ledger.locked(LOCK_TIMEOUT_S):
+                seen = self._look(arguments)
+                if seen is None:
+                    yield {"unknown_rules": True}, b""
+                    return
+                asks = seen.workdir.unsettled(seen.survey, _told(arguments)) or seen.survey.offered
+                if asks or not seen.tree == seen.ancestor == arguments.get("ancestor"):
+                    yield _compared(seen, arguments)
+                    return
+                steps = changes.unpack_body(body)
+                yield _applied(seen.workdir, steps, seen.view, seen.survey)
+                with contextlib.suppress(OSError):  # The journal says the same.
+                    _save(seen.workdir)
+        except Foreign as exc:
+            yield {"foreign": str(exc)}, b""
+
+    def forget(self) -> None:
+        """Let go of what was seen; it takes memory."""
+        self._last = None
+
+    def _look(self, arguments: Dict[str, Any]) -> Optional[_Seen]:
+        """How the work dir is, or was a moment ago; None when that takes rules that are not known."""
+        last, self._last = self._last, None
+        if last is not None and _is_fresh(last, arguments):
+            return last
+        last = None  # It makes room for what is seen now.
+        workdir = WorkDir(str(arguments["workdir"]))
+        view = _view(workdir, arguments)
+        if view is None:
+            return None
+        begun_s = time.monotonic()
+        survey = workdir.survey(view)
+        return _Seen(_deciding(arguments), begun_s, workdir, view, survey, *survey.hashes())
 
 
 def apply(arguments: Dict[str, Any], upload: Upload) -> Answer:
@@ -173,7 +215,10 @@ def _apply(path: str, arguments: Dict[str, Any], next_frame: Callable[[], change
         with ledger.locked(LOCK_TIMEOUT_S):
             workdir = WorkDir(path)
             view = _view(workdir, arguments) or View()
-            return _applied(workdir, unpacker, view, None, arguments.get("parts", ()))
+            answer = _applied(workdir, unpacker, view, None, arguments.get("parts", ()))
+            if "stopped" not in answer[0]:
+                _save(workdir)
+            return answer
     except Foreign as exc:
         return {"foreign": str(exc)}, b""
 
@@ -185,7 +230,8 @@ def _applied(
     before: Optional[Survey],
     parts: Sequence[str] = (),
 ) -> Answer:
-    """Apply the stream, under the lock. With `before` what is there was as both sides last had it."""
+    """Apply the stream, under the lock; whoever calls saves what is ours then. With `before` what is
+    there was as both sides last had it."""
     try:
         failures = workdir.apply(unpacker, parts)
     except Stopped as exc:
@@ -195,14 +241,28 @@ def _applied(
     crash_point("agent.applied")
     workdir.ledger.offered.clear()
     if before is not None and not failures:
-        found = ancestor = before.ancestor  # The same dictionary, changed by what was applied.
+        found = ancestor = tree.hash_fingerprints(workdir.ledger.baseline)
     else:
-        survey = workdir.survey(view._replace(outputs=False))
-        found, ancestor = survey.tree, survey.ancestor
-    workdir.ledger.save()
-    crash_point("agent.saved")
+        found, ancestor = workdir.survey(view._replace(outputs=False)).hashes()
     rows = [list(failure) for failure in failures]
     return {"failures": rows, "tree": found, "ancestor": ancestor}, b""
+
+
+def _save(workdir: WorkDir) -> None:
+    workdir.ledger.save()
+    crash_point("agent.saved")
+
+
+def _deciding(arguments: Dict[str, Any]) -> List[Any]:
+    return [arguments.get(key) for key in ("workdir", "rules", "max_bytes", "outputs")]
+
+
+def _is_fresh(seen: _Seen, arguments: Dict[str, Any]) -> bool:
+    """Whether it was a moment ago, by the same eyes, and nobody wrote anything down since. What is
+    changed is looked at again in any case, just before."""
+    is_recent = time.monotonic() - seen.time_s < _FRESH_S
+    is_same = seen.arguments == _deciding(arguments) and "rules_text" not in arguments
+    return is_recent and is_same and seen.workdir.ledger.is_current()
 
 
 def _view(workdir: WorkDir, arguments: Dict[str, Any]) -> Optional[View]:
@@ -224,20 +284,16 @@ def _told(arguments: Dict[str, Any]) -> List[str]:
     return [str(path) for path in arguments.get("folders", [])]
 
 
-def _compared(
-    survey: Survey,
-    found: str,
-    folders: List[List[Any]],
-    staged: Dict[str, int],
-    arguments: Dict[str, Any],
-) -> Answer:
-    ancestor = survey.ancestor
-    answer = {
-        "tree": found,
-        "ancestor": ancestor,
-        "same": found == arguments.get("tree"),
-        "changed_only": ancestor == arguments.get("ancestor"),
+def _compared(seen: _Seen, arguments: Dict[str, Any]) -> Answer:
+    survey = seen.survey
+    answer: Dict[str, Any] = {
+        "tree": seen.tree,
+        "ancestor": seen.ancestor,
+        "same": seen.tree == arguments.get("tree"),
+        "changed_only": seen.ancestor == arguments.get("ancestor"),
     }
+    folders = seen.workdir.unsettled(survey, _told(arguments))
+    staged = seen.workdir.staged()
     if staged:
         answer["staged"] = staged
     brings = any(survey.brought.get(e.path) != e.fingerprint for e in survey.outputs)

@@ -62,7 +62,7 @@ def take(candidate: Candidate, run: Run, files: CarrierFiles, claims: Claims, sa
         source=source,
         kind=candidate.kind,
         saved=candidate.saved,
-        about=taken.about,
+        about={**taken.about, "runtime": run.runtime},
     )
     same = claims.with_content(run.attempt, taken.step, whole.sha256)
     if same is not None and same.is_local:

@@ -6,46 +6,35 @@ once; the carrier writes that down before anybody else hears of it.
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import manifest
+from . import arrival, fence, ground, jobdir, manifest, store_documents
+from .arrival import Given, Patience, Refuted
 from .carrier_files import CarrierFiles, Run
 from .child import Say
 from .claims import LEVEL, UNPROVEN, Checkpoint, Standing
 from .drive_http import DriveHttp
+from .fence import Wish
 from .manifest import MANIFEST, FileEntry, Manifest
+from .refusal import Refusal
 from .store_driveapi import look_up
 from .stores import ARRIVING, PROVED, SILENT, Receipt, Store, StoreError
 from .stores import REFUTED as HAS_OTHER
 from .taking import RESERVE_BYTES, free_bytes
 
-ATTEMPTS = "attempts"
+ATTEMPTS = fence.FOLDER
 CONFIRMED_FOLDER = "confirmed"
 CHECKPOINTS = "checkpoints"
 RUN = "run.json"
 
-_POLL_S = 0.1
-_SLOWEST_POLL_S = 2.0
-
-
-class Patience(NamedTuple):
-    """How long a store may take, in seconds."""
-
-    arrive_s: float = 120.0
-    """At least so long after it was handed over; longer for what is large."""
-    silent_s: float = 10.0
-    """A new file may be without attributes for so long; then the store tells nothing."""
-
-
-class Refuted(StoreError):
-    """What was claimed is not so."""
-
-
-class Fenced(StoreError):
-    """A later attempt of the job runs elsewhere: it is not ours to go on."""
+_FROM_SPEC = (
+    *("kind", "argv", "typed", "tree", "created", "variables", "requirements", "in_place"),
+    *("pty", "stdin", "timeout_s", "checkpoints"),
+)
+"""What run.json says as spec.json does; of variables that is the names."""
 
 
 class Transfer:
@@ -58,14 +47,24 @@ class Transfer:
         self._patience = patience
 
     def begin(self, say: Say) -> None:
-        """Write down the job and this attempt of it; Fenced when there is a later one."""
-        numbers = self._check_attempts()
+        """Write down the job and this attempt of it; Fenced when that is not ours to make."""
+        if not self._check_attempts():
+            began = dict(self._run.spec.get("from") or {})
+            token = str(self._run.spec.get("token") or "")
+            wish = Wish(self._run.attempt, token, self._run.runtime, began)
+            self._put_once(ATTEMPTS, "{}.json".format(wish.attempt), wish.record, say)
+        here = ground.take(self._files)
+        self._put_once(
+            ATTEMPTS, "{}-ground.json".format(self._run.attempt), self._stand(here, say), say
+        )
         if RUN not in self._store.names(self._run.folder):
-            self._put_document("{}/{}".format(self._run.folder, RUN), describe_run(self._run), say)
-        if self._run.attempt not in numbers:
-            path = "{}/{}/{}.json".format(self._run.folder, ATTEMPTS, self._run.attempt)
-            self._put_document(path, describe_attempt(self._run), say)
+            code = self._put_code(say)
+            self._put_once("", RUN, describe_run(self._run, code, here), say)
         say({"begun": True})
+
+    def guard(self, say: Say) -> None:
+        """See that the attempt is still ours; Fenced when it is not."""
+        self._check_attempts()
 
     def carry(self, checkpoint: Checkpoint, standing: Standing, say: Say) -> None:
         """Bring it as far as the store can prove; says `level`s or `unproven`, or is Refuted."""
@@ -115,13 +114,13 @@ class Transfer:
         Refuted. A file that Drive does not know yet is waited for."""
         http = DriveHttp(api_url)
         deadline = time.monotonic() + self._patience.silent_s
-        pause_s = _POLL_S
+        pause_s = arrival.FIRST_POLL_S
         for receipt, entry in self.stored(checkpoint, standing):
             proof = look_up(http, receipt, entry)
             while proof.state == HAS_OTHER and time.monotonic() < deadline:
                 say({"waiting": entry.path})
                 time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, _SLOWEST_POLL_S)
+                pause_s = arrival.slower(pause_s)
                 proof = look_up(http, receipt, entry)
             if proof.state == HAS_OTHER:
                 raise Refuted("{}: {}".format(entry.path, proof.why))
@@ -131,11 +130,13 @@ class Transfer:
         """Write into the store that it is CONFIRMED, wherever that is: a new machine asks there."""
         best = checkpoint.best_standing
         assert best is not None, "it is asked for what is CONFIRMED"
-        path = "{}/{}/{}.json".format(self._run.folder, CONFIRMED_FOLDER, checkpoint.name)
+        here = checkpoint.current(self._store.name)
+        receipts = here.receipts if here else []
         document = {
             "schema": manifest.SCHEMA,
             "job": self._run.job,
             "name": checkpoint.name,
+            "receipts": receipts,
             "step": checkpoint.step,
             "attempt": checkpoint.attempt,
             "sha256": checkpoint.sha256,
@@ -143,7 +144,7 @@ class Transfer:
             "store": best.store,
             "time": best.since,
         }
-        self._put_document(path, document, say)
+        self._put_once(CONFIRMED_FOLDER, checkpoint.name + ".json", document, say)
         say({"recorded": True})
 
     def remove(self, checkpoint: Checkpoint, standing: Standing, say: Say) -> None:
@@ -163,38 +164,12 @@ class Transfer:
         entries = [*self._manifest(checkpoint).files, self._manifest_entry(checkpoint)]
         return list(zip(standing.receipts, entries))
 
-    def _check_attempts(self) -> List[int]:
-        """The attempts that the store knows; Fenced when there is a later one."""
-        names = self._store.names("{}/{}".format(self._run.folder, ATTEMPTS))
-        numbers = [int(name[:-5]) for name in names if name[:-5].isdigit()]
-        if max(numbers, default=0) > self._run.attempt:
-            raise Fenced("attempt {} of it runs elsewhere".format(max(numbers)))
-        return numbers
+    def _check_attempts(self) -> bool:
+        """Whether the store knows our attempt; Fenced when it is another machine's, or over."""
+        return fence.check(self._store, self._run.folder, self._run.attempt, self._run.runtime)
 
-    def _wait(self, given: List[Tuple[Receipt, FileEntry]], taken_s: float, say: Say) -> str:
-        """Until all of it is proved as far as the store can; PROVED, ARRIVED or SILENT."""
-        begun = time.monotonic()
-        limit_s = max(self._patience.arrive_s, 4 * taken_s)
-        pause_s = _POLL_S
-        state = PROVED
-        for receipt, entry in given:
-            while True:
-                proof = self._store.look(receipt, entry)
-                passed_s = time.monotonic() - begun
-                is_waiting = proof.state == ARRIVING or (
-                    proof.state == SILENT and passed_s < self._patience.silent_s
-                )
-                if not is_waiting:
-                    break
-                if passed_s >= limit_s:
-                    raise StoreError("it has not arrived after {:.0f} s".format(passed_s))
-                say({"waiting": entry.path})
-                time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, _SLOWEST_POLL_S)
-            if proof.state == HAS_OTHER:
-                raise Refuted("{}: {}".format(entry.path, proof.why))
-            state = _weaker(state, proof.state)
-        return state
+    def _wait(self, given: List[Given], taken_s: float, say: Say) -> str:
+        return arrival.wait(self._store, given, self._patience, say, taken_s)
 
     def _manifest(self, checkpoint: Checkpoint) -> Manifest:
         with open(self._files.manifest(checkpoint.name), "rb") as file:
@@ -212,46 +187,51 @@ class Transfer:
         path = "{}/{}".format(folder, MANIFEST)
         return self._store.put(path, source, entry, _beat(say)), entry
 
-    def _put_document(self, path: str, document: Dict[str, Any], say: Say) -> None:
-        source = os.path.join(self._files.directory, "document.{}".format(self._store.name))
-        with open(source, "w", encoding="ascii") as file:
-            json.dump(document, file, indent=1, sort_keys=True)
-        self._store.put(path, source, manifest.digests(source), _beat(say))
+    def _put_once(self, folder: str, name: str, document: Dict[str, Any], say: Say) -> None:
+        """Write it below the job's folder, unless it is there."""
+        place = "/".join(filter(None, [self._run.folder, folder]))
+        store_documents.put_once(self._store, place, name, document, _beat(say))
+
+    def _stand(self, here: Dict[str, Any], say: Say) -> Dict[str, Any]:
+        """attempts/<n>-ground.json: on what this attempt stands, and how that differs from before."""
+        began = self._run.spec.get("from") or {}
+        place = "{}/{}".format(self._run.folder, ATTEMPTS)
+        name = "{}-ground.json".format(began.get("attempt"))
+        before = store_documents.load(self._store, place, name) if began else None
+        return {
+            "schema": manifest.SCHEMA,
+            "ground": here,
+            "not_bit_exact": ground.differences((before or {}).get("ground") or {}, here),
+        }
+
+    def _put_code(self, say: Say) -> Optional[str]:
+        """See that the store has the archive of the job's code; its tree, None when that is not to be
+        had any more."""
+        # Only this process of the carrier's needs to know of zips.
+        archives = importlib.import_module(".code_archives", __package__)
+        try:
+            path = archives.pack(self._files.job)
+        except (Refusal, OSError, jobdir.Unreadable):
+            return None
+        tree_hash = str(self._run.spec.get("tree"))
+        archives.put(self._store, self._run.project, tree_hash, path, _beat(say))
+        return tree_hash
 
 
-def describe_run(run: Run) -> Dict[str, Any]:
-    """run.json: what a new machine needs to know to go on with the job."""
+def describe_run(run: Run, code: Optional[str], here: Dict[str, Any]) -> Dict[str, Any]:
+    """run.json: what a new machine needs to know to go on with the job. `code` is the tree whose archive
+    the store has, `here` the ground of this attempt."""
     return {
         "schema": manifest.SCHEMA,
         "job": run.job,
         "project": run.project,
         "name": run.name,
-        "argv": run.spec.get("argv"),
-        "typed": run.spec.get("typed"),
-        "kind": run.spec.get("kind"),
-        "tree": run.spec.get("tree"),
-        "created": run.spec.get("created"),
-        "checkpoints": run.spec.get("checkpoints"),
-    }
-
-
-def describe_attempt(run: Run) -> Dict[str, Any]:
-    """attempts/<n>.json."""
-    began = run.spec.get("from") or {}
-    return {
-        "schema": manifest.SCHEMA,
+        "code": code,
         "attempt": run.attempt,
-        "runtime": run.runtime,
-        "from_attempt": began.get("attempt"),
-        "from_step": began.get("step"),
-        "started": run.created,
+        "ground": here,
+        **{name: run.spec.get(name) for name in _FROM_SPEC},
     }
 
 
 def _beat(say: Say) -> Callable[[int], None]:
     return lambda done: say({"sent": done})
-
-
-def _weaker(one: str, other: str) -> str:
-    order = (SILENT, "arrived", PROVED)
-    return min(one, other, key=order.index)

@@ -6,15 +6,13 @@ files and symbolic links; folders exist as far as something lies in them.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import itertools
-import json
 import os
 import posixpath
+import re
 import stat
-import struct
 import time
 from typing import (
     Any,
@@ -23,13 +21,13 @@ from typing import (
     Iterator,
     List,
     Mapping,
-    MutableMapping,
     NamedTuple,
     Optional,
     Tuple,
 )
 
 from .piles import find_piles
+from .stamps import Index, outside_of, stamp_of
 
 OURS = ".colabdev"
 """The folder at the top of a work dir that holds our own files. It is never part of a tree."""
@@ -51,8 +49,8 @@ _OPEN_FLAGS = (
     | getattr(os, "O_BINARY", 0)
 )
 
-_INODE_MASK = (1 << 64) - 1
-"""Some file systems of Windows have longer ones."""
+_MAY_BE_ODD = re.compile(r"^(?:[./]|$)|/(?:[./]|$)|\0").search
+"""Few have a part that begins with a dot, or an empty one."""
 
 Problem = Tuple[str, str]
 """A path and why it cannot be synced, in words that go after the path."""
@@ -78,64 +76,6 @@ class Entry(NamedTuple):
     def fingerprint(self) -> str:
         """What makes two entries at one path the same: all but the time."""
         return self.kind[0] + ("x" if self.executable else "-") + self.digest
-
-
-class Stamp(NamedTuple):
-    """What a file looked like from outside when its content had this digest.
-
-    Only kept when the file's times were older than the scan that hashed it: a later edit cannot
-    leave them as they are.
-    """
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    digest: str
-
-
-class Index(MutableMapping[str, Stamp]):
-    """Stamps by path, in a quarter of the memory that they would take one by one."""
-
-    _PACKED = struct.Struct(">QqqQ32s")
-
-    def __init__(self) -> None:
-        self._packed: Dict[str, bytes] = {}
-
-    def __getitem__(self, path: str) -> Stamp:
-        size, mtime_ns, ctime_ns, inode, digest = self._PACKED.unpack(self._packed[path])
-        return Stamp(size, mtime_ns, ctime_ns, inode, digest.hex())
-
-    def __setitem__(self, path: str, stamp: Stamp) -> None:
-        self._packed.pop(path, None)
-        # A time that no clock shows is not kept: such a file is read every time.
-        with contextlib.suppress(struct.error):
-            self._packed[path] = self._PACKED.pack(*stamp[:4], bytes.fromhex(stamp.digest))
-
-    def __delitem__(self, path: str) -> None:
-        del self._packed[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._packed)
-
-    def __len__(self) -> int:
-        return len(self._packed)
-
-    def __contains__(self, path: object) -> bool:
-        return path in self._packed
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Index) and self._packed == other._packed
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def take(self, path: str, other: Index) -> None:
-        """Have the same stamp as another index."""
-        self._packed[path] = other._packed[path]
-
-    def take_all(self, other: Index) -> None:
-        """Have all that another index has, too."""
-        self._packed.update(other._packed)
 
 
 class Limits(NamedTuple):
@@ -199,6 +139,8 @@ def digest_of_target(target: str) -> str:
 
 def check_name(path: str) -> str:
     """`path`, when it names something that may lie in a tree; HostileName otherwise."""
+    if not _MAY_BE_ODD(path):
+        return path
     parts = path.split("/")
     if "\0" in path or any(part in ("", ".", "..") for part in parts):
         raise HostileName("{!r} is no path inside the project".format(path))
@@ -235,25 +177,6 @@ def entry_from_row(row: Any) -> Entry:
     if kind == LINK:
         check_target(path, target)
     return Entry(path, kind, bool(executable), size, mtime_ns, digest, target)
-
-
-def index_to_json(index: Index) -> str:
-    """The index as a file keeps it."""
-    files = {path: list(stamp) for path, stamp in index.items()}
-    return json.dumps({"schema": 1, "files": files}, separators=(",", ":"))
-
-
-def index_from_json(text: str) -> Index:
-    """The index in `text`. It is only a cache: one that makes no sense is an empty one."""
-    index = Index()
-    try:
-        document = json.loads(text)
-        if document["schema"] == 1:
-            for path, row in document["files"].items():
-                index[path] = Stamp(*row)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error):
-        return Index()
-    return index
 
 
 # --- scanning -----------------------------------------------------------------------------------
@@ -335,16 +258,15 @@ class _Scanner:
             self._found.entries.append(entry)
 
     def _file(self, path: str, status: os.stat_result) -> Entry:
-        stamp = self._index.get(path)
-        if stamp is not None and is_unchanged(status, stamp):
+        digest = self._index.digest(path, status)
+        if digest:
             self._found.stamps.take(path, self._index)
-            return file_entry(path, status, stamp)
+            return file_entry(path, status, digest)
         digest, status = hash_file(self._folders.locate(path))
         self.hashed += 1
-        stamp = stamp_of(status, digest)
         if is_settled(status, self._began_ns):
-            self._found.stamps[path] = stamp
-        return file_entry(path, status, stamp)
+            self._found.stamps[path] = stamp_of(status, digest)
+        return file_entry(path, status, digest)
 
 
 class Folders:
@@ -397,7 +319,7 @@ def hash_file(location: str) -> Tuple[str, os.stat_result]:
                 raise OSError(errno.EINVAL, "it is no file any more")
             digest = _read_digest(handle)
             after = os.fstat(handle)
-            if _outside(before) == _outside(after):
+            if outside_of(before) == outside_of(after):
                 return digest, after
             os.lseek(handle, 0, os.SEEK_SET)
     finally:
@@ -422,11 +344,6 @@ def read_pieces(location: str, pieces: Iterable[Tuple[int, int]]) -> Iterator[by
         os.close(handle)
 
 
-def is_unchanged(status: os.stat_result, stamp: Stamp) -> bool:
-    """Whether the file still has the content of which `stamp` was taken."""
-    return _outside(status) == stamp[:4]
-
-
 def is_settled(status: os.stat_result, began_ns: int) -> bool:
     """Whether a later edit would show in the file's times: they are older than the scan."""
     return is_older(status.st_mtime_ns, status.st_ctime_ns, began_ns)
@@ -440,15 +357,10 @@ def is_older(mtime_ns: int, ctime_ns: int, began_ns: int) -> bool:
     return newest + tick_ns < began_ns
 
 
-def stamp_of(status: os.stat_result, digest: str) -> Stamp:
-    """The stamp of a file that has this status and this content."""
-    return Stamp(*_outside(status), digest)
-
-
-def file_entry(path: str, status: os.stat_result, stamp: Stamp) -> Entry:
+def file_entry(path: str, status: os.stat_result, digest: str) -> Entry:
     """The entry of a regular file."""
     executable = bool(status.st_mode & stat.S_IXUSR)
-    return Entry(path, FILE, executable, stamp.size, stamp.mtime_ns, stamp.digest)
+    return Entry(path, FILE, executable, status.st_size, status.st_mtime_ns, digest)
 
 
 def _link_entry(root: str, path: str, status: os.stat_result) -> Entry:
@@ -464,10 +376,6 @@ def _unfit(status: os.stat_result, max_bytes: Optional[int]) -> str:
         megabytes = -(-status.st_size // 1000000)
         return "is large; colabdev sync --max-size {}M takes it along".format(megabytes)
     return ""
-
-
-def _outside(status: os.stat_result) -> Tuple[int, int, int, int]:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _INODE_MASK)
 
 
 def _read_digest(handle: int) -> str:

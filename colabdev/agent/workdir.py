@@ -65,10 +65,11 @@ class Survey(NamedTuple):
         """The hash of what exists."""
         return tree.hash_fingerprints(self.fingerprints)
 
-    @property
-    def ancestor(self) -> str:
-        """The hash of what both sides last had."""
-        return tree.hash_fingerprints(self.baseline)
+    def hashes(self) -> Tuple[str, str]:
+        """The hash of what exists, and that of what both sides last had."""
+        found = self.fingerprints
+        ancestor = tree.hash_fingerprints(self.baseline)
+        return (ancestor if found == self.baseline else tree.hash_fingerprints(found)), ancestor
 
 
 def make(workdir: str) -> None:
@@ -212,6 +213,7 @@ class WorkDir:
             # Read without the lock, what we know may be older by now than what is written there.
             if self.ledger.is_current():
                 self.ledger.save()
+                self.ledger.is_read()
 
     # --- changing it ---
 

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.models import CommandInfo
 
-from colabdev.cli import (
-    auth,
-    boundary,
-    checkpoints,
-    data,
-    doctor,
-    editors,
-    forwards,
-    jobs,
-    local,
-    notebook,
-    output,
-    projects,
-    proxy,
-    restore,
-    run,
-    runtimes,
-    settings,
-    shell,
-    ssh_config,
-    sync,
-)
+from colabdev.cli import boundary, output
 from colabdev.cli.late_validators import build_validators_late
 from colabdev.cli.wiring import Wiring, log_to_nobody, log_to_stderr
 from colabdev.errors import EXIT_CODE_MEANINGS
@@ -41,8 +21,73 @@ from colabdev.version import VERSION
 _WITH_A_JOBS_STATUS = ("run", "attach")
 
 
-def build_app() -> typer.Typer:
-    """The commands and their help."""
+class _Command(NamedTuple):
+    """Where a command's function stands, and what it needs beside its name."""
+
+    module: str
+    function: str
+    options: Callable[[Any], Mapping[str, Any]] = lambda module: {}
+    """Told the module."""
+
+
+_COMMANDS: Mapping[str, _Command] = {
+    "init": _Command("projects", "init"),
+    "connect": _Command("runtimes", "connect"),
+    "notebook": _Command("notebook", "notebook"),
+    "status": _Command("runtimes", "status"),
+    "sync": _Command("sync", "sync"),
+    "restore": _Command("restore", "restore"),
+    "run": _Command("run", "run", lambda run: {"cls": run.RunCommand}),
+    "attach": _Command("jobs", "attach"),
+    "ps": _Command("jobs", "ps"),
+    "logs": _Command("jobs", "logs"),
+    "stop": _Command("jobs", "stop"),
+    "ssh": _Command(
+        "shell", "ssh", lambda shell: {"cls": shell.ShellCommand, "context_settings": shell.PASS_ON}
+    ),
+    "code": _Command("editors", "code"),
+    "forward": _Command("forwards", "forward"),
+    "tensorboard": _Command("forwards", "tensorboard"),
+    "jupyter": _Command("forwards", "jupyter"),
+    "down": _Command("runtimes", "down"),
+    "proxy": _Command("proxy", "proxy", lambda proxy: {"hidden": True}),
+    "doctor": _Command("doctor", "doctor"),
+}
+
+
+class _Group(NamedTuple):
+    """Commands of one noun: where their functions stand, each with its name."""
+
+    help: str
+    module: str
+    functions: Mapping[str, str]
+
+
+_GROUPS: Mapping[str, _Group] = {
+    "local": _Group("Runtimes on this computer.", "local", {"kill": "kill"}),
+    "checkpoints": _Group(
+        "Checkpoints of jobs, and how safe they are.",
+        "checkpoints",
+        {name: name for name in ("ls", "verify", "pull", "push", "prune", "restore")},
+    ),
+    "data": _Group("Data sets on Drive.", "data", {"push": "push", "pull": "pull", "ls": "ls"}),
+    "ssh-config": _Group(
+        "The host entries for ssh and editors.",
+        "ssh_config",
+        {"print": "print_", "repair": "repair", "remove": "remove"},
+    ),
+    "auth": _Group(
+        "The Google login, and the ngrok token.",
+        "auth",
+        {name: name for name in ("login", "status", "logout", "ngrok", "terms")},
+    ),
+    "config": _Group("colabdev.toml.", "settings", {"schema": "schema"}),
+}
+
+
+def build_app(meant: str | None = None) -> typer.Typer:
+    """The commands and their help. With the name of the one that is meant only that one: to load and to
+    build all of them takes longer than most of what is typed."""
     app = typer.Typer(
         name="colabdev",
         no_args_is_help=True,
@@ -51,55 +96,28 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_global_options)
-    app.command()(projects.init)
-    app.command()(runtimes.connect)
-    app.command()(notebook.notebook)
-    app.command()(runtimes.status)
-    app.command()(sync.sync)
-    app.command()(restore.restore)
-    app.command(cls=run.RunCommand)(run.run)
-    app.command()(jobs.attach)
-    app.command()(jobs.ps)
-    app.command()(jobs.logs)
-    app.command()(jobs.stop)
-    app.command(cls=shell.ShellCommand, context_settings=shell.PASS_ON)(shell.ssh)
-    app.command()(editors.code)
-    app.command()(forwards.forward)
-    app.command()(forwards.tensorboard)
-    app.command()(forwards.jupyter)
-    app.command()(runtimes.down)
-    app.command(hidden=True)(proxy.proxy)
-    app.command()(doctor.doctor)
-    rehearsals = typer.Typer(help="Runtimes on this computer.", no_args_is_help=True)
-    rehearsals.command()(local.kill)
-    rehearsals.callback()(lambda: None)
-    app.add_typer(rehearsals, name="local")
-    saved = typer.Typer(help="Checkpoints of jobs, and how safe they are.", no_args_is_help=True)
-    for about_saved in (
-        *(checkpoints.ls, checkpoints.verify, checkpoints.pull),
-        *(checkpoints.push, checkpoints.prune, checkpoints.restore),
-    ):
-        saved.command()(about_saved)
-    app.add_typer(saved, name="checkpoints")
-    sets = typer.Typer(help="Data sets on Drive.", no_args_is_help=True)
-    sets.command()(data.push)
-    sets.command()(data.pull)
-    sets.command()(data.ls)
-    app.add_typer(sets, name="data")
-    host_entries = typer.Typer(help="The host entries for ssh and editors.", no_args_is_help=True)
-    host_entries.command("print")(ssh_config.print_)
-    host_entries.command()(ssh_config.repair)
-    host_entries.command()(ssh_config.remove)
-    app.add_typer(host_entries, name="ssh-config")
-    logins = typer.Typer(help="The Google login, and the ngrok token.", no_args_is_help=True)
-    for command in (auth.login, auth.status, auth.logout, auth.ngrok, auth.terms):
-        logins.command()(command)
-    app.add_typer(logins, name="auth")
-    config = typer.Typer(help="colabdev.toml.", no_args_is_help=True)
-    config.command()(settings.schema)
-    config.callback()(lambda: None)
-    app.add_typer(config, name="config")
+    is_one = meant in _COMMANDS or meant in _GROUPS
+    for name, command in _COMMANDS.items():
+        if not is_one or name == meant:
+            module = _load(command.module)
+            app.command(name, **command.options(module))(getattr(module, command.function))
+    for name, group in _GROUPS.items():
+        if not is_one or name == meant:
+            app.add_typer(_build_group(group), name=name)
     return app
+
+
+def _build_group(group: _Group) -> typer.Typer:
+    module = _load(group.module)
+    built = typer.Typer(help=group.help, no_args_is_help=True)
+    built.callback()(lambda: None)  # A group stays one, also when it has a single command.
+    for name, function in group.functions.items():
+        built.command(name)(getattr(module, function))
+    return built
+
+
+def _load(module: str) -> ModuleType:
+    return importlib.import_module(f"colabdev.cli.{module}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,25 +146,11 @@ def _command_word(arguments: Sequence[str]) -> str | None:
 
 def _invoke(arguments: list[str], wiring: Wiring) -> object:
     build_validators_late()
-    command = typer.main.get_command(_only_meant(build_app(), arguments))
+    command = typer.main.get_command(build_app(meant=next(iter(arguments), None)))
     try:
         return command.main(args=arguments, prog_name="colabdev", standalone_mode=False, obj=wiring)
     except SystemExit:
         return None  # How the library that prints the help leaves when nobody reads on.
-
-
-def _only_meant(app: typer.Typer, arguments: Sequence[str]) -> typer.Typer:
-    """Without the commands that are not meant, when that is clear from the first word: to build all of
-    them takes longer than most of what is typed."""
-    meant = [command for command in app.registered_commands if arguments[:1] == [_name(command)]]
-    if meant:
-        app.registered_commands, app.registered_groups = meant, []
-    return app
-
-
-def _name(command: CommandInfo) -> str:
-    assert command.callback is not None, "each has a function"
-    return command.name or typer.main.get_command_name(command.callback.__name__)
 
 
 def _print_version(wanted: bool) -> None:

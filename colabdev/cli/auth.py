@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render_auth, terminal
-from colabdev.cli.runtimes import JsonOption
+from colabdev.cli.options import JsonOption
 from colabdev.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:

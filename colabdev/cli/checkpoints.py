@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render_checkpoints
+from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.cli.requests import own_project_names, parse_timeout
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.errors import ExitCode, RuntimeNotFound
 
 if TYPE_CHECKING:
@@ -148,9 +148,9 @@ def restore(
             help="A folder of the runtime. Default: restored/JOB beside the work dirs.",
         ),
     ] = None,
-    accept_older: Annotated[
+    accept_rollback: Annotated[
         bool,
-        typer.Option("--accept-older", help="Also one older than what was proved to be safe."),
+        typer.Option("--accept-rollback", help="Also one older than what was proved to be safe."),
     ] = False,
     runtime: RuntimeOption = None,
     as_json: JsonOption = False,
@@ -167,7 +167,7 @@ def restore(
         job=job,
         name=checkpoint,
         to=to,
-        accept_older=accept_older,
+        accept_rollback=accept_rollback,
     )
     render_checkpoints.restored(restored, as_json=as_json)
     return ExitCode.OK

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render_drive
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
+from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.core.sizes import parse_size
 from colabdev.errors import ExitCode
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render_entries, requests
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
+from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:

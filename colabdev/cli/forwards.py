@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render_forwards, requests
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
+from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.core import web_tools
 from colabdev.core.forwards import Forward, parse_forward
 from colabdev.errors import ExitCode

@@ -12,8 +12,8 @@ from colabdev.agent import jobdir
 from colabdev.cli import output, render_jobs
 from colabdev.cli.attachment import Attachment, check_types
 from colabdev.cli.boundary import JobStatus
+from colabdev.cli.options import JsonOption
 from colabdev.cli.requests import log_begin
-from colabdev.cli.runtimes import JsonOption
 from colabdev.cli.streams import ReaderGone, Screen, noticing_readers
 from colabdev.core.job_records import own_status
 from colabdev.core.signals import parse_signal
@@ -59,6 +59,7 @@ def attach(
     Example: colabdev attach train
     """
     wiring: Wiring = ctx.obj
+    wiring.recovery().hand_overs().tell(output.progress)
     jobs = wiring.jobs()
     standing = jobs.standing(jobs.find(job, output.progress))
     found = standing.job
@@ -94,6 +95,7 @@ def ps(
     Example: colabdev ps --json
     """
     wiring: Wiring = ctx.obj
+    wiring.recovery().hand_overs().tell(output.progress)
     listing = wiring.jobs().ps(output.progress)
     render_jobs.jobs(listing if everything or as_json else listing.recent(), as_json=as_json)
     if listing.errors():
@@ -116,28 +118,42 @@ def logs(
         bool,
         typer.Option("--metrics", help="What it took of its machine instead, a row each 10 s."),
     ] = False,
+    attempt: Annotated[
+        int | None,
+        typer.Option(
+            "--attempt", metavar="N", min=1, help="Only what it wrote on its Nth machine."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> int:
     """Print a job's log, byte for byte.
+
+    Of a job that continued on other machines that is all of it, from its first one on; --tail and
+    --since are of the newest.
 
     Example: colabdev logs -f train
     """
     wiring: Wiring = ctx.obj
     begin = log_begin(tail, since)
+    if attempt is not None and (follow or metrics or begin):
+        raise UsageError(
+            "--attempt prints all that one attempt wrote; it goes with no other option but --json",
+            hint="colabdev logs --attempt 1 JOB",
+        )
     if metrics and follow:
         raise UsageError(
             "-f follows a log; --metrics only lists", hint="colabdev logs --metrics JOB"
         )
+    wiring.recovery().hand_overs().tell(output.progress)
     jobs = wiring.jobs()
     found = jobs.find(job, output.progress)
     if metrics:
         render_jobs.metrics(jobs.metrics(found, begin), as_json=as_json)
         return ExitCode.OK
-    offset = jobs.offset_of(found, begin)
-    pieces = jobs.follow(found, output.progress, wait=follow, offset=offset)
-    if as_json:
-        pieces = render_jobs.log_lines(found, pieces, offset)
-    stopped_by = stream_log(pieces, lambda: _left(jobs, found), Screen())
+    screen = Screen()
+    log = jobs.pieces(found, screen.progress, wait=follow, begin=begin, attempt=attempt)
+    pieces = render_jobs.log_lines(found, log) if as_json else (piece.data for piece in log)
+    stopped_by = stream_log(pieces, lambda: _left(jobs, found), screen)
     if follow and stopped_by is None:
         render_jobs.ended(wiring.job_store().load(found.id) or found)
     return JobStatus(ExitCode.OK if stopped_by is None else stopped_by)

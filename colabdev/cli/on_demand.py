@@ -2,44 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from colabdev.cli import output, terminal
+from colabdev.cli.recovering import agree
 from colabdev.errors import ColabdevError, UsageError
 from colabdev.models import RuntimeRecord
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
+    from colabdev.core.consent import Offer
+    from colabdev.models.recovery import Consent
+    from colabdev.services.on_demand import Missing
     from colabdev.services.starts import CheckpointWish, Start
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeWish:
+    """What was typed of the runtime to run on."""
+
+    named: str | None
+    provider: str | None = None
+    gpu: str | None = None
+    yes: bool = False
+    """Nobody is to be asked anything."""
+    must_leave: bool = False
+    """It must be one that can give itself back."""
+
+
 def bring_up(
-    wiring: Wiring,
-    named: str | None,
-    provider: str | None,
-    gpu: str | None,
-    *,
-    yes: bool,
-    must_leave: bool = False,
-) -> str:
-    """The name of the runtime to run on. Whether to start one is asked once, at a terminal. With
-    `must_leave` it is one that can give itself back."""
+    wiring: Wiring, wish: RuntimeWish, offer_for: Callable[[str], Offer]
+) -> tuple[str, Consent | None]:
+    """The name of the runtime to run on, and what was agreed to for when its machine dies. Whatever is
+    to be asked is asked at once, at a terminal; `offer_for` a provider is what can be agreed to."""
     found = wiring.on_demand().find(
-        named, provider, gpu=gpu, project_path=wiring.project_path(), must_leave=must_leave
+        wish.named,
+        wish.provider,
+        gpu=wish.gpu,
+        project_path=wiring.project_path(),
+        must_leave=wish.must_leave,
     )
     if isinstance(found, RuntimeRecord):
-        return found.name
-    if not yes:
-        if not terminal.has_keyboard():
-            raise UsageError(
-                "no runtime is up, and nobody is here to be asked whether to start one",
-                hint=f"colabdev run --yes … starts {found.offer}",
-            )
-        if not output.agrees(f"no runtime is up. Start {found.offer}?"):
-            raise ColabdevError("nothing was started", hint="colabdev connect says what there is")
+        return found.name, agree(offer_for(found.provider), yes=wish.yes)
+    offer = offer_for(found.request.provider)
+    if not wish.yes:
+        _ask_to_start(found, offer)
     output.progress(f"starting {found.offer}")
+    consent = agree(offer, yes=wish.yes, is_asked=not wish.yes)
     wiring.runtimes().connect(found.request, output.progress)
-    return found.request.name
+    return found.request.name, consent
+
+
+def _ask_to_start(found: Missing, offer: Offer) -> None:
+    """Raises unless somebody says yes to all of it."""
+    if not terminal.has_keyboard():
+        raise UsageError(
+            "no runtime is up, and nobody is here to be asked whether to start one",
+            hint=f"colabdev run --yes … starts {found.offer}",
+        )
+    also = f"; {offer.question}" if offer.question else ""
+    if not output.agrees(f"no runtime is up. Start {found.offer}{also}?"):
+        without = "; --no-recover starts one for this time alone" if also else ""
+        raise ColabdevError(
+            "nothing was started", hint=f"colabdev connect says what there is{without}"
+        )
 
 
 def give_back(wiring: Wiring, start: Start) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import render
-from colabdev.cli.runtimes import JsonOption
+from colabdev.cli.options import JsonOption
 from colabdev.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:

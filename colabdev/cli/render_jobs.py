@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from colabdev.agent import jobdir
@@ -20,6 +21,7 @@ from colabdev.models import JobState
 if TYPE_CHECKING:
     from colabdev.models import JobRecord
     from colabdev.services.jobs import JobListing
+    from colabdev.services.log_reading import LogPiece
     from colabdev.services.starts import Start
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
@@ -143,25 +145,26 @@ def _job_json(job: JobRecord, listing: JobListing) -> dict[str, Any]:
     }
 
 
-def log_lines(job: JobRecord, pieces: Iterable[bytes], offset: int) -> Iterator[bytes]:
-    """A log from that byte on as JSON lines, one for each of its own; `text` is the bytes,
-    `os.fsdecode`d."""
-    rest = b""
-    for piece in pieces:
-        *lines, rest = _LINE.findall(rest + piece) or [b""]
-        if rest.endswith((b"\n", b"\r")) or len(rest) > _LONGEST_LINE_BYTES:
-            lines, rest = [*lines, rest], b""
-        for text in lines:
-            yield _log_line(job, offset, text)
-            offset += len(text)
-    if rest:
-        yield _log_line(job, offset, rest)
+def log_lines(job: JobRecord, pieces: Iterable[LogPiece]) -> Iterator[bytes]:
+    """A log as JSON lines, one for each of its own; `text` is the bytes, `os.fsdecode`d."""
+    for attempt, of_attempt in groupby(pieces, key=lambda piece: piece.attempt):
+        rest, offset = b"", None
+        for piece in of_attempt:
+            offset = piece.offset if offset is None else offset
+            *lines, rest = _LINE.findall(rest + piece.data) or [b""]
+            if rest.endswith((b"\n", b"\r")) or len(rest) > _LONGEST_LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for text in lines:
+                yield _log_line(job, attempt, offset, text)
+                offset += len(text)
+        if rest and offset is not None:
+            yield _log_line(job, attempt, offset, rest)
 
 
-def _log_line(job: JobRecord, offset: int, text: bytes) -> bytes:
+def _log_line(job: JobRecord, attempt: int, offset: int, text: bytes) -> bytes:
     content = {
         "job": job.id,
-        "attempt": job.attempt,
+        "attempt": attempt,
         "offset": offset,
         "text": text.decode("utf-8", "surrogateescape"),
     }

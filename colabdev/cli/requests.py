@@ -144,8 +144,9 @@ def run_request(
         required = find_requirements(project.settings.job.requirements, beside)
     typed = parse_variables(env)
     gpu: tuple[str, ...] = ()
+    max_units = None
     if project is not None and project.settings is not None:
-        gpu = project.settings.runtime.gpu
+        gpu, max_units = project.settings.runtime.gpu, project.settings.runtime.max_units
     return RunRequest(
         program=program,
         runtime=runtime,
@@ -159,6 +160,7 @@ def run_request(
         timeout_s=_timeout_s(timeout),
         gives_back=gives_back,
         gpu=gpu,
+        max_units=max_units,
         requirements=required,
         checkpoints=_checkpoint_wish(project, unattended=unattended),
         env_files=_in_folder(project.path, (here / file for file in env_files)) if project else (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +16,13 @@ from colabdev.cli.attachment import Attachment, Wishes, wishes
 from colabdev.cli.boundary import JobStatus
 from colabdev.cli.continuing import continue_job
 from colabdev.cli.jobs import InteractiveOption, attach, complete_job, end_status, stream_log
-from colabdev.cli.on_demand import bring_up, give_back, how_it_leaves
+from colabdev.cli.on_demand import RuntimeWish, bring_up, give_back, how_it_leaves
+from colabdev.cli.options import JsonOption, RuntimeOption
+from colabdev.cli.recovering import hold_secrets, offer_for
 from colabdev.cli.requests import ask_around, filed_variables, run_request
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
 from colabdev.cli.streams import Screen
-from colabdev.core.recovery import FREE
 from colabdev.errors import ExitCode, UsageError
-from colabdev.models.recovery import Consent, Going
+from colabdev.models.recovery import Going
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -139,6 +140,10 @@ ProviderOption = Annotated[
 ]
 GpuOption = Annotated[str | None, typer.Option(help="Run only where this GPU is, such as T4.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Start a runtime without a question.")]
+NoRecoverOption = Annotated[
+    bool,
+    typer.Option("--no-recover", help="When its machine dies, it does not continue on a new one."),
+]
 ContinueOption = Annotated[
     str | None,
     typer.Option(
@@ -186,6 +191,7 @@ def run(
     provider: ProviderOption = None,
     gpu: GpuOption = None,
     yes: YesOption = False,
+    no_recover: NoRecoverOption = False,
     down: DownOption = False,
     continued: ContinueOption = None,
     accept_rollback: AcceptRollbackOption = False,
@@ -195,7 +201,7 @@ def run(
     """Run a program on the runtime, detached, and stream its log here.
 
     The exit status is the job's own; 125 is ours. Ctrl-C detaches, and so does closing the terminal:
-    the job runs on.
+    the job runs on. With [checkpoints] dir it also continues on a new machine when its own dies.
 
     Run at a terminal it has one, too; with -i its keyboard: Ctrl-C is the job's then, ~. detaches.
 
@@ -242,24 +248,24 @@ def run(
         after_ok=after_ok or (),
         progress=output.progress,
     )
-    chosen = bring_up(
-        wiring, wiring.named(runtime), provider, gpu, yes=yes, must_leave=down and detach
+    sought = RuntimeWish(
+        named=wiring.named(runtime),
+        provider=provider,
+        gpu=gpu,
+        yes=yes,
+        must_leave=down and detach,
     )
-    request = replace(request, runtime=chosen, continues=_consent(wiring, chosen))
+    chosen, consent = bring_up(wiring, sought, partial(offer_for, request, wanted=not no_recover))
+    request = replace(request, runtime=chosen, continues=consent)
     starter = wiring.job_starter()
     start = starter.prepare(request, output.progress)
+    hold_secrets(wiring, request, start.job)
     if detach:
         return _start_and_leave(starter, start, how_it_leaves(request.checkpoints))
     status = _start_and_follow(wiring, starter, start, wanted)
     if down:
         give_back(wiring, start)
     return status
-
-
-def _consent(wiring: Wiring, name: str) -> Consent | None:
-    """Nobody needs to agree to what costs nothing."""
-    record = wiring.store().load(name)
-    return Consent() if record is not None and record.provider in FREE else None
 
 
 def _check_alone(ctx: typer.Context) -> None:

@@ -8,25 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from colabdev.cli import output, render, render_colab
+from colabdev.cli.options import JsonOption, complete_name
 from colabdev.cli.requests import connect_request, hardware_wish
 from colabdev.errors import ColabdevError, ExitCode
 from colabdev.models import RuntimeState
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
-
-
-def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The names of the runtimes known here, for the shell's completion."""
-    wiring: Wiring = ctx.find_root().obj
-    return [name for name in wiring.store().names() if name.startswith(incomplete)]
-
-
-RuntimeOption = Annotated[
-    str | None,
-    typer.Option("-r", help="The runtime; default: this project's.", autocompletion=complete_name),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 def connect(
@@ -126,6 +114,7 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     Example: colabdev status --json
     """
     wiring: Wiring = ctx.obj
+    wiring.recovery().hand_overs().tell(output.progress)
     listing = wiring.runtimes().survey()
     ready = [item.record for item in listing.runtimes if item.state is RuntimeState.READY]
     seen = wiring.glances().look(ready) if ready else {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from colabdev.cli.runtimes import RuntimeOption, complete_name
+from colabdev.cli.options import RuntimeOption, complete_name
 from colabdev.errors import UsageError
 
 if TYPE_CHECKING:

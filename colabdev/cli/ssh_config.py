@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import render_entries
-from colabdev.cli.runtimes import JsonOption, complete_name
+from colabdev.cli.options import JsonOption, complete_name
 from colabdev.errors import ExitCode
 
 if TYPE_CHECKING:

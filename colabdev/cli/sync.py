@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colabdev.cli import output, render_sync
-from colabdev.cli.runtimes import JsonOption, RuntimeOption
+from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.errors import ExitCode, UsageError
 

@@ -281,6 +281,8 @@ class Wiring:
             keepers=self.keepers(),
             jobs=self.job_store(),
             logs=self.job_logs(),
+            attempts=self.recovery().attempts(),
+            hand_overs=self.recovery().hand_overs(),
         )
 
     def job_starter(self) -> JobStarter:
@@ -290,6 +292,7 @@ class Wiring:
             choose=self.known_runtimes().choose,
             jobs=self.job_store(),
             logs=self.job_logs(),
+            attempts=self.recovery().attempts(),
             code=self.project_code(),
             plans=self.recovery().plans(),
         )

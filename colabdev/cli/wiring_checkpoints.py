@@ -85,11 +85,11 @@ class CheckpointWiring:
         job: str | None,
         name: str | None,
         to: str | None,
-        accept_older: bool,
+        accept_rollback: bool,
     ) -> RestoredCheckpoint:
         from colabdev.services.checkpoint_restore import RestoreWish
 
-        wish = RestoreWish(job=job, name=name, to=to, accept_older=accept_older)
+        wish = RestoreWish(job=job, name=name, to=to, accept_rollback=accept_rollback)
         return self.restorer().restore(runtime, project, wish)
 
     def restorer(self) -> CheckpointRestorer:

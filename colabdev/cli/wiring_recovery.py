@@ -7,13 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colabdev.cli import output
+from colabdev.cli import output, terminal
 
 if TYPE_CHECKING:
     from colabdev.adapters.recovery_store import FileRecoveryStore
     from colabdev.cli.wiring import Wiring
     from colabdev.models import JobRecord, RuntimeRecord
     from colabdev.ports import Progress
+    from colabdev.services.hand_overs import HandOvers
+    from colabdev.services.job_attempts import JobAttempts
     from colabdev.services.recovery import Recovery
     from colabdev.services.recovery_cases import RecoveryCases
     from colabdev.services.recovery_steps import RecoverySteps
@@ -36,6 +38,26 @@ class RecoveryWiring:
         wiring = self._wiring
         return RecoveryCases(runtimes=wiring.store(), jobs=wiring.job_store(), plans=self.plans())
 
+    def hand_overs(self) -> HandOvers:
+        from colabdev.services.hand_overs import HandOvers
+
+        wiring = self._wiring
+        return HandOvers(
+            runtimes=wiring.store(),
+            jobs=wiring.job_store(),
+            keepers=wiring.keepers(),
+            cases=self.cases(),
+            told=wiring.job_store(),
+        )
+
+    def attempts(self) -> JobAttempts:
+        from colabdev.services.job_attempts import JobAttempts
+
+        wiring = self._wiring
+        return JobAttempts(
+            logs=wiring.job_logs(), jobs=wiring.job_store(), hand_overs=self.hand_overs()
+        )
+
     def service(self) -> Recovery:
         from colabdev.services.recovery import Recovery
 
@@ -48,6 +70,7 @@ class RecoveryWiring:
             provider=wiring.provider,
             steps=self._steps(),
             secrets=self._secrets,
+            hold=self._hold,
             balance=self._balance,
             give_back=self._give_back,
         )
@@ -74,7 +97,19 @@ class RecoveryWiring:
         self._wiring.syncer().sync_project(runtime, project, SyncOptions(outputs=False), progress)
 
     def _secrets(self, job: JobRecord, names: Sequence[str]) -> Mapping[str, str]:
-        return {}
+        """From whoever holds them; else, of somebody who types, as `--secret` has them."""
+        keeper = None
+        record = self._wiring.store().load(job.runtime)
+        if names and record is not None:
+            keeper = self._wiring.keepers().find(record)
+        held = dict((keeper.held(job.id) if keeper is not None else None) or {})
+        missing = [name for name in names if name not in held]
+        if missing and terminal.has_keyboard():
+            held |= self._wiring.secret_sources().find(missing)
+        return held
+
+    def _hold(self, job: JobRecord, variables: Mapping[str, str]) -> None:
+        self._wiring.keepers().ensure(job.runtime).hold(job.id, variables)
 
     def _balance(self, provider: str) -> float | None:
         overview = self._wiring.colab().overview() if provider == "colab" else None

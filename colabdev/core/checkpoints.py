@@ -86,7 +86,14 @@ class StoredRun:
     created: float
     """Seconds since the epoch; 0 when the store does not tell."""
     checkpoints: Sequence[Checkpoint]
-    """Newest first; by their manifests, not verified."""
+    """Newest first; by their manifests, not verified. What is no part of the job as it went on is left
+    out."""
+    starts: Mapping[int, manifest.Start] = field(default_factory=dict)
+    """Where each attempt began; told with the checkpoints."""
+
+    def has_in_lineage(self, one: Checkpoint) -> bool:
+        """Whether it is part of the job as it went on, as far as the store tells."""
+        return not self.starts or manifest.is_in_lineage(one.attempt, one.step, self.starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +163,16 @@ def parse_runs(answer: Mapping[str, object]) -> Sequence[StoredRun]:
         created = told.get("created") if isinstance(told, Mapping) else 0.0
         checkpoints = [parse_checkpoint(job, one) for one in row.get("checkpoints") or ()]
         since = float(created) if isinstance(created, int | float) else 0.0
-        found.append(StoredRun(job, since, checkpoints))
+        found.append(StoredRun(job, since, checkpoints, dict(_starts(row.get("starts")))))
     return sorted(found, key=lambda run: run.created, reverse=True)
+
+
+def _starts(rows: object) -> Iterable[tuple[int, manifest.Start]]:
+    for row in rows if isinstance(rows, list) else []:
+        numbers = [row.get(name) for name in ("attempt", "from_attempt", "from_step")]
+        attempt, began, step = (one if isinstance(one, int) else None for one in numbers)
+        if attempt is not None:
+            yield attempt, manifest.Start(attempt, began, step)
 
 
 def check_checkpoint_name(name: object) -> str:

@@ -263,6 +263,10 @@ def own_status(job: JobRecord | None) -> int:
         )
     if not job.state.is_end:
         raise ColabdevError(f"cannot tell how {job.id} ended", hint="colabdev ps")
+    if job.exit_status is None and job.state is JobState.STOPPED:
+        raise ColabdevError(
+            f"{job.id} was stopped while it had no machine", hint=f"colabdev logs {job.id}"
+        )
     if job.exit_status is None:
         raise ColabdevError(
             f"{job.id} ended, exit code unknown: nobody watched it end",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from colabdev.agent import changes
 from colabdev.agent.changes import NOTHING, OTHER, Change
@@ -67,8 +68,7 @@ def choose_mode(prefer: str | None, *, one_way: bool, mirror: bool) -> Mode:
     return Mode(chosen, one_way=one_way, mirror=mirror)
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
+class RemoteFile(NamedTuple):
     """A file on the runtime, by fingerprint: as both sides last had it, and as it is now."""
 
     placed: str
@@ -154,7 +154,7 @@ def plan_sync(
     here: list[Action] = []
     there: list[Action] = []
     conflicts: list[Conflict] = []
-    for path in sorted({*local, *remote.files}):
+    for path in _differing(local, remote):
         file = remote.files.get(path, ABSENT)
         side = _Path(path, local.get(path), file, remote.entries.get(path))
         step = side.step(absences.get(path, Absence.GONE), mode)
@@ -167,9 +167,19 @@ def plan_sync(
         here=tuple(_in_order(_copied(here, _places(local)))),
         there=tuple(_in_order(_copied(there, _places_there(remote)))),
         conflicts=tuple(conflicts),
-        unchanged=sum(path not in touched for path in local),
+        unchanged=len(local) - sum(path in local for path in touched),
         guard=_guard(local, remote, here, there, replaced=replaced),
     )
+
+
+def _differing(local: Mapping[str, Entry], remote: Remote) -> list[str]:
+    """The paths, sorted, but for those that are on both sides what both last had: nearly all."""
+    found = [path for path in remote.files if path not in local]
+    for path, entry in local.items():
+        file = remote.files.get(path, ABSENT)
+        if not file.placed == file.now == entry.fingerprint:
+            found.append(path)
+    return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +365,8 @@ def _guard(
     replaced: bool,
 ) -> str:
     """Why the deletions look like an accident, if they do. What only moved is not counted."""
+    if not _deletions([*here, *there]):
+        return ""
     owned = {path for path, file in remote.files.items() if file.placed != NOTHING}
     contents = {entry.digest for entry in local.values()}
     lost = [step for step in _deletions(there) if step.change.expected[2:] not in contents]

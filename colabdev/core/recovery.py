@@ -133,8 +133,8 @@ def _within_bounds(case: Case) -> Decision | None:
     if len(tries) >= consent.times:
         times = "once" if consent.times == 1 else f"{consent.times} times"
         return Decision(Verdict.NEVER, f"it has gone on {times}, as often as was agreed")
-    if case.safe is not None and not makes_progress(tries, case.safe):
-        return Decision(Verdict.NEVER, no_progress(tries))
+    if case.safe is not None and not makes_progress(case.going_on, case.safe):
+        return Decision(Verdict.NEVER, no_progress(case.going_on))
     recent = [one.time for one in tries if case.now - one.time < timedelta(hours=1)]
     if len(recent) >= MOST_PER_HOUR:
         why = f"it was started {len(recent)} times within the hour"
@@ -153,18 +153,19 @@ def counted(job: JobRecord, going_on: Continuation) -> Sequence[Try]:
     return [one for one in going_on.tries if one.attempt <= job.attempt]
 
 
-def makes_progress(tries: Sequence[Try], newest: Resumed | None) -> bool:
-    """Whether a start from `newest` would be from further on than the last one. The first always is:
-    so a job that died before its first checkpoint begins anew, once."""
-    if not tries:
+def makes_progress(going_on: Continuation, newest: Resumed | None) -> bool:
+    """Whether a start from `newest` would be from further on than the last one that ran. The first is
+    always: so a job that died before its first checkpoint begins anew, once."""
+    ran = [one for one in going_on.tries if one.ran]
+    if not ran:
         return True
-    before = tries[-1].began_from
+    before = ran[-1].began_from
     return newest is not None and (before is None or newest.rank > before.rank)
 
 
-def no_progress(tries: Sequence[Try]) -> str:
+def no_progress(going_on: Continuation) -> str:
     """Why it stops, when there is none."""
-    before = tries[-1].began_from if tries else None
+    before = next(one.began_from for one in reversed(going_on.tries) if one.ran)
     at = "nothing" if before is None or before.step is None else f"step {before.step}"
     return f"it began from {at} the last time, and nothing newer was safe when its machine died"
 
@@ -220,6 +221,20 @@ def record_try(going_on: Continuation, now: datetime) -> Continuation:
     is_counted = any(one.attempt == going_on.attempt for one in going_on.tries)
     tries = going_on.tries if is_counted else (*going_on.tries, tried)
     return replace(going_on, step=RECORDED, tries=tries)
+
+
+def record_start(going_on: Continuation) -> Continuation:
+    """It runs, and nothing is in its way any more."""
+    *before, last = going_on.tries
+    return replace(
+        going_on,
+        step=STARTED,
+        tries=(*before, replace(last, ran=True)),
+        failures=0,
+        waits_until=None,
+        why="",
+        replaces="",
+    )
 
 
 def put_off(going_on: Continuation, why: str, now: datetime) -> Continuation:

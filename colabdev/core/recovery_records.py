@@ -141,6 +141,7 @@ def format_continuation(going_on: Continuation) -> str:
                     "time": format_exact_time(one.time),
                     "attempt": one.attempt,
                     "from": format_resumed(one.began_from),
+                    "ran": one.ran,
                 }
                 for one in going_on.tries
             ],
@@ -165,7 +166,12 @@ def parse_continuation(written: str) -> Continuation:
         replaces=text(document["replaces"]),
         balance=optional_number(document["balance"]),
         tries=tuple(
-            Try(parse_time(row["time"]), count(row["attempt"]), parse_resumed(row["from"]))
+            Try(
+                parse_time(row["time"]),
+                count(row["attempt"]),
+                parse_resumed(row["from"]),
+                row["ran"] is True,
+            )
             for row in listing(document["tries"])
         ),
         failures=count(document["failures"]),

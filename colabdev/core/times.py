@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 
 
 def format_time(moment: datetime) -> str:
@@ -40,3 +40,21 @@ def format_age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{int(max(seconds, 0))} s"
+
+
+_SAME_DAY = timedelta(hours=12)
+_SAME_WEEK = timedelta(days=6)
+
+
+def format_clock(moment: datetime, now: datetime, zone: tzinfo | None = None) -> str:
+    """`03:10`, `Sun 03:10` or `2 Dec 03:10`: as much of it as tells which moment is meant, by the clocks
+    of `zone` (None: this computer's)."""
+    there, here = moment.astimezone(zone), now.astimezone(zone)
+    clock = f"{there:%H:%M}"
+    if there.date() == here.date() or abs(moment - now) < _SAME_DAY:
+        return clock
+    return (
+        f"{there:%a} {clock}"
+        if abs(moment - now) < _SAME_WEEK
+        else f"{there.day} {there:%b} {clock}"
+    )

@@ -340,22 +340,31 @@ class _Keeper:
         return replace(record, phase=Phase.LOST) if is_lost else record
 
     def _should_go_on(self) -> bool:
-        if self._link.state is LinkState.LOST and not self._continuing.is_needed():
+        if self._link.state is LinkState.LOST and not self._is_needed_without_machine():
             return False
         if time.monotonic() - self._record_checked < RECORD_CHECK_INTERVAL_S:
             return True
         self._record_checked = time.monotonic()
         self._tunnel_use.note()
+        self._server.secrets.let_go(self._home.is_over)
         try:
             record = self._store.load(self._name)
         except ColabdevError as exc:
             log.warning("%s", exc.message)
             return True  # Unreadable is not gone.
-        if record is None or record.keeper is None or record.keeper.key != self._key.hex():
-            return False
-        if self._in_view_of_loss(record) != record:
-            self._store.update(self._name, self._in_view_of_loss)
-        return True
+        keeper = record.keeper if record is not None else None
+        return keeper is not None and keeper.key == self._key.hex()
+
+    def _is_needed_without_machine(self) -> bool:
+        """Whether a job waits for the next machine; whoever decides that reads in the record that this
+        one is gone."""
+        try:
+            record = self._store.load(self._name)
+            if record is not None and self._in_view_of_loss(record) != record:
+                self._store.update(self._name, self._in_view_of_loss)
+        except ColabdevError as exc:
+            log.warning("%s", exc.message)
+        return self._continuing.is_needed()
 
 
 def _start_log(directory: Path, name: str) -> None:

@@ -50,11 +50,13 @@ class Continuing:
         while not stopping.wait(LOOK_S):
             if not self.is_lost() and self.clock() < self.next_look:
                 continue
-            self.next_look = self.clock() + LOOK_AGAIN_S
             try:
                 self.look()
+                is_open = self.is_needed()
             except ColabdevError as exc:
                 log.warning("%s", exc.message)  # Unreadable for now: nothing follows from that.
+                is_open = False
+            self.next_look = self.clock() + (0.0 if is_open else LOOK_AGAIN_S)
 
     def is_needed(self) -> bool:
         """Whether a job without a machine waits for this keeper."""

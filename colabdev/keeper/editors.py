@@ -35,7 +35,7 @@ class EditorWatch:
         """Until told to stop."""
         while not stopping.is_set():
             try:
-                with closing(self._keepers.ensure(self._name).agent()) as agent:
+                with closing(self._keepers.agent(self._name)) as agent:
                     for header, _ in agent.stream("sessions.follow", {"grace_s": GRACE_S}):
                         self._adjust(bool(header.get("others")))
             except ColabdevError as exc:

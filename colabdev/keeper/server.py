@@ -16,6 +16,7 @@ from colabdev.agent import wire
 from colabdev.core.times import format_time
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, ProtocolError, RuntimeUnreachable
+from colabdev.keeper.held import HeldSecrets
 from colabdev.keeper.link import Link, LinkState
 from colabdev.keeper.spares import Agent, AgentSpares
 from colabdev.keeper.streams import carry_process, hang_up, splice
@@ -51,6 +52,7 @@ class KeeperServer:
         self._uses = 0
         self._last_use = time.monotonic()
         self._counting = threading.Lock()
+        self.secrets = HeldSecrets()
         self.notice: Callable[[], str] = lambda: ""
         """What the user should hear of a runtime that is ready."""
         self.port: int = self._listener.getsockname()[1]
@@ -124,6 +126,8 @@ class KeeperServer:
             "agent": self._hand_out_agent,
             "exec": self._open_process,
             "tcp": self._open_tcp,
+            "hold": self._hold,
+            "held": self._tell_held,
             "quit": self._quit,
         }
         handler = handlers.get(str(request.get("op")))
@@ -227,6 +231,15 @@ class KeeperServer:
         stream = self._connected(request, lambda connection, _: connection.open_tcp(host, port))
         client.sendall(wire.encode({"ok": True}))
         splice(client, reader, stream)
+
+    def _hold(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        variables = {str(name): str(value) for name, value in dict(request["env"]).items()}
+        self.secrets.hold(str(request["job"]), variables)
+        client.sendall(wire.encode({"ok": True}))
+
+    def _tell_held(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
+        variables = self.secrets.held(str(request["job"]))
+        client.sendall(wire.encode({"ok": True, "env": variables and dict(variables)}))
 
     def _quit(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:
         client.sendall(wire.encode({"ok": True}))

@@ -23,10 +23,10 @@ from colabdev.config.places import Places
 from colabdev.core.checkpoints import JobCheckpoints
 from colabdev.core.ngrok_usage import check_transfer
 from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
-from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.errors import ColabdevError, RuntimeUnreachable, StateUnreadable
 from colabdev.keeper.continuing import Continuing
 from colabdev.keeper.editors import EditorWatch, LogAudience
-from colabdev.models import JobRecord
+from colabdev.models import JobRecord, JobState
 from colabdev.models.recovery import Resumed
 from colabdev.services.checkpoint_pull import CheckpointPulls
 from colabdev.services.checkpoint_tokens import TokenGiver
@@ -63,6 +63,14 @@ class HomeTasks:
     def job_copies(self) -> JobCopies:
         """Brings jobs' logs here."""
         return JobCopies(self._name, runtimes=self._store, jobs=self._jobs, logs=self._logs)
+
+    def is_over(self, job_id: str) -> bool:
+        """Whether that job is known to have ended by itself, or to be forgotten."""
+        try:
+            job = self._jobs.load(job_id)
+        except StateUnreadable:
+            return False
+        return job is None or (job.state.is_end and job.state is not JobState.LOST)
 
     def checkpoint_pulls(self, google_login: Callable[[], GoogleLogin]) -> CheckpointPulls:
         """Brings checkpoints here, where that is one of their stores."""

@@ -60,6 +60,8 @@ class Try:
     time: datetime
     attempt: int
     began_from: Resumed | None
+    ran: bool = False
+    """It is known to have begun."""
 
 
 @dataclass(frozen=True, slots=True)

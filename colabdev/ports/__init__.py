@@ -37,6 +37,7 @@ from colabdev.models import (
     TreeScan,
     Unpacked,
 )
+from colabdev.ports.secrets import SecretHolder
 
 Progress = Callable[[str], None]
 """Told of each step as it begins, in words for the user; prints nothing itself."""
@@ -220,7 +221,7 @@ class LocalPort(Protocol):
         """Take no more clients."""
 
 
-class Keeper(Transport, Protocol):
+class Keeper(Transport, SecretHolder, Protocol):
     """A runtime's keeper, connected and authenticated."""
 
     def link(self) -> Mapping[str, object]:
@@ -249,6 +250,9 @@ class Keepers(Protocol):
 
     def ensure(self, name: str) -> Keeper:
         """The runtime's keeper, started now when none of this version answers."""
+
+    def agent(self, name: str) -> AgentStream:
+        """An agent on the runtime, from the keeper that `ensure` gives; see `Keeper.agent`."""
 
     def stop(self, record: RuntimeRecord) -> None:
         """End the runtime's keeper, also one that does not answer; returns when it is gone."""
@@ -390,8 +394,9 @@ class SyncMemory(Protocol):
     def load(self, runtime: str) -> KnownSide | None:
         """What is known of the last sync with this machine."""
 
-    def ancestor(self, runtime: str) -> Mapping[str, str] | None:
-        """The fingerprints that both sides had then, by path."""
+    def ancestor(self, runtime: str, side: KnownSide) -> Mapping[str, str] | None:
+        """The fingerprints that both sides had then, by path; None when they are damaged, or another
+        sync remembers another side by now."""
 
     def save(self, runtime: str, known: KnownSide, ancestor: Mapping[str, str]) -> None:
         """Remember this from now on, if that can be written."""

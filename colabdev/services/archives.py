@@ -69,7 +69,7 @@ class Archives:
     def list(self, runtime: RuntimeRecord, project: str | None) -> list[StoredProject]:
         """The projects on the runtime's Drive; with `project` that one, which there must be."""
         drive_dir = drive_of(runtime)
-        with closing(self._keepers.ensure(runtime.name).agent()) as agent:
+        with closing(self._keepers.agent(runtime.name)) as agent:
             return _list(agent, drive_dir, project)
 
     def restore(
@@ -88,7 +88,7 @@ class Archives:
         _check_free(project, target)
         drive_dir = drive_of(runtime)
         with (
-            closing(self._keepers.ensure(runtime.name).agent()) as agent,
+            closing(self._keepers.agent(runtime.name)) as agent,
             self._open_target(target) as made,
         ):
             (stored,) = _list(agent, drive_dir, project)

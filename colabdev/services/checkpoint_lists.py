@@ -63,11 +63,10 @@ def find_store(
     }
 
 
-def checkpoints_in_store(
-    agent: AgentStream, place: Mapping[str, object], job: str
-) -> Sequence[Checkpoint]:
-    """The job's that a store has by its own word, newest first; nothing of it is verified."""
-    return [one for run in runs_in_store(agent, place, job) for one in run.checkpoints]
+def run_in_store(agent: AgentStream, place: Mapping[str, object], job: str) -> StoredRun:
+    """The job as a store has it; empty when it has nothing of it."""
+    found = [run for run in runs_in_store(agent, place, job) if run.job == job]
+    return found[0] if found else StoredRun(job, 0.0, ())
 
 
 def copies_here(copies: CheckpointCopies) -> Sequence[Checkpoint]:

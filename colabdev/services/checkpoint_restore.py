@@ -21,10 +21,10 @@ from colabdev.models.recovery import Resumed
 from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter
 from colabdev.services.checkpoint_lists import (
     StoreChoice,
-    checkpoints_in_store,
     copies_here,
     find_store,
     order_of,
+    run_in_store,
     runs_in_store,
 )
 
@@ -42,7 +42,7 @@ class RestoreWish:
     job: str | None = None
     name: str | None = None
     to: str | None = None
-    accept_older: bool = False
+    accept_rollback: bool = False
     """Also one that is older than the newest that was proved."""
 
 
@@ -73,20 +73,23 @@ class CheckpointRestorer:
         computer comes only what the store has not, or not so new."""
         to = posixpath.join(usable_machine(runtime).content_dir, wish.to or "restored")
         here = copies_here(self.copies)
-        with closing(self.keepers.ensure(runtime.name).agent()) as agent:
+        with closing(self.keepers.agent(runtime.name)) as agent:
             place = find_store(runtime, project, self.store)
             runs = [run.job for run in runs_in_store(agent, place)] if place else []
             job = _choose_id(wish.job, [*runs, *(one.job for one in here)])
             to = to if wish.to else posixpath.join(to, job)
             own = [one for one in here if one.job == job]
-            stored = checkpoints_in_store(agent, place, job) if place and job in runs else []
+            stored: Sequence[Checkpoint] = ()
+            if place and job in runs:
+                run = run_in_store(agent, place, job)
+                stored, own = run.checkpoints, [one for one in own if run.has_in_lineage(one)]
             copy = _only_here(job, wish.name, stored, own)
             if copy is not None or place is None:
                 return self._send(agent, copy or own[0], to)
             name = choose_checkpoint(wish.name, job, stored).name if wish.name else None
-            minimum = None if wish.accept_older or name else _newest_proved([*stored, *own])
+            minimum = None if wish.accept_rollback or name else _newest_proved([*stored, *own])
             asked = {**place, "job": job, "name": name, "to": to, "minimum": minimum}
-            end = self._ask(agent, asked)
+            end = self._ask(agent, {**asked, "wait_s": 0.0 if own else _WAIT_S})
             if own and name is None and end.get("problem"):
                 return self._send(agent, own[0], to)
             return _restored(job, end)
@@ -230,7 +233,7 @@ def _restored(job: str, end: Mapping[str, object]) -> RestoredCheckpoint:
 def _behind(job: str) -> CheckpointNotFound:
     return CheckpointNotFound(
         f"cannot restore {job}: the newest on Drive is older than one that was proved",
-        hint="Drive may list it later: type it again; --accept-older takes the older one",
+        hint="Drive may list it later: type it again; --accept-rollback takes the older one",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from colabdev.agent import manifest
 from colabdev.core.checkpoints import (
     Checkpoint,
+    StoredRun,
     choose_checkpoint,
     choose_job,
     describe_checkpoint,
@@ -19,10 +20,10 @@ from colabdev.models import RuntimeRecord
 from colabdev.ports import AgentStream, BrokenCopy, CheckpointCopies, Keepers, Meter, Progress
 from colabdev.services.checkpoint_lists import (
     StoreChoice,
-    checkpoints_in_store,
     copies_here,
     find_store,
     jobs_on,
+    run_in_store,
     runs_in_store,
 )
 from colabdev.services.checkpoint_pull import bring
@@ -94,7 +95,9 @@ class Checkpoints:
                     found += [one for job in jobs for one in job.checkpoints]
                     place = find_store(runtime, project, self.store)
                     if place is not None:
-                        found += _stored(agent, place, {job.job for job in jobs}, word)
+                        stored = _stored(agent, place, {job.job for job in jobs}, word)
+                        found += [one for run in stored for one in run.checkpoints]
+                        here = [one for one in here if _is_in_lineage(one, stored)]
             except ColabdevError as exc:
                 if not here:
                     raise
@@ -180,7 +183,7 @@ class Checkpoints:
         return Pruned(job.job, removed, kept)
 
     def _agent(self, runtime: RuntimeRecord) -> AgentStream:
-        return self.keepers.ensure(runtime.name).agent()
+        return self.keepers.agent(runtime.name)
 
 
 def _others(known: Sequence[Checkpoint], more: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
@@ -190,14 +193,18 @@ def _others(known: Sequence[Checkpoint], more: Sequence[Checkpoint]) -> Sequence
 
 def _stored(
     agent: AgentStream, place: Mapping[str, object], known: Collection[str], word: str | None
-) -> Sequence[Checkpoint]:
+) -> Sequence[StoredRun]:
     """What Drive has of jobs that are not known."""
-    runs = [
-        run.job
+    return [
+        run_in_store(agent, place, run.job)
         for run in runs_in_store(agent, place)
         if run.job not in known and run.job.startswith(word or "")
     ]
-    return [one for job in runs for one in checkpoints_in_store(agent, place, job)]
+
+
+def _is_in_lineage(one: Checkpoint, runs: Sequence[StoredRun]) -> bool:
+    """A machine that was left behind may have saved what is no part of its job any more."""
+    return all(run.has_in_lineage(one) for run in runs if run.job == one.job)
 
 
 def _verdict(job: str, header: Mapping[str, object]) -> Verdict:

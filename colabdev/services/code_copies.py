@@ -54,7 +54,7 @@ class CodeCopies:
         if not wanted:
             return True
         with closing(self.open_agent()) as agent:
-            return all([self._bring_one(agent, job) for job in wanted])
+            return False not in [self._bring_one(agent, job) for job in wanted]
 
     def _wanted(self) -> Sequence[JobRecord]:
         runtime = self.runtimes.load(self.name)

@@ -82,7 +82,7 @@ class DataSets:
     def list(self, runtime: RuntimeRecord) -> list[DataSet]:
         """What is on the runtime's Drive, by name and the newest first."""
         place = {"drive_dir": drive_of(runtime)}
-        with closing(self._keepers.ensure(runtime.name).agent()) as agent:
+        with closing(self._keepers.agent(runtime.name)) as agent:
             answer, _ = agent.request("data.list", place)
         return _parse_list(answer)
 
@@ -107,7 +107,7 @@ class DataSets:
                     f"cannot push {folder}: there is no file in it", hint="colabdev data push DIR"
                 )
             place = {"drive_dir": drive_dir, "name": name, "content": plan.content}
-            with closing(self._keepers.ensure(runtime.name).agent()) as agent:
+            with closing(self._keepers.agent(runtime.name)) as agent:
                 push = _Push(agent, place, local, plan, progress)
                 return push.go(partial(self._check_amount, runtime))
 
@@ -131,7 +131,7 @@ class DataSets:
             "to": path,
             "is_default": to is None,
         }
-        with closing(self._keepers.ensure(runtime.name).agent()) as agent:
+        with closing(self._keepers.agent(runtime.name)) as agent:
             said_at = time.monotonic()
             for header, _ in agent.stream("data.pull", arguments):
                 if header.get("end"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from colabdev.agent import changes, rules
 from colabdev.agent.changes import NOTHING, OTHER, Change
-from colabdev.agent.tree import FILE, hash_entries, hash_fingerprints
+from colabdev.agent.tree import FILE, hash_fingerprints
 from colabdev.core.folders import FolderPair, FolderPlan, plan_folders, upward
 from colabdev.core.portability import unportable
 from colabdev.core.reconcile import (
@@ -64,14 +64,11 @@ class Known:
     """What is believed of the runtime's side."""
 
     side: KnownSide | None
-    read_ancestor: Callable[[], Mapping[str, str] | None]
+    read_ancestor: Callable[[KnownSide], Mapping[str, str] | None]
 
     def ancestor(self) -> Mapping[str, str] | None:
-        """What both sides last had, by path; None when nobody knows, or the note of it is damaged."""
-        ancestor = self.read_ancestor() if self.side is not None else None
-        if ancestor is None or self.side is None:
-            return None
-        return ancestor if hash_fingerprints(ancestor) == self.side.ancestor else None
+        """What both sides last had, by path; None when nobody knows."""
+        return self.read_ancestor(self.side) if self.side is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,9 @@ class Exchange:
         self._options = options
         self._known = known
         self._local = {entry.path: entry for entry in scan.entries}
-        self._wanted = hash_entries(scan.entries)
+        self._marks = {path: entry.fingerprint for path, entry in self._local.items()}
+        """The fingerprint of each file here."""
+        self._wanted = hash_fingerprints(self._marks)
         self._folders = known_folders(transfer.tree, scan, known.side)
         self._ahead = ahead
         self._arguments = comparing(
@@ -232,7 +231,7 @@ class Exchange:
             entry, file = self._local.get(path), files.get(path, ABSENT)
             is_told = file.now == NOTHING or path in remote.entries
             if entry is not None and entry.fingerprint == mark != file.now and is_told:
-                files[path] = replace(file, placed=mark)
+                files[path] = file._replace(placed=mark)
         return replace(remote, files=files)
 
     def _plan_folders(self, comparison: Comparison, remote: Remote, plan: Plan) -> FolderPlan:
@@ -291,7 +290,8 @@ class Exchange:
         if self._options.dry_run:
             done = Done(actions=tuple(here)) + self._transfer.check(self._arguments, there)
             done = done.loud()
-            report = self._report(told + done, plan, comparison.tree, remote)
+            wanted = self._planned_tree(remote, plan)
+            report = self._report(told + done, plan.unchanged, comparison.tree, wanted)
             return Outcome(replace(report, guard=plan.guard))
         if self._options.send:  # What comes home at the end must come, whatever it costs.
             self._options.check_amount(sum(action.content_bytes for action in [*here, *there]))
@@ -312,46 +312,59 @@ class Exchange:
 
     def _nothing_to_do(self, comparison: Comparison) -> Outcome:
         done = Done(problems=(*self._scan.problems, *_problems(comparison)))
-        plan = Plan((), (), (), len(self._local), "")
-        marks = {path: entry.fingerprint for path, entry in self._local.items()}
-        remote = Remote({path: RemoteFile(mark, mark) for path, mark in marks.items()}, {})
-        report = self._report(done, plan, comparison.tree, remote)
+        report = self._report(done, len(self._local), comparison.tree, self._wanted)
         side = KnownSide(
             self._wanted, self._wanted, self._wanted, self._scan.root, tuple(self._folders)
         )
         if self._options.dry_run or side == self._known.side:
             return Outcome(report)
-        return Outcome(report, side, marks)
+        return Outcome(report, side, self._marks)
+
+    def _hash(self, marks: Mapping[str, str]) -> str:
+        """The hash of that tree. Mostly it is the one here, and that takes a while for a large one."""
+        return self._wanted if marks == self._marks else hash_fingerprints(marks)
 
     def _outcome(
         self, done: Done, plan: Plan, remote: Remote, answer: Answer, folders: Sequence[str]
     ) -> Outcome:
         tree, ancestor = str(answer.get("tree", "")), str(answer.get("ancestor", ""))
-        report = self._report(done, plan, tree, remote)
+        report = self._report(done, plan.unchanged, tree, self._planned_tree(remote, plan))
         marks = {path: file.placed for path, file in remote.files.items() if file.placed}
-        local = {path: entry.fingerprint for path, entry in self._local.items()}
+        local = dict(self._marks)
         for action in done.actions:
             if not action.output and not _is_about_folder(action):
                 _record(marks, action)
                 if action.here:
                     _record(local, action)
-        if hash_fingerprints(marks) != ancestor:
+        if self._hash(marks) != ancestor:
             return Outcome(report)
-        here = hash_fingerprints(local)
+        here = self._hash(local)
         side = KnownSide(ancestor, tree, here, self._scan.root, tuple(folders))
         return Outcome(report, side, marks)
 
-    def _report(self, done: Done, plan: Plan, tree: str, remote: Remote) -> SyncReport:
+    def _planned_tree(self, remote: Remote, plan: Plan) -> str:
+        """The hash of what the runtime should have when all of the plan is done."""
+        marks = {
+            path: file.now
+            for path, file in remote.files.items()
+            if file.now not in (NOTHING, OTHER)
+        }
+        for action in plan.there:
+            if action.change.op != changes.FORGET:
+                _record(marks, action)
+        return self._hash(marks)
+
+    def _report(self, done: Done, unchanged: int, tree: str, wanted: str) -> SyncReport:
         return SyncReport(
             runtime="",
             workdir=str(self._transfer.place["workdir"]),
             tree_hash=tree,
-            sent_tree=_planned_tree(remote, plan),
+            sent_tree=wanted,
             actions=done.actions,
             conflicts=done.conflicts,
             problems=tuple(sorted(set(done.problems))),
             undone=done.undone,
-            unchanged=plan.unchanged,
+            unchanged=unchanged,
             dry_run=self._options.dry_run,
         )
 
@@ -362,17 +375,6 @@ def _remote(ancestor: Mapping[str, str], comparison: Comparison | None) -> Remot
     if comparison is None:
         return Remote(files, {})
     return Remote(files | comparison.files, comparison.entries)
-
-
-def _planned_tree(remote: Remote, plan: Plan) -> str:
-    """The hash of what the runtime should have when all of the plan is done."""
-    marks = {
-        path: file.now for path, file in remote.files.items() if file.now not in (NOTHING, OTHER)
-    }
-    for action in plan.there:
-        if action.change.op != changes.FORGET:
-            _record(marks, action)
-    return hash_fingerprints(marks)
 
 
 def _record(marks: dict[str, str], action: Action) -> None:

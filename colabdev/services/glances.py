@@ -58,7 +58,7 @@ class Glances:
 
     def _look(self, runtime: RuntimeRecord, seen: dict[str, Glance]) -> None:
         try:
-            with closing(self._keepers.ensure(runtime.name).agent()) as agent:
+            with closing(self._keepers.agent(runtime.name)) as agent:
                 listed = parse_job_list(agent.request("job.list")[0])
                 has_drive = runtime.machine is not None and runtime.machine.drive_dir is not None
                 links = runtime.projects if has_drive else ()

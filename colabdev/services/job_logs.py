@@ -68,46 +68,37 @@ class JobLogs:
         self._keepers = keepers
         self._jobs = jobs
 
-    def read(
-        self,
-        job: JobRecord,
-        progress: Progress,
-        *,
-        wait: bool,
-        start: Starting | None = None,
-        offset: int = 0,
+    def read_attempt(
+        self, reading: Reading, *, wait: bool, start: Starting | None = None
     ) -> Iterator[bytes]:
-        """The log from `offset` on: with `wait` until the job has ended, else what there is now.
+        """The log of one attempt from the reading's offset on: with `wait` until it has ended, else what
+        there is now.
 
         `start` is what a `job.start` that comes first asks for; sent again after a cut, it starts the
-        job once. A cut is said once and mended; a reader never sees a gap or a byte twice. RuntimeLost
-        when the machine went, and with it what was not here yet.
+        job once. A cut is said once and mended; a reader never sees a gap or a byte twice. Afterwards
+        `reading.unseen` says whether the machine went before the end was seen; RuntimeLost when the
+        attempt ended, and the machine went with what was not here yet.
         """
-        reading = Reading(job, progress, offset)
+        job = reading.job
         yield from self._from_copy(reading)
         if self._is_whole(reading):
             return
-        gone = self._is_gone(job)
-        if gone and job.log_bytes is not None:
-            raise lost(reading)
-        if gone or job.state is JobState.LOST:
-            progress(f"attempt {job.attempt} ended unseen after byte {reading.offset}")
-            return
-        agent = self.agent(job.runtime)
-        while not reading.done:
-            try:
-                with closing(agent):
-                    for header, body in self._ask(agent, reading, wait=wait, start=start):
-                        yield from self._take(reading, header, body, start)
-                        if reading.done:
-                            return
-            except RuntimeUnreachable:
-                progress(f"the connection to {job.runtime} was cut; reconnecting")
-                again = self.reconnected(job)
-                if again is None:
-                    yield from self._without_machine(reading)
-                    return
-                agent = again
+        try:
+            is_lost = job.state is JobState.LOST or self._is_gone(job)
+            agent = None if is_lost else self.agent(job.runtime)
+            while agent is not None:
+                try:
+                    with closing(agent):
+                        for header, body in self._ask(agent, reading, wait=wait, start=start):
+                            yield from self._take(reading, header, body, start)
+                            if reading.done:
+                                return
+                except RuntimeUnreachable:
+                    reading.progress(f"the connection to {job.runtime} was cut; reconnecting")
+                    agent = self.reconnected(job)
+        except RuntimeLost:
+            pass  # Nobody may have written that down yet.
+        yield from self._without_machine(reading)
 
     def start(self, job: JobRecord, start: Starting, progress: Progress) -> None:
         """Start the job; after a cut once more, which starts it once."""
@@ -370,8 +361,13 @@ class JobLogs:
         return is_machine_gone(job, self._runtimes.load(job.runtime))
 
     def _without_machine(self, reading: Reading) -> Iterator[bytes]:
-        """What whoever released the machine brought home; RuntimeLost unless that is all."""
+        """What whoever released the machine brought home, and whether that is all."""
         yield from self._from_copy(reading)
-        reading.job = self._jobs.load(reading.job.id) or reading.job
-        if not self._is_whole(reading):
+        known = self._jobs.load(reading.job.id)
+        if known is not None and known.attempt == reading.job.attempt:
+            reading.job = known
+        if self._is_whole(reading):
+            return
+        if reading.job.log_bytes is not None:
             raise lost(reading)
+        reading.unseen = True

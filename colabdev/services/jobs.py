@@ -26,11 +26,14 @@ from colabdev.errors import (
     ProtocolError,
     StateUnreadable,
 )
-from colabdev.models import Begin, JobRecord, Phase, RuntimeRecord
+from colabdev.models import Begin, JobRecord, JobState, Phase, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
+from colabdev.services.hand_overs import HandOvers
+from colabdev.services.job_attempts import JobAttempts
 from colabdev.services.job_input import JobInput
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.known_jobs import write_standing
+from colabdev.services.log_reading import LogPiece, bytes_of
 from colabdev.services.recovery_cases import end_consent
 
 LIST_TIMEOUT_S = 3.0
@@ -67,6 +70,8 @@ class JobListing:
     """What the runtimes said that could be asked, by their names."""
     hidden: int = 0
     """How many more there are."""
+    between: frozenset[str] = frozenset()
+    """The jobs that are being brought to their next machine; no machine is to be asked about them."""
 
     def errors(self) -> Sequence[StateUnreadable]:
         """All that could not be read."""
@@ -74,7 +79,8 @@ class JobListing:
 
     def is_current(self, job: JobRecord) -> bool:
         """Whether the job stands so now; else its runtime could not be asked."""
-        return job.state.is_end or job.runtime in self.answers
+        is_known = job.state.is_end or job.id in self.between
+        return is_known or job.runtime in self.answers
 
     def usage(self, job: JobRecord) -> Mapping[str, object] | None:
         """The newest row of its metrics, while it runs and its runtime says so."""
@@ -100,16 +106,33 @@ class Jobs:
     keepers: Keepers
     jobs: JobStore
     logs: JobLogs
+    attempts: JobAttempts
+    hand_overs: HandOvers
 
-    def follow(
-        self, job: JobRecord, progress: Progress, *, wait: bool, offset: int = 0
-    ) -> Iterator[bytes]:
-        """The job's log from that byte on, from here and from its runtime."""
-        return self.logs.read(job, progress, wait=wait, offset=offset)
+    def follow(self, job: JobRecord, progress: Progress, *, wait: bool) -> Iterator[bytes]:
+        """The job's log from its first byte on, from here and from its runtimes."""
+        return bytes_of(self.attempts.read(job, progress, wait=wait))
 
-    def offset_of(self, job: JobRecord, begin: Begin) -> int:
-        """The byte of its log where that is."""
-        return self.logs.offset_of(job, begin) if begin else 0
+    def pieces(
+        self,
+        job: JobRecord,
+        progress: Progress,
+        *,
+        wait: bool,
+        begin: Begin,
+        attempt: int | None = None,
+    ) -> Iterator[LogPiece]:
+        """The log as `follow` has it, or that of one attempt alone; or from `begin` of the newest on."""
+        if attempt is not None:
+            return self.attempts.one(job, attempt, progress)
+        offset = self._offset_of(job, begin) if begin else None
+        return self.attempts.read(job, progress, wait=wait, offset=offset)
+
+    def _offset_of(self, job: JobRecord, begin: Begin) -> int:
+        """The byte of its newest attempt's log where that is."""
+        if self.hand_overs.is_between(job):
+            return self.jobs.begin_of(job.id, job.attempt, begin)
+        return self.logs.offset_of(job, begin)
 
     def metrics(self, job: JobRecord, begin: Begin) -> Sequence[Mapping[str, object]]:
         """What it took of its machine, oldest first; `tail` counts rows."""
@@ -121,10 +144,10 @@ class Jobs:
 
     def standing(self, job: JobRecord) -> Standing:
         """The job as its runtime has it; of one that ended, or whose machine is gone, as we do."""
-        if job.state.is_end:
+        if job.state.is_end or self.hand_overs.is_between(job):
             size = job.log_bytes
             here = self.jobs.log_size(job.id, job.attempt)
-            return Standing(job, here if size is None else size, is_end=True)
+            return Standing(job, here if size is None else size, is_end=job.state.is_end)
         with closing(self.logs.agent(job.runtime)) as agent:
             answer, _ = agent.request("job.status", {"id": job.id})
         return _standing(job, answer.get("status"))
@@ -140,8 +163,8 @@ class Jobs:
 
     def attach(self, standing: Standing, progress: Progress) -> Iterator[bytes]:
         """The last lines of the log, then what comes, to the end; the record says then how it ended."""
-        log = self.logs.read(standing.job, progress, wait=True)
-        return last_lines(log, standing.log_bytes)
+        log = self.attempts.read(standing.job, progress, wait=True, offset=0)
+        return last_lines(bytes_of(log), standing.log_bytes)
 
     def input(self, job: JobRecord, progress: Progress) -> JobInput:
         """A way for what is typed here to the job."""
@@ -243,9 +266,11 @@ class Jobs:
         return parse_job_list(listed)
 
     def _write_down(self, runtime: RuntimeRecord, there: JobsOnRuntime) -> None:
-        ids = set(self.jobs.ids())
-        for job in self._known().jobs:
+        ids, known = set(self.jobs.ids()), self._known()
+        for job in known.jobs:
             if (job.runtime, job.request_id) == (runtime.name, runtime.request_id):
+                if job.id in known.between:
+                    continue  # It is about to be started there.
                 now = _now(job, there)
                 if now != job:
                     write_standing(self.jobs, now)
@@ -256,6 +281,7 @@ class Jobs:
     def _known(self) -> JobListing:
         jobs: list[JobRecord] = []
         unreadable: dict[str, StateUnreadable] = {}
+        between: set[str] = set()
         runtimes, broken = self._records()
         for job_id in self.jobs.ids():
             try:
@@ -265,11 +291,18 @@ class Jobs:
                 continue
             if job is not None:
                 # What nobody can read says nothing of its jobs.
-                if job.runtime not in broken:
+                if job.runtime in broken:
+                    pass
+                elif self.hand_overs.is_between(job):
+                    between.add(job.id)
+                    job = replace(job, state=JobState.STARTING)
+                else:
                     job = as_it_stands(job, runtimes.get(job.runtime))
                 jobs.append(job)
         jobs.sort(key=lambda job: (job.created, job.id), reverse=True)
-        return JobListing(tuple(jobs), unreadable, tuple(broken.values()))
+        return JobListing(
+            tuple(jobs), unreadable, tuple(broken.values()), between=frozenset(between)
+        )
 
     def _records(self) -> tuple[Mapping[str, RuntimeRecord], Mapping[str, StateUnreadable]]:
         """The runtimes by their names, and those whose state cannot be read."""

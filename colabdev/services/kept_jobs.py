@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from colabdev.agent import jobdir
 from colabdev.agent.jobdir import STATUS
 from colabdev.core.job_records import as_it_stands, told_by_runtime
 from colabdev.errors import ColabdevError, ProtocolError, StateUnreadable
@@ -26,23 +27,34 @@ class KeptJobs:
         lost = {job.id: job for job in readable_jobs(self._jobs) if self._is_lost(job)}
         if not lost:
             return
-        sizes = dict.fromkeys(lost, 0)
+        asked = {"drive_dir": drive_dir, "ids": sorted(lost), "known": self._known(lost.values())}
         try:
-            for header, body in agent.stream(
-                "job.kept", {"drive_dir": drive_dir, "ids": sorted(lost)}
-            ):
+            for header, body in agent.stream("job.kept", asked):
                 if header.get("end"):
                     return
                 job = lost.get(str(header.get("id")))
                 if job is None:
                     raise ProtocolError("the runtime sends a job that nobody asked for")
-                self._jobs.append(job.id, job.attempt, sizes[job.id], body)
-                sizes[job.id] += len(body)
-                if "records" in header:
+                attempt, offset = header.get("attempt"), header.get("offset")
+                if not isinstance(attempt, int):
+                    raise ProtocolError("the runtime sends a log and does not say of which attempt")
+                if isinstance(offset, int):
+                    self._jobs.append(job.id, attempt, offset, body)
+                if "records" in header and attempt >= job.attempt:
                     self._take(job, header["records"])
                     progress(f"{job.id} came home from Drive, as its runtime left it there")
         except ColabdevError as exc:
             progress(f"cannot bring jobs home from Drive: {exc.message}")
+
+    def _known(self, jobs: Iterable[JobRecord]) -> Mapping[str, Mapping[str, int]]:
+        """How much of each attempt's log is here."""
+        return {
+            job.id: {
+                str(attempt): self._jobs.log_size(job.id, attempt)
+                for attempt in range(jobdir.FIRST_ATTEMPT, job.attempt + 1)
+            }
+            for job in jobs
+        }
 
     def _is_lost(self, job: JobRecord) -> bool:
         """As far as is known here, and with a machine that could leave something."""

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from colabdev.core.sizes import format_size
 from colabdev.errors import RuntimeLost, runtime_lost
 from colabdev.models import JobRecord
 from colabdev.ports import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """Bytes of one attempt's log, and where in it they stand."""
+
+    attempt: int
+    offset: int
+    data: bytes
+
+
+def bytes_of(pieces: Iterable[LogPiece]) -> Iterator[bytes]:
+    """The log as it was written."""
+    return (piece.data for piece in pieces)
 
 
 @dataclass(slots=True)
@@ -18,6 +33,8 @@ class Reading:
     progress: Progress
     offset: int = 0
     done: bool = False
+    unseen: bool = False
+    """The machine went before anybody saw the attempt end."""
     uncopied: str = "the log goes on without a copy here"
     """What it means when this computer's disk is full."""
     copying: bool = True
@@ -32,8 +49,14 @@ def lost(reading: Reading) -> RuntimeLost:
             hint="colabdev ps says how it ended",
         )
     gone = runtime_lost(job.runtime)
-    seen = f"attempt {job.attempt} ended unseen after byte {reading.offset}"
-    return RuntimeLost(f"{gone.message}; {seen}", hint=gone.hint)
+    return RuntimeLost(
+        f"{gone.message}; {describe_unseen(job.attempt, reading.offset)}", hint=gone.hint
+    )
+
+
+def describe_unseen(attempt: int, size_bytes: int) -> str:
+    """What stands where a log breaks off whose end nobody saw."""
+    return f"attempt {attempt} ended unseen after byte {size_bytes}"
 
 
 def say_what_was_kept(reading: Reading, kept: object) -> None:

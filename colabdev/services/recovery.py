@@ -22,11 +22,9 @@ from colabdev.core.recovery import (
     CHOSEN,
     CLAIMED,
     RENTED,
-    STARTED,
     Decision,
     Verdict,
     begin_attempt,
-    counted,
     decide,
     give_up,
     has_done,
@@ -36,6 +34,7 @@ from colabdev.core.recovery import (
     no_progress,
     put_off,
     record_attempt,
+    record_start,
     record_try,
     units_left,
     wish_within,
@@ -79,6 +78,8 @@ class Recovery:
     steps: RecoverySteps
     secrets: Callable[[JobRecord, Sequence[str]], Mapping[str, str]]
     """The values of these variables of the job, as far as somebody has them."""
+    hold: Callable[[JobRecord, Mapping[str, str]], None]
+    """Has the keeper of its machine keep them for the next time."""
     balance: Callable[[str], float | None]
     """What the account at that provider has left, in units; None where machines cost nothing."""
     give_back: Callable[[RuntimeRecord, Progress], None]
@@ -140,6 +141,8 @@ class Recovery:
                 hint=f"colabdev run --continue {job.id} asks for it",
             )
         making = self._on_a_machine(job, order, progress)
+        if values:
+            self.hold(job, values)  # Whoever held them until now ended with the machine before.
         if not has_done(making.going_on, CHOSEN):
             self.steps.sync_project(making, progress)
             making = self._choose(making, going, progress)
@@ -150,8 +153,7 @@ class Recovery:
         making = self._recorded(making)
         self.steps.start(making, values, progress)
         crash_point("recovery.started")
-        going_on = replace(making.going_on, step=STARTED, failures=0, waits_until=None, why="")
-        making = self._done(making, replace(going_on, replaces=""))
+        making = self._done(making, record_start(making.going_on))
         if self._load(job.id).continues is None:
             self.steps.stop(making)  # Somebody stopped it while it was being started.
         return self._load(job.id)
@@ -198,9 +200,8 @@ class Recovery:
         began_from, path = None, ""
         if found is not None:
             began_from, path = Resumed(found.checkpoint.attempt, found.checkpoint.step), found.path
-        tries = counted(job, making.going_on)
-        if not going.by_hand and not makes_progress(tries, began_from):
-            raise CannotGoOn(no_progress(tries), hint=f"colabdev logs {job.id}")
+        if not going.by_hand and not makes_progress(making.going_on, began_from):
+            raise CannotGoOn(no_progress(making.going_on), hint=f"colabdev logs {job.id}")
         said = "anew, for nothing was safe" if found is None else f"from {found.checkpoint.name}"
         progress(f"{job.id} goes on {said}")
         chosen = replace(making.going_on, step=CHOSEN, began_from=began_from, path=path)

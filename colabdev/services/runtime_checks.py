@@ -91,7 +91,7 @@ class RuntimeChecks:
             yield well(subject, "does not run, and is not needed")
 
     def _check_inside(self, name: str, machine: Machine) -> Iterator[Check]:
-        agent = self._keepers.ensure(name).agent()
+        agent = self._keepers.agent(name)
         try:
             yield _agent_check(name, agent.hello)
             named = {"content": machine.content_dir, "drive": machine.drive_dir}

@@ -52,7 +52,7 @@ class Safekeeping:
         """How Drive stands with each project of a runtime that answers: in words, and whether well."""
         if runtime.machine is None or runtime.machine.drive_dir is None:
             return []
-        with closing(self._keepers.ensure(runtime.name).agent()) as agent:
+        with closing(self._keepers.agent(runtime.name)) as agent:
             return [(link, *describe_mirror(agent, link)) for link in runtime.projects]
 
 

@@ -52,10 +52,8 @@ class SmallSteps:
         side = self._project.memory.load(self._runtime)
         if side is None or not side.ancestor == side.tree == side.local:
             return None
-        marks = self._project.memory.ancestor(self._runtime)
-        if marks is None or hash_fingerprints(marks) != side.ancestor:
-            return None
-        return _Common(side, dict(marks))
+        marks = self._project.memory.ancestor(self._runtime, side)
+        return _Common(side, dict(marks)) if marks is not None else None
 
     def send(self, paths: Collection[str]) -> SyncReport | None:
         """Bring there what changed at these paths here; None when a whole sync has to."""

@@ -25,9 +25,11 @@ from colabdev.models import JobRecord, RuntimeRecord
 from colabdev.models.recovery import Consent
 from colabdev.ports import JobStore, Progress
 from colabdev.ports.recovery import RecoveryStore
+from colabdev.services.job_attempts import JobAttempts
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.job_order import After, still_to_come
 from colabdev.services.job_orders import order_of
+from colabdev.services.log_reading import bytes_of
 from colabdev.services.sync import Expected
 from colabdev.services.sync_report import SyncReport
 
@@ -85,6 +87,8 @@ class RunRequest:
     """Those that lie in the project, by their paths there."""
     checkpoints: CheckpointWish | None = None
     """Where it writes them, and where they are to go; None for nowhere."""
+    max_units: float | None = None
+    """What the project lets unattended work cost."""
     continues: Consent | None = None
     """That it may go on elsewhere when its machine dies; None: nobody agreed to that."""
     secret_names: frozenset[str] = frozenset()
@@ -120,6 +124,7 @@ class JobStarter:
     choose: Callable[[str | None, str | None], RuntimeRecord]
     jobs: JobStore
     logs: JobLogs
+    attempts: JobAttempts
     code: Code
     plans: RecoveryStore
 
@@ -215,7 +220,8 @@ class JobStarter:
         with self._forgetting_if_not_started(start):
             for starting in self._tries(start, progress):
                 with suppress(StaleTree):
-                    yield from self.logs.read(start.job, progress, wait=True, start=starting)
+                    log = self.attempts.read(start.job, progress, wait=True, start=starting)
+                    yield from bytes_of(log)
                     return
 
     def _tries(self, start: Start, progress: Progress) -> Iterator[Starting]:

@@ -101,10 +101,10 @@ class Syncer:
         begun = time.monotonic()
         place = {**self.place(record, project), "outputs": options.brings_outputs}
         side = project.memory.load(record.name)
-        known = Known(side, lambda: project.memory.ancestor(record.name))
+        known = Known(side, partial(project.memory.ancestor, record.name))
         # The first time there is much to look at here, and nothing to be asked ahead.
         scan = project.tree.scan() if side is None else None
-        agent = self._keepers.ensure(record.name).agent()
+        agent = self._keepers.agent(record.name)
         try:
             ahead = None
             if side is not None and pulled is None:

@@ -196,7 +196,7 @@ class Watch:
         self._settings = project.tree.look(_SETTINGS)
         self._attempt(project)
         record = self._record()
-        with closing(self._keepers.ensure(record.name).agent()) as agent:
+        with closing(self._keepers.agent(record.name)) as agent:
             desk = self._desk = NewsDesk()
             here = project.tree.watch()
             line = WatchLine(agent, self._syncer.place(record, project))

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 
 import benchmarks
-from benchmarks.measure import Row, render_markdown, render_table, to_json
+from benchmarks.measure import NotRun, Row, render_markdown, render_table, to_json
 
 NOT_BENCHES = {
     *("__main__", "fabric_way", "fidelity", "log_rows", "measure", "slurm", "sync_memory", "way")
@@ -24,7 +24,7 @@ def main() -> None:
     names = sorted(found.name for found in pkgutil.iter_modules(benchmarks.__path__))
     names = [name for name in names if name not in NOT_BENCHES]
     options = _options(names)
-    rows: list[Row] = []
+    rows: list[Row | NotRun] = []
     for name in options.names or names:
         print(f"bench {name} …", file=sys.stderr)
         rows += _run(importlib.import_module(f"benchmarks.{name}"), options)
@@ -51,12 +51,12 @@ def _options(names: list[str]) -> argparse.Namespace:
     return options
 
 
-def _run(bench: ModuleType, options: argparse.Namespace) -> list[Row]:
+def _run(bench: ModuleType, options: argparse.Namespace) -> list[Row | NotRun]:
     rounds = options.rounds or getattr(bench, "ROUNDS", DEFAULT_ROUNDS)
     groups = getattr(bench, "GROUPS", {"": bench.run} if hasattr(bench, "run") else {})
     if unknown := [name for name in options.only if name not in groups]:
         raise SystemExit(f"no such group: {', '.join(unknown)}; there are {', '.join(groups)}")
-    rows: list[Row] = []
+    rows: list[Row | NotRun] = []
     for name in options.only or groups:
         print(f"  {name}", file=sys.stderr, flush=True)
         rows += groups[name](rounds)

@@ -76,6 +76,22 @@ class Row:
         return "meets" if worse <= self.target else "misses"
 
 
+@dataclass(frozen=True, slots=True)
+class NotRun:
+    """What this computer cannot measure; it is told beside the results."""
+
+    title: str
+    reason: str
+
+
+def measured(rows: Sequence[Row | NotRun]) -> list[Row]:
+    return [row for row in rows if isinstance(row, Row)]
+
+
+def not_run(rows: Sequence[Row | NotRun]) -> list[NotRun]:
+    return [row for row in rows if isinstance(row, NotRun)]
+
+
 def against_limit(
     title: str, label: str, samples: Sequence[float], limit: float, unit: str = "s"
 ) -> Row:
@@ -101,9 +117,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def to_json(rows: Sequence[Row]) -> dict[str, Any]:
+def to_json(rows: Sequence[Row | NotRun]) -> dict[str, Any]:
     """The document of `scripts/bench --json`."""
-    return {"schema": 1, "machine": machine(), "rows": [_row_to_json(row) for row in rows]}
+    return {
+        "schema": 1,
+        "machine": machine(),
+        "rows": [_row_to_json(row) for row in measured(rows)],
+        "not_run": [{"title": row.title, "reason": row.reason} for row in not_run(rows)],
+    }
 
 
 def _row_to_json(row: Row) -> dict[str, Any]:
@@ -133,10 +154,10 @@ def _side_to_json(label: str, values: Sequence[float], wire_bytes: int | None) -
 HEADINGS = ("", "median", "min … max", "wire bytes", "ratio", "pairwise", "target", "", "rounds")
 
 
-def render_table(rows: Sequence[Row]) -> str:
+def render_table(rows: Sequence[Row | NotRun]) -> str:
     """The rows as text: two lines each, ours with the ratios, and below it what it is beside."""
     cells: list[Sequence[str]] = [HEADINGS]
-    for row in rows:
+    for row in measured(rows):
         target = "" if row.target is None else f"≤ {row.target:g}"
         ratios = (f"{row.ratio_of_medians:.2f}", f"{row.median_of_ratios:.2f}", target)
         ours = _side_cells(row.ours, row.unit, row.wire_bytes)
@@ -145,15 +166,17 @@ def render_table(rows: Sequence[Row]) -> str:
         cells.append((name, *ours, *ratios, row.verdict, str(len(row.ours))))
         cells.append((f"  beside {row.beside_label}", *beside, "", "", "", "", ""))
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
-    return "\n".join(_aligned(line, widths) for line in cells) + f"\n\n{_machine_line()}"
+    lines = [_aligned(line, widths) for line in cells]
+    lines += [f"not run: {row.title} ({row.reason})" for row in not_run(rows)]
+    return "\n".join(lines) + f"\n\n{_machine_line()}"
 
 
-def render_markdown(rows: Sequence[Row]) -> str:
+def render_markdown(rows: Sequence[Row | NotRun]) -> str:
     """The rows as the README's table has them; a row that differs only in what it is beside leaves the
     first cells empty."""
     lines = []
     before = ("", "")
-    for row in rows:
+    for row in measured(rows):
         first = (row.title, _in_short(row.ours, row.unit, row.wire_bytes))
         beside = f"{row.beside_label}: {_in_short(row.beside, row.unit, row.beside_wire_bytes)}"
         target = "" if row.target is None else f"≤ {row.target:g}"
@@ -162,6 +185,7 @@ def render_markdown(rows: Sequence[Row]) -> str:
         cells = [*shown, beside, f"{row.ratio_of_medians:.2f}", target + missed]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         before = first
+    lines += [f"| {row.title} | not run: {row.reason} | | | |" for row in not_run(rows)]
     return "\n".join(lines) + f"\n\n{_machine_line()}"
 
 

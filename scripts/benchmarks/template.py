@@ -5,34 +5,50 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.measure import Row
+from benchmarks.measure import NotRun, Row
 
 ROUNDS = 15
 CHECKOUT = Path(__file__).parents[2]
-WHAT = "two epochs of digits, seconds of one CPU"
+NO_GPU = [
+    NotRun(f"the PyTorch template on a GPU, {what}", "no GPU here")
+    for what in ("fp32", "with AMP", "exact resume")
+]
 
 
-def run(rounds: int) -> list[Row]:
-    """On this computer's CPU. With a GPU nothing was measured yet, and neither with mixed precision."""
-    found = _measure(rounds)
-    rows = [
-        Row("template", WHAT, "a bare loop", found["ours"], found["bare"], 1.05),
-        Row("stall per checkpoint", "256 MB", "torch.save and fsync", found["stall"],
+def run(rounds: int) -> list[Row | NotRun]:
+    """On this computer's CPU; where PyTorch finds a GPU also there, with and without mixed precision."""
+    places = _measure(rounds)
+    rows = [row for name, found in places.items() for row in _rows(name, found)]
+    return rows if len(places) > 1 else [*rows, *NO_GPU]
+
+
+def _rows(place: str, found: Mapping[str, Any]) -> list[Row]:
+    rows = []
+    for at, clock in enumerate(("seconds of one CPU", "on the wall")):
+        title = f"template, two epochs of digits, {clock}"
+        ours, bare = ([both[at] for both in found[side]] for side in ("ours", "bare"))
+        rows.append(Row(title, place, "a bare loop", ours, bare, 1.05))
+        if found["lightning"]:
+            lightning = [both[at] for both in found["lightning"]]
+            rows.append(Row(title, place, "Lightning", ours, lightning))
+    return [
+        *rows,
+        Row("stall per checkpoint, 256 MB", place, "torch.save and fsync", found["stall"],
             found["plain_stall"], 0.5),
-        Row("800 steps with a save among them", "256 MB", "without one", found["saving"],
+        Row("10 s of steps with a save of 256 MB among them", place, "without one", found["saving"],
             found["not_saving"], 1.05),
-        Row("resume", "256 MB, hashes verified", "torch.load", found["resume"],
+        Row("resume, 256 MB, hashes verified", place, "torch.load", found["resume"],
             found["plain_resume"]),
+        Row("ends after a resume as without", place, "bit for bit", found["equal"], [1.0],
+            unit="of 1"),
     ]  # fmt: skip
-    if found["lightning"]:
-        rows.insert(1, Row("template", WHAT, "Lightning", found["ours"], found["lightning"]))
-    return rows
 
 
-def _measure(rounds: int) -> dict[str, Sequence[float]]:
+def _measure(rounds: int) -> dict[str, dict[str, Sequence[Any]]]:
     python = subprocess.run(
         [CHECKOUT / "scripts" / "torch-venv"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.rstrip("\n")
@@ -43,11 +59,11 @@ def _measure(rounds: int) -> dict[str, Sequence[float]]:
             CHECKOUT / "templates/pytorch",
             str(rounds),
         ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
         check=True,
     )
-    found: dict[str, Sequence[float]] = json.loads(measured.stdout)
+    found: dict[str, dict[str, Sequence[Any]]] = json.loads(measured.stdout)
     return found

@@ -1,18 +1,18 @@
 """The configuration: typed, from a file, with changes from the command line; every key is checked.
 
-`config.toml` shows all keys. A part that is chosen by its name (`[model]`, `[optimizer]`, …) has the
-arguments of what is named beside it, and they are checked against what that takes.
+`config.toml` shows all keys. A table with a `name` (`[model]`, `[optimizer]`, …) chooses a class, and
+its other keys are the arguments of that class.
 """
 
 import difflib
-import inspect
 import json
-import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import old_config
 from trainer import processes
@@ -22,68 +22,56 @@ class ConfigError(Exception):
     """The user asked for something that cannot be; the message is one sentence."""
 
 
-class Named(dict[str, Any]):
-    """Something that is chosen by its `name`, with the arguments for it."""
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def ruled(words: str, holds: Callable[[Any], bool], default: Any = MISSING) -> Any:
-    """A key whose value must be what the words say."""
-    return field(default=default, metadata={"words": words, "holds": holds})
+class Named(Table, extra="allow"):
+    """A class by its `name`, with the arguments for it."""
+
+    name: str
 
 
-def at_least(least: float, default: Any = MISSING) -> Any:
-    return ruled(f"at least {least}", lambda value: value >= least, default)
-
-
-def one_of(*values: str) -> Any:
-    """The first one is the default."""
-    words = f"{', '.join(values[:-1])} or {values[-1]}"
-    return ruled(words, values.__contains__, values[0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Table):
     name: str
     root: str = "datasets"
     shards: str = ""
-    valid: float = ruled("between 0 and 1", lambda share: 0 < share < 1, 0.1)
+    valid: float = Field(0.1, gt=0, lt=1)
     augment: bool = True
-    batch_size: int = at_least(1)
-    workers: int = at_least(0, 0)
+    batch_size: int = Field(ge=1)
+    workers: int = Field(0, ge=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    epochs: int = at_least(1)
-    accumulate: int = at_least(1, 1)
-    clip_norm: float = at_least(0, 0.0)
-    precision: str = one_of("auto", "fp32", "bf16", "fp16")
+class Training(Table):
+    epochs: int = Field(ge=1)
+    accumulate: int = Field(1, ge=1)
+    clip_norm: float = Field(0.0, ge=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     deterministic: bool = True
     monitor: str = "off"
-    early_stop: int = at_least(0, 0)
-    save_every: int = at_least(0, 0)
-    keep: int = at_least(2, 3)
-    log_every: int = at_least(1, 10)
+    early_stop: int = Field(0, ge=0)
+    save_every: int = Field(0, ge=0)
+    keep: int = Field(3, ge=2)
+    log_every: int = Field(10, ge=1)
     tensorboard: bool = True
     plots: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    name: str = ruled("the name of a folder", lambda name: Path(name).name == name != "..")
-    seed: int = ruled("from 0 to 4294967295", lambda seed: 0 <= seed < 2**32, 0)
-    device: str = one_of("auto", "cuda", "mps", "cpu")
+class Config(Table):
+    name: str = Field(pattern=r"^\w[\w .-]*$")  # as a folder may be called
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: Literal["auto", "cuda", "cpu"] = "auto"
     metrics: list[str]
     data: Data
     model: Named
     loss: Named
     optimizer: Named
-    scheduler: Named = field(default_factory=lambda: Named(name="off"))
+    scheduler: Named = Named(name="off")
     trainer: Training
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return self.model_dump_json(indent=2) + "\n"
 
 
 # --- Reading ---------------------------------------------------------------------------------------
@@ -93,17 +81,18 @@ def read(path: Path, changes: Iterable[str] = ()) -> Config:
     """The configuration in a file, with changes such as `optimizer.lr=0.01`."""
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as exc:  # Not there; not UTF-8, not TOML or not JSON.
+        values = dict(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
+        if old_config.is_old(values):
+            values, told = old_config.translate(values)
+            print(*(f"{path}: {line}" for line in told), sep="\n")
+    except (OSError, ValueError, TypeError, AttributeError) as exc:  # Not there, or not so.
         raise ConfigError(f"cannot read {path}: {getattr(exc, 'strerror', exc)}") from exc
-    if not isinstance(values, dict):
-        raise ConfigError(f"cannot read {path}: it is no table of keys")
-    if old_config.is_old(values):
-        values, told = old_config.translate(values)
-        print(*(f"{path}: {line}" for line in told), sep="\n")
     for change in changes:
         apply(change, values)
-    config = typed(Config, values)
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as exc:
+        raise ConfigError(sentence(exc.errors()[0])) from exc
     check(config)
     return config
 
@@ -125,42 +114,19 @@ def apply(change: str, values: dict[str, Any]) -> None:
     values[key] = value
 
 
-def typed(kind: Any, value: Any, where: str = "") -> Any:
-    """`value`, as the file has it, as a `kind`; `where` is its dotted key."""
-    if is_dataclass(kind) and isinstance(value, dict):
-        prefix = f"{where}." if where else ""
-        keys = {f"{prefix}{key.name}": key for key in fields(kind)}
-        found = {}
-        for name, one in value.items():
-            if (key := keys.pop(f"{prefix}{name}", None)) is None:
-                known = [f"{prefix}{key.name}" for key in fields(kind)]
-                raise ConfigError(unknown("key", f"{prefix}{name}", known))
-            found[name] = typed(key.type, one, f"{prefix}{name}")
-            if key.metadata and not key.metadata["holds"](found[name]):
-                raise ConfigError(f"{prefix}{name} must be {key.metadata['words']}")
-        for dotted, key in keys.items():
-            if key.default is MISSING and key.default_factory is MISSING:
-                raise ConfigError(f"{dotted} is missing from the configuration")
-        return kind(**found)
-    if kind is Named and isinstance(value, dict) and isinstance(value.get("name"), str):
-        return Named(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind == list[str] and isinstance(value, list) and all(type(one) is str for one in value):
-        return value
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise ConfigError(f"{where} must be {WORDS.get(kind, 'a table')}, not {value!r}")
-    return value
-
-
-WORDS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-    list[str]: "a list of names",
-    Named: "a table with a name",
-}
+def sentence(error: Mapping[str, Any]) -> str:
+    """What pydantic found to be wrong."""
+    *parents, _ = error["loc"]
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        table: Any = Config
+        for parent in parents:
+            table = table.model_fields[parent].annotation
+        return unknown("key", key, [".".join([*parents, name]) for name in table.model_fields])
+    if error["type"] == "missing":
+        return f"{key} is missing from the configuration"
+    rule = re.sub(r"^\w+ should", "must", error["msg"])
+    return f"{key} {rule}, not {error['input']!r}"
 
 
 def check(config: Config) -> None:
@@ -182,14 +148,13 @@ def check(config: Config) -> None:
 
 
 # What may be another in a run that goes on: it changes no weight before the end.
-FREE = {"name", "device", "data.root", "data.shards", "data.workers"}
+FREE = {"name", "device", "data.root", "data.shards", "data.workers", "trainer.tensorboard"}
 FREE |= {f"trainer.{key}" for key in ("epochs", "early_stop", "keep", "plots", "save_every")}
-FREE |= {"trainer.tensorboard"}
 
 
 def check_same_run(config: Config, saved: str) -> None:
     """Refuse to go on with a run of another configuration, given as its JSON."""
-    old, new = flat(json.loads(saved)), flat(asdict(config))
+    old, new = flat(json.loads(saved)), flat(config.model_dump(mode="json"))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and key not in FREE:
             raise ConfigError(f"its run had {key} = {json.dumps(old.get(key))}")
@@ -203,34 +168,23 @@ def flat(value: Any, where: str = "") -> dict[str, Any]:
     return {key: one for part in below for key, one in part.items()}
 
 
-# --- Building what is chosen by its name -------------------------------------------------------------
+# --- What is chosen by its name ----------------------------------------------------------------------
 
 
 def build(where: str, choice: Named, known: Mapping[str, Callable[..., Any]], *given: Any) -> Any:
     """What `choice` names of the `known`, made of what is `given` and of its own arguments."""
-    make = pick(f"{where}.name", choice["name"], known)
-    arguments = {key: value for key, value in choice.items() if key != "name"}
-    accepted = list(inspect.signature(make).parameters)[len(given) :]
-    for key in arguments:
-        if key not in accepted:
-            keys = [f"{where}.{name}" for name in accepted]
-            raise ConfigError(unknown(f"key of {choice['name']}", f"{where}.{key}", keys))
+    make = pick(f"{where}.name", choice.name, known)
+    arguments = choice.model_extra or {}
     try:
         return make(*given, **arguments)
     except (TypeError, ValueError) as exc:
-        raise ConfigError(f"{where}: {choice['name']} does not take these values: {exc}") from exc
+        raise ConfigError(f"{where}: {choice.name} does not take these values: {exc}") from exc
 
 
 def pick(kind: str, name: str, known: Mapping[str, Any]) -> Any:
     if name not in known:
         raise ConfigError(unknown(kind, name, known))
     return known[name]
-
-
-def subclasses(module: Any, base: type) -> dict[str, Callable[..., Any]]:
-    """What a module has to choose from."""
-    found = {name: made for name, made in vars(module).items() if inspect.isclass(made)}
-    return {name: made for name, made in found.items() if issubclass(made, base) and name[0] != "_"}
 
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:

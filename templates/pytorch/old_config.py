@@ -3,11 +3,7 @@
 from typing import Any
 
 KEYS = {
-    "name": "name",
     "arch": "model",
-    "loss": "loss",
-    "metrics": "metrics",
-    "optimizer": "optimizer",
     "lr_scheduler": "scheduler",
     "data_loader.type": "data.name",
     "data_loader.args.data_dir": "data.root",
@@ -15,7 +11,7 @@ KEYS = {
     "data_loader.args.validation_split": "data.valid",
     "data_loader.args.num_workers": "data.workers",
 }
-NOT_HERE = {
+GONE = {
     "n_gpu": "torchrun --nproc-per-node N train.py uses N GPUs",
     "data_loader.args.shuffle": "training data is always shuffled",
     "trainer.save_dir": "results are in runs/<name>, or where --out says",
@@ -42,8 +38,8 @@ def translate(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     new: dict[str, Any] = {}
     told = []
     for key, value in leaves(values):
-        if key in NOT_HERE:
-            told.append(f"{key} has no counterpart: {NOT_HERE[key]}")
+        if key in GONE:
+            told.append(f"{key} has no counterpart: {GONE[key]}")
             continue
         ours, wanted = KEYS.get(key, key), translated(key, value)
         *parents, last = ours.split(".")
@@ -51,27 +47,27 @@ def translate(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         for parent in parents:
             table = table.setdefault(parent, {})
         table[last] = wanted
-        if ours != key or wanted != value:
+        if (ours, wanted) != (key, value):
             told.append(f"{key} is {ours} here: {wanted}")
     return new, told
 
 
-def leaves(values: Any, key: str = "") -> list[tuple[str, Any]]:
-    """The keys that stand in our table with their values, and what no table has."""
-    if not isinstance(values, dict) or key in KEYS:
-        return [(key, values)]
-    below = (leaves(child, f"{key}.{name}" if key else name) for name, child in values.items())
-    return [leaf for part in below for leaf in part]
+def leaves(values: dict[str, Any], where: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys and their values; what was chosen with its arguments is one value."""
+    found = []
+    for name, value in values.items():
+        is_table = isinstance(value, dict) and (name == "data_loader" or "type" not in value)
+        found += leaves(value, f"{where}{name}.") if is_table else [(where + name, value)]
+    return found
 
 
 def translated(key: str, value: Any) -> Any:
     """The value as we write it."""
-    if key == "metrics" and isinstance(value, list):
-        return [NAMES.get(name, name) for name in value]
-    if key == "trainer.monitor" and isinstance(value, str):
-        return value.replace(" val_", " valid_")
+    if key == "loss":
+        return {"name": NAMES.get(value, value)}
     if isinstance(value, dict):  # How many classes there are is said by the data here.
         arguments = {} if key == "arch" else value.get("args", {})
-        return {"name": NAMES.get(value.get("type"), value.get("type")), **arguments}
-    wanted = NAMES.get(value, value) if isinstance(value, str) else value
-    return {"name": wanted} if key == "loss" else wanted
+        return {"name": NAMES.get(value["type"], value["type"]), **arguments}
+    if isinstance(value, list):
+        return [NAMES.get(name, name) for name in value]
+    return NAMES.get(value, value.replace(" val_", " valid_")) if isinstance(value, str) else value

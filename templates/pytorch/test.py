@@ -1,30 +1,24 @@
 """Measure a checkpoint on the test data, after its hashes were verified."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import checkpoint
-from config import Config, ConfigError, typed
+from config import Config, ConfigError
 from data import datasets
-from data.loaders import make_loaders
-from data.order import Order
+from data.loaders import plain_loader
 from trainer import hardware
 from trainer.build import build_parts
 from trainer.trainer import evaluate
 
 
-def find(out: Path, which: str) -> Path:
-    """The checkpoint that is meant by `best`, `latest`, or a path."""
-    if which not in ("best", "latest"):
-        return Path(which)
+def find_best(out: Path) -> Path:
+    """The best checkpoint of the run there; the newest, when it watches nothing."""
     newest = checkpoint.latest(out / "checkpoints")
     if newest is None:
-        raise ConfigError(
-            f"there is no checkpoint in {out}: run train.py first, or name another --out"
-        )
-    best = checkpoint.load(newest, verified=True)["best"] if which == "best" else None
+        raise ConfigError(f"there is no checkpoint in {out}: train first, or name another --out")
+    best = checkpoint.load(newest, verified=True)["best"]
     return newest.with_name(f"step-{best['step']:06d}") if best else newest
 
 
@@ -32,27 +26,26 @@ def test(path: Path, device_name: str) -> dict[str, float]:
     """The means over the test data, by the configuration that is stored with the checkpoint."""
     state = checkpoint.load(path)
     try:
-        config = typed(Config, json.loads((path / "config.json").read_text(encoding="utf-8")))
-        device, _ = hardware.choose_device(device_name)
+        config = Config.model_validate_json((path / "config.json").read_text(encoding="utf-8"))
+        device = hardware.choose_device(device_name)
         splits = datasets.load(config.data.name, Path(config.data.root), config.data.valid)
         parts = build_parts(config, splits, device)
         parts.model.load_state_dict(state["model"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as exc:
         reason = str(exc).splitlines()[-1].strip()
         raise ConfigError(f"cannot use {path}: it is of another model ({reason})") from exc
-    order = Order(len(splits.train), config.data.batch_size, config.seed)
-    loader = make_loaders(config, splits, order, pin=False).test
-    return evaluate(parts, loader, device, state["precision"])
+    batches = plain_loader(config, splits.test)
+    return evaluate(parts, batches, device, state["made_by"]["precision"])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-r", "--resume", default="best", metavar="best|latest|PATH", dest="which")
+    parser.add_argument("-r", "--resume", type=Path, help="a checkpoint; default: the best")
     parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="of the run")
-    parser.add_argument("-d", "--device", default="auto", choices=["auto", "cuda", "mps", "cpu"])
+    parser.add_argument("-d", "--device", default="auto", choices=["auto", "cuda", "cpu"])
     args = parser.parse_args()
     try:
-        path = find(args.out, args.which)
+        path = args.resume or find_best(args.out)
         means = test(path, args.device)
     except (ConfigError, checkpoint.CheckpointError) as exc:
         print(f"test.py: {exc}", file=sys.stderr)

@@ -2,25 +2,25 @@
 
 import argparse
 import contextlib
-import json
+import importlib.util
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import checkpoint
 from config import Config, ConfigError, check_same_run, read
 from data import datasets, shards
-from data.loaders import make_loaders
+from data.loaders import plain_loader, train_loader
 from data.order import Order
-from logger.progress import Progress
 from logger.run_log import RunLog
 from trainer import hardware, processes
 from trainer.build import build_parts
+from trainer.processes import say
 from trainer.trainer import Trainer, TrainingError, evaluate
 
 HERE = Path(__file__).parent
@@ -29,7 +29,6 @@ SHORT = {  # options for what is changed most
     "--lr": "optimizer.lr",
     "--batch-size": "data.batch_size",
     "--seed": "seed",
-    "--device": "device",
     "-d": "device",
 }
 
@@ -38,10 +37,9 @@ def train(config: Config, out: Path, resume: str | None) -> int:
     """The whole run, in its order; returns the exit status. `resume` is a path, `auto` or None."""
     # Hardware
     hardware.make_deterministic(config.trainer.deterministic)
-    device, why = hardware.choose_device(config.device)
-    say(f"device: {hardware.name_of(device)} ({why})")
+    device = hardware.choose_device(config.device)
     precision, why = hardware.choose_precision(config.trainer.precision, device)
-    say(f"precision: {precision} ({why})")
+    say(f"device: {hardware.name_of(device)}, precision: {precision} ({why})")
 
     with processes.joined(device):
         # Data
@@ -49,8 +47,9 @@ def train(config: Config, out: Path, resume: str | None) -> int:
             if config.data.shards:
                 shards.copy(Path(config.data.shards), Path(config.data.root))
             splits = datasets.load(config.data.name, Path(config.data.root), config.data.valid)
-        share = {"rank": processes.RANK, "world": processes.WORLD}
-        order = Order(len(splits.train), config.data.batch_size, config.seed, **share)
+        order = Order(
+            len(splits.train), config.data.batch_size, config.seed, processes.RANK, processes.WORLD
+        )
 
         # Model, loss, optimizer, scheduler, metrics
         parts = build_parts(config, splits, device)
@@ -62,40 +61,31 @@ def train(config: Config, out: Path, resume: str | None) -> int:
 
         # Train; of several processes only the first writes
         order = replace(order, start=trainer.step, stop=trainer.last_step)
-        loaders = make_loaders(config, splits, order, pin=device.type == "cuda")
-        with checkpoint.StopRequest() as stop, contextlib.ExitStack() as stack:
+        batches, valid = train_loader(config, splits, order), plain_loader(config, splits.valid)
+        with checkpoint.Requests() as asked, contextlib.ExitStack() as stack:
             log = saver = None
             if processes.RANK == 0:
                 log, saver = map(stack.enter_context, writers(out, trainer, metrics))
-            signal = trainer.fit(loaders, stop, log, saver)
-        if signal:
+            stopped = trainer.fit(batches, valid, asked, log, saver)
+        if stopped:
             say(f"stopped after step {trainer.step}; go on with --resume auto", file=sys.stderr)
-            return 128 + signal
+            return 128 + (asked.stop or signal.SIGTERM)
 
         # Test: the best weights, which may not be the last
-        best = trainer.best["step"] if trainer.best else trainer.step
+        best = int(trainer.best["step"]) if trainer.best else trainer.step
         if best != trainer.step:
             parts.model.load_state_dict(checkpoint.load(folder / f"step-{best:06d}")["model"])
-        means = evaluate(parts, loaders.test, device, precision)
+        means = evaluate(parts, plain_loader(config, splits.test), device, precision)
         say(f"test of step {best}: " + "  ".join(f"{name} {means[name]:.4f}" for name in means))
 
     # Look
-    if log is not None and config.trainer.plots:
-        try:
-            from logger import plots
-        except ImportError:
-            say("no curves.png and predictions.png: they need matplotlib", file=sys.stderr)
-            return 0
-        marked = best if trainer.best else None
-        plots.curves(log.rows(), config.name, marked, out / "curves.png")
-        plots.predictions(parts.model, splits.test, device, out / "predictions.png")
+    if log is not None and config.trainer.plots and importlib.util.find_spec("matplotlib"):
+        from logger import plots
+
+        plots.curves(out, best if trainer.best else None)
+        plots.predictions(out, parts.model, splits.test, device)
         say(f"look at {out / 'curves.png'} and {out / 'predictions.png'}")
     return 0
-
-
-def say(*words: object, **options: Any) -> None:
-    if processes.RANK == 0:
-        print(*words, **options)
 
 
 def go_on(trainer: Trainer, folder: Path, resume: str | None) -> str:
@@ -103,53 +93,46 @@ def go_on(trainer: Trainer, folder: Path, resume: str | None) -> str:
 
     Refuses to mix a run with an earlier one in its folder.
     """
-    auto = resume == "auto"
-    path = checkpoint.latest(folder) if auto else Path(resume) if resume else None
-    metrics = restore(trainer, path, checkpoint.load(path, verified=auto)) if path else ""
-    done = trainer.step if path else -1
-    newer = [found for step, found in checkpoint.checkpoints(folder) if step > done]
-    if newer and not auto:
-        raise ConfigError(
-            f"{newer[-1]} is of an earlier run: add --resume auto, or choose another --out"
-        )
-    return metrics
-
-
-def restore(trainer: Trainer, path: Path, state: dict[str, Any]) -> str:
-    """Put the trainer into the state of the checkpoint at `path`; returns its metrics."""
+    if resume is None:
+        if earlier := checkpoint.checkpoints(folder):
+            raise ConfigError(
+                f"{earlier[-1][1]} is of an earlier run: add --resume auto, or choose another --out"
+            )
+        return ""
+    path = checkpoint.latest(folder) if resume == "auto" else Path(resume)
+    if path is None:
+        return ""
+    state = checkpoint.load(path, verified=resume == "auto")
     try:
         check_same_run(trainer.config, (path / "config.json").read_text(encoding="utf-8"))
-        change = trainer.load_state(state)
+        changes = trainer.load_state(state)
         metrics = (path / "metrics.jsonl").read_text(encoding="utf-8")
-        made_by = json.loads((path / checkpoint.MANIFEST).read_bytes())
     except ConfigError as exc:
         raise ConfigError(f"cannot resume {path}: {exc}") from exc
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as exc:
         reason = str(exc).splitlines()[-1].strip()
         raise ConfigError(f"cannot resume {path}: it is of another model ({reason})") from exc
     if trainer.step > trainer.last_step:
-        epochs = trainer.config.trainer.epochs
+        epochs = trainer.options.epochs
         raise ConfigError(f"cannot resume {path}: its run is beyond {epochs} epochs already")
-    for key, now in (("device", hardware.name_of(trainer.device)), ("torch", torch.__version__)):
-        if made_by.get(key) != now:
-            change = f"its {key} was {made_by.get(key)}, and now it is {now}"
     say(f"resumed {path}: {trainer.step} steps are done")
-    if change:
+    for change in changes:
         say(f"not bit for bit the run that it was: {change}")
     return metrics
 
 
 def writers(out: Path, trainer: Trainer, metrics: str) -> tuple[RunLog, checkpoint.Saver]:
     """What writes the metrics, and what writes the checkpoints."""
-    config, made_by = trainer.config, hardware.name_of(trainer.device)
-    about = {"attempt": trainer.attempt, "device": made_by, "code": checkpoint.code_hash(HERE)}
+    config = trainer.config
+    about = {"attempt": trainer.attempt, "device": hardware.name_of(trainer.device)}
+    about |= {"total_steps": trainer.last_step, "code": checkpoint.code_hash(HERE)}
+    saver = checkpoint.Saver(out / "checkpoints", keep=config.trainer.keep, about=about)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.json").write_text(config.to_json(), encoding="utf-8")
-        log = RunLog(out, config, metrics, Progress(config, trainer.steps_per_epoch))
+        return RunLog(out, config, metrics, trainer.step, trainer.last_step), saver
     except OSError as exc:
         raise ConfigError(f"cannot write to {out}: {exc.strerror}") from exc
-    return log, checkpoint.Saver(out / "checkpoints", keep=config.trainer.keep, about=about)
 
 
 # --- The command line ------------------------------------------------------------------------------
@@ -164,9 +147,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, allow_abbrev=False)
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="of the configuration")
     parser.add_argument("-c", "--config", type=Path, default=HERE / "config.toml")
-    parser.add_argument(
-        "-r", "--resume", metavar="PATH|auto", help="a checkpoint; auto: the newest that verifies"
-    )
+    parser.add_argument("-r", "--resume", help="a checkpoint, or auto: the newest that verifies")
     parser.add_argument("--out", type=Path, help="where results go; default: runs/<name>")
     for option, key in SHORT.items():
         parser.add_argument(option, dest=key, metavar="VALUE", help=f"short for {key}=VALUE")
@@ -176,27 +157,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = parse(arguments)
-        short = {key: vars(args)[key] for key in SHORT.values()}
-        changes = [f"{key}={value}" for key, value in short.items() if value is not None]
-        config = read(args.config, [*args.changes, *changes])
+        short = [f"{key}={vars(args)[key]}" for key in SHORT.values() if vars(args)[key]]
+        config = read(args.config, [*args.changes, *short])
         return train(config, args.out or Path("runs", config.name), args.resume)
     except (ConfigError, checkpoint.CheckpointError, TrainingError) as exc:
         print(f"train.py: {exc}", file=sys.stderr)
         return 2 if isinstance(exc, ConfigError) else 1
     except RuntimeError as exc:
-        if not hardware.is_out_of_memory(exc):
+        # GPUs have an exception for it, CPUs only a sentence.
+        if not isinstance(exc, torch.OutOfMemoryError) and "can't allocate memory" not in str(exc):
             raise
-        print(f"train.py: too little memory: {smaller(config)}", file=sys.stderr)
+        parts = config.trainer.accumulate * processes.WORLD
+        half = config.data.batch_size // 2 // parts * parts
+        smaller = f"data.batch_size={half}" if half else "a smaller model"
+        print(f"train.py: too little memory: try {smaller}", file=sys.stderr)
         return 1
-
-
-def smaller(config: Config) -> str:
-    """What to try when the memory is too small."""
-    batch, parts = config.data.batch_size, config.trainer.accumulate * processes.WORLD
-    if half := batch // parts // 2 * parts:
-        same = f", or trainer.accumulate={2 * config.trainer.accumulate} for the same result"
-        return f"try data.batch_size={half}{'' if batch % (2 * parts) else same}"
-    return "try a smaller model, because a part of the batch is one sample already"
 
 
 if __name__ == "__main__":

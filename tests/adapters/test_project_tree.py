@@ -35,7 +35,7 @@ def test_hashes_are_kept_for_the_next_scan(root: Path) -> None:
         (root / name).write_text(name)
     time.sleep(0.08)
     first = tree_of(root).scan()
-    (index,) = (file for file in (root.parent / "indexes").iterdir() if file.suffixes == [".json"])
+    (index,) = (root.parent / "indexes").glob("*.stamps")
     kept_ns = index.stat().st_mtime_ns
     assert tree_of(root).scan() == first
     assert index.stat().st_mtime_ns == kept_ns, "nothing changed, and nothing was written"

@@ -15,6 +15,7 @@ import pytest
 
 from colabdev.agent import archive, shelf, tree
 from colabdev.agent.archive import Archive, Broken, Summary
+from colabdev.agent.stamps import Index
 from tests.agent.test_tree import HOSTILE
 
 ABOUT = {"project": "digits", "stored": "2026-11-20T22:34:05.123456Z", "origin": "/p on c"}
@@ -52,7 +53,7 @@ def test_archive_has_the_tree_and_proves_it(project: Path) -> None:
     content, summary = pack(project, PATHS)
     packed = Archive(io.BytesIO(content))
     packed.verify()
-    scanned = tree.scan(str(project), PATHS, tree.Index()).entries
+    scanned = tree.scan(str(project), PATHS, Index()).entries
     assert packed.entries == sorted(scanned)
     assert summary == packed.summary == archive.read_summary(io.BytesIO(content))
     assert summary.tree == tree.hash_entries(scanned)

@@ -16,6 +16,7 @@ import pytest
 from colabdev.agent import changes, rules, sync, tree, wire, workdir
 from colabdev.agent.changes import Change
 from colabdev.agent.ledger import Foreign, Ledger
+from colabdev.agent.stamps import Index
 from colabdev.agent.tree import Entry
 from colabdev.agent.workdir import View
 from tests.agent.test_tree import HOSTILE
@@ -56,9 +57,7 @@ class Place:
     def entries(self) -> dict[str, Entry]:
         files = [path for path in self.local.rglob("*") if path.is_symlink() or path.is_file()]
         paths = [path.relative_to(self.local).as_posix() for path in files]
-        return {
-            entry.path: entry for entry in tree.scan(str(self.local), paths, tree.Index()).entries
-        }
+        return {entry.path: entry for entry in tree.scan(str(self.local), paths, Index()).entries}
 
     def apply(self, steps: list[Change], **options: Any) -> dict[str, Any]:
         until = options.pop("until", 10**9)
@@ -77,7 +76,7 @@ class Place:
     def compare(self, told: str = "") -> tuple[dict[str, Any], list[list[str]]]:
         """The answer, and what it says of each file."""
         arguments = {"workdir": str(self.remote), "marker": self.marker, "tree": told}
-        answer, body = sync.compare({**arguments, "rules_text": NO_RULES}, b"")
+        ((answer, body),) = sync.Comparing().compare({**arguments, "rules_text": NO_RULES}, b"")
         lines = decompress(body).splitlines() if body else []
         return answer, [
             row for what, rows in map(json.loads, lines) if what == "files" for row in rows

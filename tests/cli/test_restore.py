@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from colabdev.agent import archive, tree
+from colabdev.agent.stamps import Index
 from colabdev.agent.tree import Entry
 from colabdev.core.portability import windows_objection
 from tests.agent.test_tree import HOSTILE
@@ -61,7 +62,7 @@ def archives(house: House, project: str = "project") -> list[str]:
 
 def tree_of(folder: Path) -> str:
     """The hash of the tree of all files in the folder."""
-    return tree.hash_entries(tree.scan(str(folder), sorted(look(folder)), tree.Index()).entries)
+    return tree.hash_entries(tree.scan(str(folder), sorted(look(folder)), Index()).entries)
 
 
 def type_json(house: House, *words: str, code: int = 0) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def tried(*steps: int | None, apart_s: float = 7200.0) -> Continuation:
             first + timedelta(seconds=apart_s * n),
             n + 2,
             None if step is None else Resumed(n + 1, step),
+            ran=True,
         )
         for n, step in enumerate(steps)
     )

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from colabdev.adapters.agent_client import exchange, read_answer
+from colabdev.adapters.agent_client import encode_request, exchange, read_answer
 from colabdev.adapters.processes import LocalProcess
+from colabdev.agent import wire
 from colabdev.ports import AgentStream
 
 _SILENCE_S = 30
@@ -43,6 +44,14 @@ class Talk:
         while not frame[0].get("end"):
             frame = read_answer(self._read, kind)
             yield frame
+
+    def upload(self, kind: str, content: bytes, **arguments: object) -> Mapping[str, Any]:
+        """A request that is followed by pieces of `content`, and `end`; its answer."""
+        self.process.write(encode_request(kind, arguments))
+        for begin in range(0, len(content), 1000):
+            self.process.write(wire.encode({}, content[begin : begin + 1000]))
+        self.process.write(wire.encode({"end": True}, b""))
+        return read_answer(self._read, kind)[0]
 
     def stream_port(self) -> AgentStream:
         """As services ask an agent."""

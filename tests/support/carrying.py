@@ -51,6 +51,8 @@ class Carried:
     timing: Mapping[str, float] = field(default_factory=lambda: QUICK)
     job: str = ""
     attempt: int = 1
+    began: Mapping[str, int] | None = None
+    """Attempt and step that this one goes on from."""
     talks: list[Talk] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     """What must be in no file of the runtime's."""
@@ -103,6 +105,7 @@ class Carried:
             "id": self.job,
             "name": "train",
             "attempt": self.attempt,
+            "from": self.began,
             "kind": jobdir.COMMAND,
             "argv": ["sh", "-c", command],
             "typed": ["sh", "-c", command],

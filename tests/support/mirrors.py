@@ -19,6 +19,7 @@ from colabdev.adapters.agent_client import start_agent
 from colabdev.adapters.processes import LocalTransport
 from colabdev.agent import archive, changes, sync, tree
 from colabdev.agent.changes import Change
+from colabdev.agent.stamps import Index
 from tests.support.agents import Talk
 from tests.support.house import is_running
 from tests.support.waiting import wait_until
@@ -73,7 +74,7 @@ class Mirrored:
             file = self.local / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content.encode() if isinstance(content, str) else content)
-        for entry in tree.scan(str(self.local), sorted(files), tree.Index()).entries:
+        for entry in tree.scan(str(self.local), sorted(files), Index()).entries:
             steps.append(Change(changes.SEND, entry.path, "", entry))
         frames = changes.pack(steps, lambda entry: iter([(self.local / entry.path).read_bytes()]))
         upload = _Frames(frames)

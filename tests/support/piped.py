@@ -197,7 +197,7 @@ class PipedProject:
     def ensure(self, name: str) -> PipedProject:
         return self
 
-    def agent(self) -> Pipe:
+    def agent(self, name: str = "") -> Pipe:
         self.pipes.append(Pipe(self.cut_after))
         return self.pipes[-1]
 

@@ -6,7 +6,7 @@ A new one is a function here that takes the folder for its files, with its name 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,26 +15,27 @@ from torch.utils.data import Dataset, Subset
 
 from config import ConfigError, pick
 
+Sample = tuple[Tensor, Tensor]  # a picture and its label
 
-class Pictures(Dataset[tuple[Tensor, Tensor]]):
+
+class Pictures(Dataset[Sample]):
     """Pictures and their labels in memory. A map-style data set: a length, and a sample by its index."""
 
     def __init__(self, pictures: Tensor, labels: Tensor) -> None:
-        self.pictures = pictures
-        self.labels = labels
+        self.pictures, self.labels = pictures, labels
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Sample:
         return self.pictures[index], self.labels[index]
 
 
 class Splits(NamedTuple):
     """What to learn from, what to choose by, and what to judge by at the end."""
 
-    train: Subset[tuple[Tensor, Tensor]]
-    valid: Subset[tuple[Tensor, Tensor]]
+    train: Subset[Sample]
+    valid: Subset[Sample]
     test: Pictures
     shape: tuple[int, ...]  # channels, height and width
     classes: int
@@ -47,8 +48,9 @@ def load(name: str, root: Path, valid: float) -> Splits:
     held_back = round(valid * len(known))
     if not 0 < held_back < len(known):
         raise ConfigError(f"data.valid {valid} of {len(known)} samples leaves nothing on one side")
+    shape, classes = known.pictures.shape[1:], int(known.labels.max()) + 1
     train, valid = Subset(known, order[held_back:]), Subset(known, order[:held_back])
-    return Splits(train, valid, test, known.pictures.shape[1:], int(known.labels.max()) + 1)
+    return Splits(train, valid, test, shape, classes)
 
 
 def digits(_root: Path) -> tuple[Pictures, Pictures]:
@@ -66,24 +68,23 @@ def from_torchvision(name: str, root: Path) -> tuple[Pictures, ...]:
     """A data set that torchvision downloads to the folder, unless it is there."""
     try:
         import torchvision
+
+        make = getattr(torchvision.datasets, name)
+        parts = [make(root, train=train, download=True) for train in (True, False)]
     except ImportError:
         raise ConfigError(
-            f"data.name {name.lower()} needs torchvision: pip install it, or data.name=digits"
+            f"{name} needs torchvision: install it, or use data.name=digits"
         ) from None
-    make = getattr(torchvision.datasets, name)
-    try:
-        parts = [make(root, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as exc:  # RuntimeError: a file is not what it should be.
         reason = str(exc).splitlines()[0]
         raise ConfigError(f"cannot have {name} in {root}: {reason}; try data.name=digits") from exc
-    return tuple(as_floats(part.data, part.targets) for part in parts)
-
-
-def as_floats(pixels: Any, labels: Any) -> Pictures:
-    """Bytes, grey or with the colours last, as values from 0 to 1 with the channels first."""
-    values = torch.as_tensor(pixels).float() / 255
-    values = values.unsqueeze(1) if values.ndim == 3 else values.permute(0, 3, 1, 2)
-    return Pictures(values.contiguous(), torch.as_tensor(labels))
+    found = []
+    for part in parts:
+        # Bytes, grey or with the colours last, become values from 0 to 1 with the channels first.
+        pixels = torch.as_tensor(part.data).float() / 255
+        pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+        found.append(Pictures(pixels.contiguous(), torch.as_tensor(part.targets)))
+    return tuple(found)
 
 
 SOURCES: dict[str, Callable[[Path], tuple[Pictures, ...]]] = {

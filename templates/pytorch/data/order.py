@@ -29,14 +29,12 @@ class Order:
     start: int = 0
     stop: int = 0
 
-    def __post_init__(self) -> None:
+    @property
+    def steps_per_epoch(self) -> int:
         if self.batch_size > self.size:
             raise ConfigError(
                 f"data.batch_size {self.batch_size} is more than the {self.size} training samples"
             )
-
-    @property
-    def steps_per_epoch(self) -> int:
         return self.size // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

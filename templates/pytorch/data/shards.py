@@ -19,11 +19,10 @@ def copy(source: Path, target: Path) -> None:
 
     `target` appears when it is whole; what was unpacked before a kill is unpacked again.
     """
-    staging = target.with_name(f".{target.name}.part")
-    mark = target / ".shards"
+    staging, mark = target.with_name(f".{target.name}.part"), ".shards"
     try:
         index = json.loads((source / "index.json").read_bytes())
-        if mark.is_file() and mark.read_text() == index["content"]:
+        if (target / mark).is_file() and (target / mark).read_text() == index["content"]:
             return
         if target.exists():
             raise ConfigError(
@@ -34,7 +33,7 @@ def copy(source: Path, target: Path) -> None:
         for path, (_, _, sha256, _) in zip(index["paths"], index["shards"], strict=True):
             unpack(source / path, sha256, staging)
             print(f"copied {path} to {target}")
-        (staging / mark.name).write_text(index["content"])
+        (staging / mark).write_text(index["content"])
         os.rename(staging, target)
     except OSError as exc:
         raise ConfigError(f"cannot copy the data in {source}: {exc.strerror or exc}") from exc

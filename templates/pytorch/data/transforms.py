@@ -5,20 +5,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
+from data.datasets import Sample
 
-class Augmented(Dataset[tuple[Tensor, Tensor]]):
+
+class Augmented(Dataset[Sample]):
     """A data set whose pictures are moved a little, another way in each epoch; or not, to compare.
 
     Its random numbers depend on the seed, the epoch and the sample alone, so that it does not matter
     which worker prepares it, and when.
     """
 
-    def __init__(self, samples: Dataset[tuple[Tensor, Tensor]], seed: int, *, moved: bool) -> None:
-        self.samples = samples
-        self.seed = seed
-        self.moved = moved
+    def __init__(self, samples: Dataset[Sample], seed: int, *, moved: bool) -> None:
+        self.samples, self.seed, self.moved = samples, seed, moved
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         picture, label = self.samples[index]
         if self.moved:

@@ -1,6 +1,5 @@
 """What cannot be is refused in one sentence, before anything is made."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -15,8 +14,8 @@ CONFIG = PROJECT / "config.toml"
 
 def test_every_key_has_its_place_in_the_file() -> None:
     """config.toml shows all that can be set."""
-    plain = dataclasses.asdict(config.read(CONFIG))
-    assert config.typed(config.Config, plain) == config.read(CONFIG, [])
+    plain = config.read(CONFIG).model_dump()
+    assert config.Config.model_validate(plain) == config.read(CONFIG, [])
     text = CONFIG.read_text()
     assert [key for key in config.flat(plain) if f"\n{key.split('.')[-1]} = " not in text] == []
 
@@ -27,7 +26,7 @@ def test_changes_are_read_as_toml_and_else_as_text() -> None:
         ["name=mine", "trainer.epochs=7", "optimizer.betas=[0.8, 0.9]", 'metrics=["accuracy"]'],
     )
     assert (changed.name, changed.trainer.epochs, changed.metrics) == ("mine", 7, ["accuracy"])
-    assert changed.optimizer["betas"] == [0.8, 0.9]
+    assert changed.optimizer.model_extra["betas"] == [0.8, 0.9]
 
 
 @pytest.mark.parametrize(
@@ -36,18 +35,21 @@ def test_changes_are_read_as_toml_and_else_as_text() -> None:
         ("trainer.epoch=3", "unknown key trainer.epoch: did you mean trainer.epochs?"),
         ("name.x=3", "unknown key name.x: name has nothing below it"),
         ("epochs", "'epochs' is no change: write KEY=VALUE"),
-        ("trainer.epochs=three", "trainer.epochs must be a whole number, not 'three'"),
-        ("trainer.epochs=0", "trainer.epochs must be at least 1"),
-        ("trainer=3", "trainer must be a table, not 3"),
-        ("model=3", "model must be a table with a name, not 3"),
-        ("metrics=accuracy", "metrics must be a list of names"),
-        ("data.valid=nan", "data.valid must be a number, not nan"),
-        ("data.valid=1", "data.valid must be between 0 and 1"),
-        ("name=../x", "name must be the name of a folder"),
-        ("seed=-1", "seed must be from 0 to 4294967295"),
-        ("device=tpu", "device must be auto, cuda, mps or cpu"),
-        ("trainer.precision=fp8", "trainer.precision must be auto, fp32, bf16 or fp16"),
-        ("trainer.keep=1", "trainer.keep must be at least 2"),
+        ("trainer.epochs=three", "trainer.epochs must be a valid integer, not 'three'"),
+        ("trainer.epochs=0", "trainer.epochs must be greater than or equal to 1, not 0"),
+        ("trainer=3", "trainer must be a valid dictionary or instance of Training, not 3"),
+        ("model=3", "model must be a valid dictionary or instance of Named, not 3"),
+        ("metrics=accuracy", "metrics must be a valid list, not 'accuracy'"),
+        ("data.valid=nan", "data.valid must be a finite number, not nan"),
+        ("data.valid=1", "data.valid must be less than 1, not 1"),
+        ("name=../x", "name must match pattern"),
+        ("seed=-1", "seed must be greater than or equal to 0, not -1"),
+        ("device=tpu", "device must be 'auto', 'cuda' or 'cpu', not 'tpu'"),
+        (
+            "trainer.precision=fp8",
+            "trainer.precision must be 'auto', 'fp32', 'bf16' or 'fp16', not 'fp8'",
+        ),
+        ("trainer.keep=1", "trainer.keep must be greater than or equal to 2, not 1"),
         (
             "trainer.accumulate=3",
             "data.batch_size 32 cannot be split among 1 processes and trainer.accumulate 3 equal",
@@ -89,7 +91,10 @@ def test_bad_file_is_refused(tmp_path: Path, text: str | None, sentence: str) ->
     ("arguments", "sentence"),
     [
         ("model.name=ConvNets", "unknown model.name ConvNets: did you mean ConvNet?"),
-        ("model.widht=3", "unknown key of ConvNet model.widht: did you mean model.width?"),
+        (
+            "model.widht=3",
+            "model: ConvNet does not take these values: ConvNet.__init__() got an unexpected",
+        ),
         ("optimizer.name=Adamw", "unknown optimizer.name Adamw: did you mean AdamW?"),
         (
             "optimizer.lr=-1",
@@ -97,7 +102,7 @@ def test_bad_file_is_refused(tmp_path: Path, text: str | None, sentence: str) ->
         ),
         (
             "scheduler.T_maximum=3",
-            "unknown key of CosineAnnealingLR scheduler.T_maximum: did you mean scheduler.T_max?",
+            "scheduler: CosineAnnealingLR does not take these values: CosineAnnealingLR.__init__()",
         ),
         ("loss.name=Conv2d", "unknown loss.name Conv2d: known: "),
         ('metrics=["accuracy","acuracy"]', "unknown metric acuracy: did you mean accuracy?"),
@@ -113,9 +118,9 @@ def test_bad_input_of_a_run_is_refused(runs: Runs, arguments: str, sentence: str
     assert runs.checkpoints() == []
 
 
-def test_gpu_that_is_not_there_is_refused(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(config.ConfigError, match="device cuda was asked for, but PyTorch finds no"):
+def test_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(config.ConfigError, match="device cuda was asked for, but PyTorch finds 0"):
         hardware.choose_device("cuda")
 
 
@@ -126,9 +131,9 @@ def test_config_of_the_old_template_is_read(
     path.write_text(json.dumps(OLD))
     read = config.read(path, [])
     assert (read.data.name, read.data.root, read.data.batch_size) == ("mnist", "data/", 128)
-    assert read.model == {"name": "ConvNet"}
-    assert read.optimizer == {"name": "Adam", "lr": 0.001, "weight_decay": 0, "amsgrad": True}
-    assert read.scheduler == {"name": "StepLR", "step_size": 50, "gamma": 0.1}
+    assert read.model == config.Named(name="ConvNet")
+    assert read.optimizer == config.Named(name="Adam", lr=0.001, weight_decay=0, amsgrad=True)
+    assert read.scheduler == config.Named(name="StepLR", step_size=50, gamma=0.1)
     assert read.metrics == ["accuracy", "top3_accuracy"]
     assert (read.trainer.monitor, read.trainer.early_stop) == ("min valid_loss", 10)
     told = capsys.readouterr().out.splitlines()

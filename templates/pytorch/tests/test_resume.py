@@ -1,5 +1,6 @@
 """A run that was interrupted, anywhere and by anything, ends as one that was not: bit for bit."""
 
+import json
 import os
 import random
 import shutil
@@ -42,27 +43,6 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
     assert resumed > 0
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes as Linux does")
-def test_nothing_stays_behind_when_the_training_is_killed(runs: Runs) -> None:
-    process = runs.start("data.workers=2")
-    wait_for_checkpoint(runs, process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.join()
-    assert len(children) == 3, "two workers, and the process that writes"
-    deadline = time.monotonic() + 30
-    while any(is_running(child) for child in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_running(pid: str) -> bool:
-    try:
-        return bool(Path("/proc", pid, "cmdline").read_bytes())  # nothing of one that has ended
-    except OSError:
-        return False
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_within_an_epoch_saves_and_goes_on(
     whole: Runs, runs: Runs, number: signal.Signals, status: int
@@ -79,6 +59,22 @@ def test_stopped_within_an_epoch_saves_and_goes_on(
     assert f"{stopped_after} steps are done" in runs.done("--resume", "auto")
 
     assert differences(whole.folder / RUN, runs.folder / RUN) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no SIGUSR1")
+def test_asked_for_a_checkpoint_saves_and_goes_on(runs: Runs) -> None:
+    process = runs.start("--epochs", "200", "trainer.keep=1000")
+    wait_for_checkpoint(runs, process)
+    os.kill(process.pid, signal.SIGUSR1)
+    ends_of_epochs = [f"step-{22 * epoch:06d}" for epoch in range(200)]
+    wait_for_checkpoint(runs, process, other_than=ends_of_epochs)
+    was_going_on = process.is_alive()
+    process.kill()
+    process.join()
+    (asked,) = set(runs.checkpoints()) - set(ends_of_epochs)
+    manifest = (runs.folder / RUN / "checkpoints" / asked / "MANIFEST.json").read_bytes()
+    assert was_going_on
+    assert json.loads(manifest)["total_steps"] == 200 * 22
 
 
 def test_number_of_workers_changes_nothing(whole: Runs, runs: Runs) -> None:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -55,14 +54,6 @@ def test_curves_and_predictions_are_drawn_and_tensorboard_is_told(runs: Runs) ->
         assert list((runs.folder / RUN / "tensorboard").iterdir())
 
 
-def test_checkpoints_written_within_the_training_are_the_same(
-    whole: Runs, runs: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(os, "memfd_create", raising=False)  # as on macOS and Windows
-    runs.done()
-    assert differences(whole.folder / RUN, runs.folder / RUN) == []
-
-
 def test_parts_of_a_batch_add_up_to_the_batch(runs: Runs) -> None:
     """Only the rounding differs; dropout, whose random numbers fall otherwise, is off."""
     weights = []
@@ -109,10 +100,7 @@ def test_too_little_memory_says_what_to_try(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("trainer.trainer.Trainer.train_step", more_than_there_is)
     assert train.main([*FAST, "trainer.accumulate=2"]) == 1
-    assert capsys.readouterr().err == (
-        "train.py: too little memory: try data.batch_size=16, or trainer.accumulate=4"
-        " for the same result\n"
-    )
+    assert capsys.readouterr().err == ("train.py: too little memory: try data.batch_size=16\n")
 
 
 def test_stops_early_when_nothing_gets_better_and_keeps_the_best(runs: Runs) -> None:

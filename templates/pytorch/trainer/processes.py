@@ -2,13 +2,12 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 RANK = int(os.environ.get("RANK", "0"))  # The first one, 0, prints and writes.
 WORLD = int(os.environ.get("WORLD_SIZE", "1"))
@@ -28,36 +27,34 @@ def joined(device: torch.device) -> Iterator[None]:
 @contextmanager
 def first_before_others() -> Iterator[None]:
     """The others begin when the first one is through, and find what it downloaded."""
-    if WORLD > 1 and RANK > 0:
+    if RANK > 0:
         dist.barrier()
     yield
     if WORLD > 1 and RANK == 0:
         dist.barrier()
 
 
-def total(sums: Tensor) -> Tensor:
-    """The sum of what all have."""
-    if WORLD > 1:
-        dist.all_reduce(sums)
-    return sums
-
-
-def highest(mine: int, device: torch.device) -> int:
-    """Of what all have. They ask at each step, and so they leave the loop at the same one."""
+def total(values: Sequence[float]) -> list[float]:
+    """The sum of what all have, of each value."""
     if WORLD == 1:
-        return mine
-    number = torch.tensor(mine, device=device)
-    dist.all_reduce(number, dist.ReduceOp.MAX)
-    return int(number)
+        return list(values)
+    place = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    sums = torch.tensor(values, dtype=torch.float64, device=place)
+    dist.all_reduce(sums)
+    return sums.tolist()
 
 
 def gathered(mine: Any) -> list[Any]:
     """What each has, by rank; everybody gets it."""
-    if WORLD == 1:
-        return [mine]
-    everyones = [None] * WORLD
-    dist.all_gather_object(everyones, mine)
+    everyones = [mine] * WORLD
+    if WORLD > 1:
+        dist.all_gather_object(everyones, mine)
     return everyones
+
+
+def say(*words: object, **options: Any) -> None:
+    if RANK == 0:
+        print(*words, **options)
 
 
 def leave(status: int) -> NoReturn:

@@ -30,6 +30,8 @@ class Faults:
     """What does not fit is refused with ENOSPC; 0 is no end."""
     stale_s: float = 0.0
     """A new mount lists nothing of what arrived in so many seconds before it, for as long."""
+    shows_others_s: float = float("inf")
+    """What another machine put there is listed so long after it arrived; never, unless told."""
     has_attributes: bool = True
     hangs: bool = False
     """No call is answered."""

@@ -239,6 +239,10 @@ class DriveMount(mfusepy.Operations):  # type: ignore[misc]
             node.parcel = self.carrier.new_parcel(name, content)
             node.parcel.file, node.cloud = node.cloud, None
 
+    def _is_own(self, file: CloudFile) -> bool:
+        parcels = [node.parcel for node in self._files.values() if node.parcel is not None]
+        return any(parcel.file is not None and parcel.file.id == file.id for parcel in parcels)
+
     def _send(self, node: Node) -> None:
         assert node.parcel is not None, "it was written here"
         node.is_dirty = False
@@ -254,12 +258,15 @@ class DriveMount(mfusepy.Operations):  # type: ignore[misc]
         return sum(self._content(node).stat().st_size for node in self._files.values())
 
     def _notice(self) -> None:
-        """Take what the cloud had before this mount, once it is listed. What others put there later is
-        not seen: one machine writes at a time."""
+        """Take what the cloud had before this mount, once it is listed, and what others put there
+        since, as late as the faults say."""
         now, stale_s = time.time(), self.carrier.faults.stale_s
         for path, file in self._cloud.names().items():
-            is_listed = file.arrived < self._began - stale_s or now > self._began + stale_s
-            if file.arrived > self._began or file.id in self._seen or not is_listed:
+            if file.arrived > self._began:
+                is_listed = now >= file.arrived + self.carrier.faults.shows_others_s
+            else:
+                is_listed = file.arrived < self._began - stale_s or now > self._began + stale_s
+            if not is_listed or file.id in self._seen or self._is_own(file):
                 continue
             self._seen.add(file.id)
             self._files.setdefault(path, Node(cloud=file, mtime=file.arrived))

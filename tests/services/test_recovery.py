@@ -1,0 +1,330 @@
+"""Going on with a job, killed or crossed at each of its steps: no attempt runs twice, none is lost, and
+what was started for nothing is given back. The world around the engine is a small one; the real one is
+in `tests/jobs/test_continuing.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from colabdev.adapters.job_store import FileJobStore
+from colabdev.adapters.recovery_store import FileRecoveryStore
+from colabdev.adapters.store import FileStore
+from colabdev.core.recovery import Verdict
+from colabdev.crash_points import CRASH_POINTS
+from colabdev.errors import ColabdevError, NoCapacity
+from colabdev.models import JobRecord, JobState, Machine, Phase, RuntimeRecord
+from colabdev.models.orders import JobOrder, MachineWish
+from colabdev.models.recovery import Consent, Going, Resumed
+from colabdev.services import recovery
+from colabdev.services.recovery import MOST_FAILURES, Recovery
+from colabdev.services.recovery_cases import RecoveryCases, end_consent, end_consents
+from colabdev.services.recovery_steps import CannotGoOn, Making
+from tests.support.records import MOMENT, make_record
+
+RECOVERY = sorted(point for point in CRASH_POINTS if point.startswith("recovery."))
+JOB = JobRecord(
+    "a-261120-aaaa",
+    "a",
+    "box",
+    "request-1",
+    ("a.py",),
+    MOMENT,
+    state=JobState.RUNNING,
+    started=MOMENT,
+    continues=Consent(times=9),
+)
+
+
+class Killed(BaseException):
+    """As by kill -9."""
+
+
+@dataclass
+class World:
+    """Machines of one name, one after the other; the steps that are done to them, and their provider."""
+
+    runtimes: FileStore
+    machine: Machine
+    alive: str | None = None
+    count: int = 1
+    runs: list[tuple[int, str, Resumed | None]] = field(default_factory=list)
+    """Every attempt that was let go: its number, its machine, what from."""
+    claims: dict[int, str] = field(default_factory=dict)
+    newest: Resumed | None = field(default_factory=lambda: Resumed(1, 20))
+    released: list[str] = field(default_factory=list)
+    fails: Callable[[str], None] = lambda step: None
+
+    def find(self, name: str) -> Machine | None:
+        return self.machine if self.alive else None
+
+    def bring_up(self, job: JobRecord, *_: object) -> RuntimeRecord:
+        self.fails("bring_up")
+        record = self.runtimes.load("box")
+        assert record is not None
+        if self.alive is None:
+            self.count += 1
+            self.alive = f"request-{self.count}"
+            record = replace(record, request_id=self.alive, phase=Phase.UP, machine=self.machine)
+            self.runtimes.save(record)
+        return record
+
+    def sync_project(self, making: Making, progress: object) -> None:
+        pass
+
+    def restore(self, making: Making, safe: Resumed | None, *, accept_rollback: bool) -> Any:
+        self.fails("restore")
+        if self.newest is None:
+            return None
+        attempt, step = self.newest.attempt, self.newest.step
+        name = f"{attempt}-{step}"
+        checkpoint = type("Row", (), {"attempt": attempt, "step": step, "name": name})
+        return type("Restored", (), {"checkpoint": checkpoint, "path": f"/restored/{name}"})
+
+    def claim(self, making: Making) -> None:
+        self.fails("claim")
+        going_on = making.going_on
+        if self.claims.setdefault(going_on.attempt, going_on.token) != going_on.token:
+            raise CannotGoOn("attempt 2 was begun elsewhere")
+
+    def start(self, making: Making, secrets: Mapping[str, str], progress: object) -> None:
+        self.fails("start")
+        attempt = (making.going_on.attempt, making.machine.request_id, making.going_on.began_from)
+        if attempt not in self.runs:
+            self.runs.append(attempt)
+
+    def stop(self, making: Making) -> None:
+        self.runs.clear()
+
+    def die(self) -> None:
+        """The machine, as its provider tells of it, and its keeper writes it down."""
+        self.alive = None
+        self.runtimes.update("box", lambda record: replace(record, phase=Phase.LOST))
+
+    def give_back(self, record: RuntimeRecord, progress: object) -> None:
+        self.released.append(record.request_id)
+        self.alive = None
+        self.runtimes.delete("box")
+
+
+@dataclass
+class Bench:
+    """A job whose machine just died."""
+
+    world: World
+    jobs: FileJobStore
+    plans: FileRecoveryStore
+    engine: Recovery
+
+    def go_on(self, **wish: bool) -> Verdict:
+        return self.engine.go_on(JOB.id, Going(**wish), lambda step: None).decision.verdict
+
+    @property
+    def job(self) -> JobRecord:
+        job = self.jobs.load(JOB.id)
+        assert job is not None
+        return job
+
+    def assert_runs(self) -> None:
+        """Once, on the machine that there is, as its record says."""
+        assert self.world.runs, "it runs"
+        assert len({number for number, _, _ in self.world.runs}) == len(self.world.runs)
+        number, machine, began_from = self.world.runs[-1]
+        assert (self.job.attempt, self.job.request_id) == (number, machine)
+        assert (self.world.alive, self.job.resumed) == (machine, began_from)
+        assert [past.attempt for past in self.job.past] == sorted(
+            {1, *(number for number, _, _ in self.world.runs[:-1]), *self._unstarted()}
+        )
+
+    def _unstarted(self) -> set[int]:
+        """Those whose machine died after they were recorded, and before they ran."""
+        started = {number for number, _, _ in self.world.runs}
+        return {past.attempt for past in self.job.past} - started - {1}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    runtimes, jobs = FileStore(tmp_path), FileJobStore(tmp_path)
+    plans = FileRecoveryStore(tmp_path)
+    record = replace(make_record(), phase=Phase.LOST)
+    runtimes.save(record)
+    assert jobs.create(JOB)
+    jobs.append(JOB.id, 1, 0, b"step 1\n")
+    plans.save_order(JOB.id, JobOrder({"spec": {}}, machine=MachineWish("local")))
+    assert record.machine is not None
+    world = World(runtimes, record.machine)
+    engine = Recovery(
+        runtimes=runtimes,
+        jobs=jobs,
+        plans=plans,
+        cases=RecoveryCases(runtimes=runtimes, jobs=jobs, plans=plans),
+        provider=lambda name: cast(Any, world),
+        steps=cast(Any, world),
+        secrets=lambda job, names: {},
+        balance=lambda provider: None,
+        give_back=world.give_back,
+    )
+    return Bench(world, jobs, plans, engine)
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], None]], None]:
+    """Have something happen at a crash point, once."""
+
+    def happen(point: str, what: Callable[[], None]) -> None:
+        pending = [point]
+
+        def crash_point(name: str) -> None:
+            if name in pending:
+                pending.clear()
+                what()
+
+        # The real one ends the process; a process for each case would take minutes.
+        monkeypatch.setattr(recovery, "crash_point", crash_point)
+
+    return happen
+
+
+def die_here() -> None:
+    raise Killed
+
+
+def test_job_goes_on_from_its_newest_checkpoint_and_is_left_alone_then(bench: Bench) -> None:
+    assert bench.go_on() is Verdict.GO_ON
+    assert bench.world.runs == [(2, "request-2", Resumed(1, 20))]
+    assert [(past.attempt, past.log_bytes) for past in bench.job.past] == [(1, 7)]
+    bench.assert_runs()
+    assert bench.go_on() is Verdict.LEAVE
+    assert bench.go_on(by_hand=True) is Verdict.LEAVE
+    assert len(bench.world.runs) == 1
+
+
+@pytest.mark.parametrize("machine_dies", [False, True])
+@pytest.mark.parametrize("point", RECOVERY)
+def test_killed_at_any_step_it_goes_on_and_no_attempt_is_made_twice(
+    bench: Bench, at: Any, point: str, machine_dies: bool
+) -> None:
+    at(point, die_here)
+    with pytest.raises(Killed):
+        bench.go_on()
+    if machine_dies:
+        bench.world.die()
+        bench.world.newest = Resumed(9, 30) if bench.world.runs else bench.world.newest
+    assert bench.go_on() is Verdict.GO_ON
+    bench.assert_runs()
+    assert bench.world.count == (3 if machine_dies else 2)
+    assert len(bench.world.runs) == (2 if machine_dies and point == "recovery.started" else 1)
+    assert bench.go_on() is Verdict.LEAVE
+
+
+@pytest.mark.parametrize("point", RECOVERY)
+def test_stopped_at_any_step_it_does_not_run_and_nothing_is_left(
+    bench: Bench, at: Any, point: str
+) -> None:
+    at(point, lambda: stop(bench))
+    bench.go_on()
+    assert bench.world.runs == []
+    assert bench.job.continues is None
+    before_it_ran = point not in ("recovery.recorded", "recovery.started", "recovery.counted")
+    assert bench.world.released == (["request-2"] if before_it_ran else [])
+    assert bench.go_on() is Verdict.LEAVE
+
+
+def stop(bench: Bench) -> None:
+    end_consent(bench.jobs, bench.world.runtimes, bench.job)
+
+
+@pytest.mark.parametrize("point", RECOVERY)
+def test_given_back_at_any_step_nothing_starts_another_machine(
+    bench: Bench, at: Any, point: str
+) -> None:
+    """`down` of somebody who has had enough, at any moment."""
+
+    def down() -> None:
+        end_consents(bench.jobs, bench.world.runtimes, "box")
+        bench.world.give_back(bench.world.bring_up(bench.job), None)
+        bench.world.runs.clear()
+
+    at(point, down)
+    bench.go_on()
+    assert (bench.world.runs, bench.world.alive) == ([], None)
+    assert bench.go_on() is Verdict.LEAVE
+    assert bench.world.count == 2
+
+
+def test_attempt_that_somebody_else_has_ends_it_and_the_machine_goes_back(bench: Bench) -> None:
+    bench.world.claims[2] = "another computer's"
+    with pytest.raises(CannotGoOn):
+        bench.go_on()
+    assert (bench.world.runs, bench.world.released) == ([], ["request-2"])
+    going_on = bench.plans.continuation(JOB.id)
+    assert (going_on.is_over, going_on.why) == (True, "attempt 2 was begun elsewhere")
+    assert bench.job.attempt == 1
+
+
+def test_what_fails_for_now_is_tried_later_and_a_machine_is_not_kept_for_ever(bench: Bench) -> None:
+    def fails(step: str) -> None:
+        if step == "claim":
+            raise ColabdevError("the store does not answer")
+
+    bench.world.fails = fails
+    for number in range(1, MOST_FAILURES + 1):
+        with pytest.raises(ColabdevError):
+            bench.go_on()
+        going_on = bench.plans.continuation(JOB.id)
+        assert going_on.failures == number or going_on.is_over
+        if not going_on.is_over:
+            assert bench.go_on() is Verdict.WAIT
+            bench.plans.save_continuation(JOB.id, replace(going_on, waits_until=None))
+    assert going_on.is_over
+    assert bench.world.released == ["request-2"]
+
+
+def test_no_machine_to_be_had_is_waited_for(bench: Bench) -> None:
+    def fails(step: str) -> None:
+        raise NoCapacity("no T4 is free now")
+
+    bench.world.fails = fails
+    for _ in range(2 * MOST_FAILURES):
+        with pytest.raises(NoCapacity):
+            bench.go_on()
+        going_on = bench.plans.continuation(JOB.id)
+        assert not going_on.is_over
+        bench.plans.save_continuation(JOB.id, replace(going_on, waits_until=None))
+    bench.world.fails = lambda step: None
+    assert bench.go_on() is Verdict.GO_ON
+    bench.assert_runs()
+
+
+def test_second_start_without_a_newer_checkpoint_is_not_made(bench: Bench) -> None:
+    bench.world.newest = None
+    assert bench.go_on() is Verdict.GO_ON
+    assert bench.world.runs == [(2, "request-2", None)], "it begins anew, once"
+    bench.world.die()
+    with pytest.raises(CannotGoOn, match="nothing newer was safe"):
+        bench.go_on()
+    assert bench.world.released == ["request-3"]
+
+
+def test_job_that_is_found_to_have_ended_is_not_run_again(bench: Bench, at: Any) -> None:
+    """Drive tells it to the new machine, when the old one gave itself back while nobody was here."""
+
+    def hears() -> None:
+        bench.jobs.update(JOB.id, lambda job: replace(job, state=JobState.SUCCEEDED))
+
+    at("recovery.machine", hears)
+    assert bench.go_on() is Verdict.LEAVE
+    assert (bench.world.runs, bench.world.released) == ([], ["request-2"])
+
+
+def test_machine_that_is_only_out_of_reach_is_left_alone(bench: Bench) -> None:
+    bench.world.runtimes.update("box", lambda record: replace(record, phase=Phase.UP))
+    bench.world.alive = "request-1"
+    assert bench.go_on() is Verdict.LEAVE
+    assert bench.go_on(by_hand=True) is Verdict.LEAVE
+    bench.world.alive = None
+    assert bench.go_on() is Verdict.GO_ON, "its provider says that it is gone"

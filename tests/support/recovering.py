@@ -1,0 +1,85 @@
+"""Jobs that go on elsewhere: a trainer that resumes exactly, and how far it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support.house import House
+from tests.support.waiting import wait_until
+
+SETTINGS = """
+[checkpoints]
+dir = "runs/checkpoints"
+stores = ["local"]
+resume = "--resume {path}"
+"""
+
+TRAINER = """
+import hashlib, json, os, sys, time
+
+resumed = os.environ.get("COLABDEV_RESUME_FROM")
+step = json.load(open(resumed + "/state.json"))["step"] if resumed else 0
+print("attempt", os.environ["COLABDEV_ATTEMPT"], "from", step, *sys.argv[1:], flush=True)
+os.makedirs("runs/checkpoints", exist_ok=True)
+while not os.path.exists("enough"):
+    step += 1
+    content = json.dumps({"step": step}).encode()
+    path = "runs/checkpoints/step-%06d" % step
+    os.makedirs(path)
+    open(path + "/state.json", "wb").write(content)
+    entry = {"path": "state.json", "size": len(content)}
+    entry["sha256"] = hashlib.sha256(content).hexdigest()
+    entry["md5"] = hashlib.md5(content).hexdigest()
+    json.dump({"step": step, "files": [entry]}, open(path + "/MANIFEST.json", "w"))
+    print("step", step, flush=True)
+    time.sleep(0.3)
+print("done", step, flush=True)
+"""
+
+
+def settle(house: House, settings: str = SETTINGS) -> None:
+    """Give the house's project the trainer."""
+    (house.project / "train.py").write_text(TRAINER)
+    (house.project / "colabdev.toml").write_text(settings)
+
+
+def train(house: House, *options: str) -> str:
+    """A training that is left alone, once its code and a checkpoint are safe; its id."""
+    done = house.colabdev("run", "--detach", *options, "train.py")
+    assert done.returncode == 0, done.stderr
+    job = done.stdout.strip()
+    wait_until(lambda: is_safe(house, job), timeout_s=60, message="something of it is safe")
+    return job
+
+
+def beside(house: House, job: str, name: str) -> Path:
+    """One of the files that are kept of the job here."""
+    return house.places.state_dir / "jobs" / job / name
+
+
+def is_safe(house: House, job: str) -> bool:
+    """Whether the job would survive its machine now."""
+    return beside(house, job, "safe.json").exists() and beside(house, job, "code.zip").exists()
+
+
+def record(house: House, job: str) -> dict[str, Any]:
+    """Its job.json."""
+    document: dict[str, Any] = json.loads(beside(house, job, "job.json").read_text())
+    return document
+
+
+def standing(house: House, job: str) -> dict[str, Any]:
+    """Its recovery.json, {} without one."""
+    try:
+        document: dict[str, Any] = json.loads(beside(house, job, "recovery.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return document
+
+
+def log_of(house: House, job: str, attempt: int) -> str:
+    """What is here of that attempt's log."""
+    path = beside(house, job, "log" if attempt == 1 else f"log.{attempt}")
+    return path.read_text() if path.exists() else ""
