@@ -13,7 +13,9 @@ from types import ModuleType
 import benchmarks
 from benchmarks.measure import NotRun, Row, render_markdown, render_table, to_json
 
-NOT_BENCHES = {"__main__", "fabric_way", "fidelity", "log_rows", "measure", "sync_memory", "way"}
+NOT_BENCHES = {
+    *("__main__", "fabric_way", "fidelity", "log_rows", "measure", "slurm", "sync_memory", "way")
+}
 DEFAULT_ROUNDS = 5
 
 

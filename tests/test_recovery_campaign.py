@@ -1,0 +1,145 @@
+"""Machines die by the dozen, and each job ends as if none had: no safe step lost, one lineage, one log.
+
+Seeded. Each job has a machine of its own that dies as often as a job goes on; with it die keepers, the
+commands that go on with jobs, and machines that were just started for them. Nobody types anything but
+where the keeper was killed, whose work any next command takes up.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colabdev.agent.manifest import CONFIRMED, DISK, DRIVEFS, PUBLISHED
+from tests.support.drive.faults import Faults
+from tests.support.drive.simulated import FuseDrive
+from tests.support.house import House
+from tests.support.recovery.judge import share
+from tests.support.recovery.life import MOST_DEATHS, Life, Tally
+from tests.support.recovery.project import (
+    TEMPLATE_WORDS,
+    TemplateTraining,
+    Training,
+)
+from tests.templates.conftest import torch_python
+from tests.templates.torch_runs import environment
+from tests.test_crash_points import assert_nothing_is_left
+
+__all__ = ["torch_python"]
+
+SHORT, LONG = 20, 200
+AT_ONCE = 3
+
+WEATHERS: Sequence[Mapping[str, Any]] = (
+    {"delay_s": (0.0, 0.4), "reorders": True},
+    {"delay_s": (0.05, 0.2), "bytes_per_s": 2e6, "twins": 0.3},
+    {"delay_s": (0.0, 0.1), "reorders": True, "stale_s": 0.5},
+)
+"""What Drive's own word can be trusted in."""
+
+
+@pytest.mark.timeout(400)
+def test_machines_die_and_each_job_ends_as_if_none_had(tmp_path: Path) -> None:
+    tally = campaign(tmp_path, SHORT - MOST_DEATHS, seed=11)
+    tally.add(in_weather(tmp_path / "weather", WEATHERS[0], random.Random(11)))
+    judge(tally, SHORT)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_many_machines_die_and_each_job_ends_as_if_none_had(tmp_path: Path) -> None:
+    tally = Tally()
+    for number in range(LONG // 20):
+        weather = WEATHERS[number % len(WEATHERS)]
+        tally.add(in_weather(tmp_path / f"weather{number}", weather, random.Random(number)))
+    tally.add(campaign(tmp_path, LONG - sum(tally.deaths.values()), seed=12))
+    judge(tally, LONG)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_template_ends_with_the_weights_of_the_uninterrupted_run(
+    tmp_path: Path, torch_python: Path
+) -> None:
+    whole = TemplateTraining(tmp_path / "whole", tmp_path / "whole-truth")
+    whole.write_code()
+    words = ["train.py", *TEMPLATE_WORDS]
+    subprocess.run([torch_python, *words], cwd=whole.project, env=environment(), check=True)
+    training = TemplateTraining(
+        tmp_path / "digits", tmp_path / "truth", python=torch_python, whole=whole.project
+    )
+    training.write(more='[job]\nenv = { OMP_NUM_THREADS = "1" }')
+    with House(tmp_path / "house") as house:
+        life = Life(house, training, random.Random(5))
+        life.live(2)
+        leave(house)
+    assert life.tally.complaints + life.tally.stuck == []
+    assert sum(life.tally.deaths.values()) == 2
+
+
+def campaign(root: Path, deaths: int, seed: int) -> Tally:
+    """As many lives as that takes, side by side in one house; nothing is left of them."""
+    tally = Tally()
+    with House(root / "house") as house, ThreadPoolExecutor(AT_ONCE) as pool:
+
+        def live(number: int) -> Tally:
+            training = Training(root / f"digits{number}", root / "truth" / str(number))
+            training.write(store=DISK, accept=CONFIRMED)
+            life = Life(house, training, random.Random(seed * 1000 + number))
+            life.live()
+            return life.tally
+
+        number = 0
+        while sum(tally.deaths.values()) < deaths:
+            more = -(-(deaths - sum(tally.deaths.values())) // MOST_DEATHS)
+            for one in pool.map(live, range(number, number + more)):
+                tally.add(one)
+            number += more
+        leave(house)
+    return tally
+
+
+def in_weather(root: Path, weather: Mapping[str, Any], dice: random.Random) -> Tally:
+    """One life whose Drive uploads late, and loses with the machine what had not arrived."""
+    with House(root / "house") as house:
+        at = house.places.local_dir / "drive" / "MyDrive"
+        faults = Faults(seed=dice.randrange(10**6), **weather)
+        with FuseDrive(root / "google", faults, at=at) as drive:
+            training = Training(root / "digits", root / "truth")
+            training.write(store=DRIVEFS, accept=PUBLISHED)
+            life = Life(house, training, dice, accept=PUBLISHED, drive=drive)
+            life.live()
+            leave(house)
+    return life.tally
+
+
+def leave(house: House) -> None:
+    """Nothing runs, and nothing is rented."""
+    down = house.colabdev("down", "--all")
+    assert down.returncode == 0, down.stderr
+    assert_nothing_is_left(house)
+
+
+def judge(tally: Tally, deaths: int) -> None:
+    print(
+        f"{dict(tally.deaths)} deaths, {dict(tally.troubles)}; {len(tally.continued)} times "
+        f"alone {share(tally.continued):.0%}, {len(tally.helped)} times helped "
+        f"{share(tally.helped):.0%}, {tally.given_up} given up; "
+        f"{sorted(round(one, 1) for one in tally.lost_s)} s",
+        *tally.stuck,
+        sep="\n",
+    )
+    assert tally.complaints == []
+    assert sum(tally.deaths.values()) >= deaths
+    assert min(tally.deaths.values()) >= 1, tally.deaths
+    assert min(tally.troubles.values()) >= 1, tally.troubles
+    assert share(tally.continued) >= 0.95
+    assert share(tally.helped) == 1.0
+    # A rule that gives up too soon is not a recovery.
+    assert tally.given_up <= deaths / 5
