@@ -35,6 +35,8 @@ __all__ = ["torch_python"]
 
 SHORT, LONG = 20, 200
 AT_ONCE = 3
+TRAINING: Mapping[str, Any] = {"steps": 1500, "pause_s": 0.05}
+"""More than a life lasts, and two checkpoints a second: carrying them takes its share of the cores."""
 STORM_DEATHS = 2
 STORM_CONTINUES_WITHIN_S = 180.0
 """On a mount a claim settles for 20 s, and a death meanwhile begins it anew."""
@@ -87,7 +89,8 @@ def campaign(root: Path, deaths: int, seed: int, storms: int) -> Tally:
     with ThreadPoolExecutor(AT_ONCE) as pool, House(root / "house") as house:
 
         def live(number: int) -> Tally:
-            training = Training(root / f"digits{number}", root / "truth" / str(number))
+            place = (root / f"digits{number}", root / "truth" / str(number))
+            training = Training(*place, **TRAINING)
             training.write(store=DISK, accept=CONFIRMED)
             life = Life(house, training, random.Random(seed * 1000 + number))
             life.live()
@@ -117,7 +120,7 @@ def in_weather(root: Path, number: int, seed: int) -> Tally:
         at = house.places.local_dir / "drive" / "MyDrive"
         faults = Faults(seed=dice.randrange(10**6), **weather)
         with FuseDrive(root / "google", faults, at=at) as drive:
-            training = Training(root / "digits", root / "truth")
+            training = Training(root / "digits", root / "truth", **TRAINING)
             training.write(store=DRIVEFS, accept=PUBLISHED)
             life = Life(
                 *(house, training, dice),
