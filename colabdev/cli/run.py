@@ -275,7 +275,7 @@ def run(
     )
     chosen, consent = bring_up(wiring, sought, partial(offer_for, request, wanted=not no_recover))
     request = replace(request, runtime=chosen, continues=consent)
-    starter = wiring.job_starter()
+    starter = wiring.starts().starter()
     start = starter.prepare(request, output.progress)
     hold_secrets(wiring, request, start.job)
     if detach:

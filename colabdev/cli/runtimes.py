@@ -112,9 +112,9 @@ def connect(
     begun = datetime.now(UTC)
     status = wiring.runtimes().connect(request, output.progress)
     if status.record.created >= begun:
-        wiring.warm_start().bring(status.record, wanted_environment(), output.progress)
+        wiring.starts().warm_start().bring(status.record, wanted_environment(), output.progress)
     if keeps_editor():
-        wiring.warm_start().bring_editors(status.record, output.progress)
+        wiring.starts().warm_start().bring_editors(status.record, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)
     render.connected(status, ssh_command, request.tunnel_line, as_json=as_json)
     return ExitCode.OK
@@ -177,7 +177,7 @@ def down(
     if dry_run:
         render.would_release(releases.would_release(names), as_json=as_json)
         return ExitCode.OK
-    bring_home = partial(wiring.homecoming().bring, force=force)
+    bring_home = partial(wiring.drive().homecoming().bring, force=force)
     released = releases.down(names, output.progress, bring_home, request_id=request)
     render.released(released, as_json=as_json)
     failure = next((release.error.exit_code for release in released if release.error), None)
