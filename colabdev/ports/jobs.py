@@ -15,7 +15,7 @@ class JobStore(Protocol):
         """The jobs that have a record, readable or not, sorted."""
 
     def version(self) -> object:
-        """Another one after a job was written down or forgotten."""
+        """Another one after a job was written down or forgotten, or was given another attempt."""
 
     def load(self, job_id: str) -> JobRecord | None:
         """The record, None when there is none; `StateUnreadable` when there is and it makes no sense."""
