@@ -34,23 +34,13 @@ from colabdev.core.recovery_records import (
     parse_continuation,
     parse_order,
 )
-from colabdev.models import HardwareWish, JobRecord, JobState, Phase
+from colabdev.models import HardwareWish, JobState, Phase
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Consent, Continuation, Resumed, Try
 from colabdev.models.tunnels import TunnelUse
-from tests.support.records import MOMENT, make_record
+from tests.support.records import MOMENT, make_job, make_record
 
-JOB = JobRecord(
-    "a-261120-aaaa",
-    "a",
-    "box",
-    "request-1",
-    ("a.py",),
-    MOMENT,
-    state=JobState.RUNNING,
-    started=MOMENT,
-    continues=Consent(times=3, max_units=8.0, agreed="asked"),
-)
+JOB = make_job(Consent(times=3, max_units=8.0, agreed="asked"))
 UP = replace(make_record(), name="box", request_id="request-1", phase=Phase.UP)
 LOST = replace(UP, phase=Phase.LOST)
 NEW = replace(UP, request_id="request-2")

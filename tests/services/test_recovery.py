@@ -24,20 +24,10 @@ from colabdev.services import recovery
 from colabdev.services.recovery import MOST_FAILURES, Recovery
 from colabdev.services.recovery_cases import RecoveryCases, end_consent, end_consents
 from colabdev.services.recovery_steps import CannotGoOn, Making
-from tests.support.records import MOMENT, make_record
+from tests.support.records import make_job, make_record
 
 RECOVERY = sorted(point for point in CRASH_POINTS if point.startswith("recovery."))
-JOB = JobRecord(
-    "a-261120-aaaa",
-    "a",
-    "box",
-    "request-1",
-    ("a.py",),
-    MOMENT,
-    state=JobState.RUNNING,
-    started=MOMENT,
-    continues=Consent(times=9),
-)
+JOB = make_job(Consent(times=9))
 
 
 class Killed(BaseException):
