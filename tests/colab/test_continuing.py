@@ -162,6 +162,7 @@ REFUSALS = [
 def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     ready: ColabHouse, colab: Colab
 ) -> None:
+    colab.account(balance=100)
     job = begin(ready, "--yes")
     ready.end_keeper("colab")
     reclaim(colab)
@@ -189,7 +190,7 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     wait_until(lambda: newest_safe(ready, job) == 3, timeout_s=60, message="attempt 3 is not safe")
     assert made(colab) == 3
 
-    colab.account(balance=100 - 20)
+    colab.account(balance=80)
     reclaim(colab)
     wait_until(lambda: standing(ready, job)["is_over"], timeout_s=60, message="it is not given up")
     assert (made(colab), colab.describe()["runtimes"]) == (3, [])
