@@ -126,8 +126,8 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     Example: colabdev status --json
     """
     wiring: Wiring = ctx.obj
-    wiring.recovery().hand_overs().tell(output.progress)
     listing = wiring.runtimes().survey()
+    wiring.recovery().hand_overs().tell(output.progress)
     ready = [item.record for item in listing.runtimes if item.state is RuntimeState.READY]
     seen = wiring.glances().look(ready) if ready else {}
     account: dict[str, Any] = {}
