@@ -11,7 +11,12 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-from colabdev.adapters.files import not_writable, sync_directory, write_atomic
+from colabdev.adapters.files import (
+    make_private_directory,
+    not_writable,
+    sync_directory,
+    write_atomic,
+)
 from colabdev.adapters.store import STATE_VARIABLE
 from colabdev.agent import archive
 from colabdev.core.recovery_records import (
@@ -126,6 +131,8 @@ class FileRecoveryStore:
             raise _unreadable(path, exc) from exc
 
     def _write(self, path: Path, text: str) -> None:
+        for directory in (self._jobs, path.parent):
+            make_private_directory(directory, what="colabdev's state", variable=STATE_VARIABLE)
         try:
             write_atomic(path, text.encode("ascii"))
         except OSError as exc:

@@ -76,6 +76,8 @@ def continued(job: JobRecord, *, as_json: bool) -> None:
         began = job.resumed
         told = None if began is None else {"attempt": began.attempt, "step": began.step}
         document({"job": job.id, "runtime": job.runtime, "attempt": job.attempt, "from": told})
+    elif job.state.is_end and job.state is not JobState.LOST:
+        say(f"{job.id} has ended: {job.state.value}")
     else:
         say(f"{job.id} is at attempt {job.attempt} on {job.runtime}")
 

@@ -216,7 +216,7 @@ def run(
     if continued is not None:
         _check_alone(ctx, _FOR_A_JOB_OF_ANOTHER_COMPUTER)
         if is_known(wiring, continued):
-            _check_alone(ctx, ())
+            _check_alone(ctx, ("yes",))  # As it was typed before it was known here.
         else:
             typed = TakeOver(
                 runtime=RuntimeWish(

@@ -55,6 +55,7 @@ EXIT_CODES = {
 ERROR_EXIT_CODES = {
     "AgentUnusable": 1,
     "AuthNeeded": 10,
+    "BehindProved": 1,
     "CheckpointNotFound": 1,
     "ConflictsLeft": 3,
     "GuardHalted": 14,
