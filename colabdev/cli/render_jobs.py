@@ -14,7 +14,7 @@ from colabdev.agent import jobdir
 from colabdev.cli.output import document, error, line, printable, say
 from colabdev.cli.render import outlook_json, table
 from colabdev.core.job_ends import describe_end
-from colabdev.core.outlook import describe_end as describe_done
+from colabdev.core.outlook import describe_done
 from colabdev.core.times import format_age, format_time
 from colabdev.core.usage import describe_room, describe_usage, time_of
 from colabdev.models import JobState
