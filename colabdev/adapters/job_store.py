@@ -100,6 +100,8 @@ class FileJobStore:
             changed = change(known)
             if changed != known:
                 self.save(changed)
+            if changed.attempt != known.attempt:
+                self._note_change()
             return changed
 
     def delete(self, job_id: str) -> None:
@@ -169,6 +171,11 @@ class FileJobStore:
                 f"cannot read {name} of {job_id!r}: {exc}", hint="give read access there"
             ) from exc
         return text.splitlines()
+
+    def _note_change(self) -> None:
+        """Give `version` another value."""
+        with suppress(OSError):  # Whoever waits for it looks by himself, only later.
+            os.utime(self._jobs)
 
     @contextmanager
     def _locked(self, job_id: str) -> Iterator[None]:

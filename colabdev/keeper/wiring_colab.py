@@ -61,8 +61,8 @@ class ColabSide:
 
     @property
     def was_let_go(self) -> str:
-        """Why the runtime is not kept alive any more; "" while it is."""
-        return self._demand.reason if self._demand else ""
+        """Why the runtime was let go before its time; "" when it was not."""
+        return self._demand.let_go if self._demand else ""
 
     def login(self) -> GoogleLogin:
         """The user's login at Google."""

@@ -58,9 +58,7 @@ NONE_YET = Continuation()
 
 
 def case(**changes: object) -> Case:
-    known = Case(
-        job=JOB, runtime=LOST, going_on=NONE_YET, has_order=True, safe=Resumed(1, 20), now=MOMENT
-    )
+    known = Case(job=JOB, runtime=LOST, going_on=NONE_YET, has_order=True, now=MOMENT)
     known = replace(known, **changes)  # type: ignore[arg-type]
     # A start that was counted is the one that the job's record names.
     attempt = max(known.job.attempt, known.going_on.attempt)
@@ -100,11 +98,8 @@ def tried(*steps: int | None, apart_s: float = 7200.0) -> Continuation:
         # Its runtime is there and does not know it: that is no death of a machine.
         ({"job": replace(JOB, state=JobState.LOST), "runtime": UP}, Verdict.LEAVE),
         ({"going_on": tried(None)}, Verdict.GO_ON),
-        ({"going_on": tried(20), "safe": Resumed(1, 20)}, Verdict.NEVER),
-        ({"going_on": tried(20), "safe": Resumed(2, 30)}, Verdict.GO_ON),
-        ({"going_on": tried(20), "safe": Resumed(2, None)}, Verdict.GO_ON),
-        ({"going_on": tried(20), "safe": None}, Verdict.GO_ON),
-        ({"going_on": tried(10, 20, 30), "safe": Resumed(4, 40)}, Verdict.NEVER),
+        ({"going_on": tried(20)}, Verdict.GO_ON),
+        ({"going_on": tried(10, 20, 30)}, Verdict.NEVER),
         ({"going_on": give_up(NONE_YET, "no code")}, Verdict.NEVER),
         ({"going_on": put_off(NONE_YET, "no GPU", MOMENT)}, Verdict.WAIT),
         (
@@ -122,7 +117,7 @@ def test_decision(changes: dict[str, object], verdict: Verdict) -> None:
 def test_starts_are_bounded_by_the_hour_whatever_was_agreed() -> None:
     generous = replace(JOB, continues=Consent(times=100))
     going_on = tried(*range(1, MOST_PER_HOUR + 1), apart_s=60)
-    now = case(job=generous, going_on=going_on, safe=Resumed(9, 90))
+    now = case(job=generous, going_on=going_on)
     decision = decide(now)
     assert decision.verdict is Verdict.WAIT
     assert decision.until == going_on.tries[0].time + timedelta(hours=1)
@@ -152,7 +147,7 @@ def test_attempt_is_recorded_before_it_may_start_and_once() -> None:
     started = replace(counted, step=STARTED)
     assert decide(replace(in_the_making, going_on=started)).verdict is Verdict.LEAVE
     # That machine died before the start was known: what ran there, nobody knows.
-    died = replace(in_the_making, runtime=replace(NEW, phase=Phase.LOST), safe=Resumed(1, 30))
+    died = replace(in_the_making, runtime=replace(NEW, phase=Phase.LOST))
     assert decide(died).verdict is Verdict.GO_ON
     assert begin_attempt(job, counted, "request-3", "token-3").attempt == 3
 

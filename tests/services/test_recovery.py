@@ -311,6 +311,18 @@ def test_second_start_without_a_newer_checkpoint_is_not_made(bench: Bench) -> No
     assert bench.world.released == ["request-3"]
 
 
+def test_what_was_saved_while_nobody_here_heard_of_it_is_gone_on_from(bench: Bench) -> None:
+    """The computer slept, or its keeper was killed: what it knows is no word about what there is."""
+    before = bench.jobs.version()
+    bench.plans.note_safe(JOB.id, Resumed(1, 20))
+    assert bench.go_on() is Verdict.GO_ON
+    assert bench.jobs.version() != before, "whoever looks after its copies looks now"
+    bench.world.die()
+    bench.world.newest = Resumed(2, 900)
+    assert bench.go_on() is Verdict.GO_ON
+    bench.assert_runs()
+
+
 def test_job_that_is_found_to_have_ended_is_not_run_again(bench: Bench, at: Any) -> None:
     """Drive tells it to the new machine, when the old one gave itself back while nobody was here."""
 
