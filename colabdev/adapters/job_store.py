@@ -83,6 +83,8 @@ class FileJobStore:
         except OSError as exc:
             raise self._not_writable(exc) from exc
         self.save(job)
+        # Whoever looked since its directory was made has seen nothing in it.
+        self._note_change()
         return True
 
     def save(self, job: JobRecord) -> None:
@@ -174,7 +176,8 @@ class FileJobStore:
     def _note_change(self) -> None:
         """Give `version` another value."""
         with suppress(OSError):  # Whoever waits for it looks by himself, only later.
-            os.utime(self._jobs)
+            now = time.time_ns()
+            os.utime(self._jobs, ns=(now, now))
 
     @contextmanager
     def _locked(self, job_id: str) -> Iterator[None]:

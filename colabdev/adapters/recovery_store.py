@@ -9,7 +9,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from colabdev.adapters.files import not_writable, sync_directory, write_atomic
+from colabdev.adapters.files import (
+    make_private_directory,
+    not_writable,
+    sync_directory,
+    write_atomic,
+)
 from colabdev.adapters.locks import held
 from colabdev.adapters.store import STATE_VARIABLE
 from colabdev.agent import archive
@@ -116,6 +121,8 @@ class FileRecoveryStore:
             raise _unreadable(path, exc) from exc
 
     def _write(self, path: Path, text: str) -> None:
+        for directory in (self._jobs, path.parent):
+            make_private_directory(directory, what="colabdev's state", variable=STATE_VARIABLE)
         try:
             write_atomic(path, text.encode("ascii"))
         except OSError as exc:

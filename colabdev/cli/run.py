@@ -293,7 +293,7 @@ def _own_job(
     wiring: Wiring = ctx.obj
     _check_alone(ctx, _FOR_A_JOB_OF_ANOTHER_COMPUTER)
     if is_known(wiring, word):
-        _check_alone(ctx, ())
+        _check_alone(ctx, ("yes",))  # As it was typed before it was known here.
         return word
     variables = parse_variables(env)
     typed = TakeOver(runtime=sought, env=variables, secrets=secrets, recovers=recovers)

@@ -149,6 +149,14 @@ def counted(job: JobRecord, going_on: Continuation) -> Sequence[Try]:
     return [one for one in going_on.tries if one.attempt <= job.attempt]
 
 
+def starts_left(case: Case) -> int:
+    """How often the job may still go on by itself, by what was agreed."""
+    consent = case.job.continues
+    if consent is None or not is_candidate(case.job) or not case.has_order or case.going_on.is_over:
+        return 0
+    return max(consent.times - len(counted(case.job, case.going_on)), 0)
+
+
 def makes_progress(going_on: Continuation, newest: Resumed | None) -> bool:
     """Whether a start from `newest` would be from further on than the last one that ran. The first is
     always: so a job that died before its first checkpoint begins anew, once."""

@@ -24,6 +24,7 @@ from colabdev.core.recovery import (
     put_off,
     record_attempt,
     record_try,
+    starts_left,
     told_of_checkpoint,
     units_left,
     wish_within,
@@ -102,6 +103,23 @@ def test_decision(changes: dict[str, object], verdict: Verdict) -> None:
     decision = decide(case(**changes))
     assert decision.verdict is verdict
     assert bool(decision.why) == (verdict in (Verdict.NEVER, Verdict.WAIT))
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({}, 3),
+        ({"runtime": UP}, 3),
+        ({"going_on": tried(20)}, 2),
+        ({"going_on": tried(20, 30, 40, 50)}, 0),
+        ({"job": replace(JOB, continues=None)}, 0),
+        ({"job": replace(JOB, state=JobState.SUCCEEDED)}, 0),
+        ({"has_order": False}, 0),
+        ({"going_on": give_up(NONE_YET, "no units")}, 0),
+    ],
+)
+def test_starts_that_are_left(changes: dict[str, object], left: int) -> None:
+    assert starts_left(case(**changes)) == left
 
 
 def test_starts_are_bounded_by_the_hour_whatever_was_agreed() -> None:

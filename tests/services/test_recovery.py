@@ -66,7 +66,7 @@ class World:
     def sync_project(self, making: Making, progress: object) -> None:
         pass
 
-    def restore(self, making: Making, safe: Resumed | None, *, accept_rollback: bool) -> Any:
+    def restore(self, making: Making, safe: Resumed | None, *_: object, **wish: bool) -> Any:
         self.fails("restore")
         if self.newest is None:
             return None
