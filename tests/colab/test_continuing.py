@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.colab.crashes import ASKED
 from tests.colab.test_leaving import end_ttl
 from tests.colab.test_life import IDLE_S, runtime
 from tests.support.colab import Colab
@@ -16,6 +17,7 @@ from tests.support.house import is_running
 from tests.support.jobs import Running, job_of, state_of
 from tests.support.recovering import TRAINER, log_of, record, settle, standing, train
 from tests.support.waiting import wait_until
+from tests.test_crash_points import crash
 
 SETTINGS = """
 [runtime]
@@ -30,6 +32,7 @@ resume = "--resume {{path}}"
 """
 LIMITED = SETTINGS.format(limit="max_units = 20")
 NEXT_RUNTIME_S = 90.0
+BEFORE_ITS_KEEPER = ("connect.recorded", *ASKED, "connect.started", "connect.addressed")
 
 
 @pytest.fixture
@@ -317,4 +320,55 @@ def test_runtime_that_gave_itself_back_after_the_job_is_told_from_one_that_died(
     assert record(ready, job)["attempt"] == 1
     assert record(ready, job)["exit_code"] == 3
     assert ready.colabdev("down", "--all").returncode == 0
+    ready.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_next_runtime_costs_no_more_than_was_agreed_also_while_a_run_follows(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    colab.account(balance=100)
+    ready.connect_colab()
+    with Running(ready, "run", "--yes", "train.py") as running:
+        job = job_of(running.read_complaints("job "))
+        wait_until(lambda: is_safe(ready, job), timeout_s=60, message="nothing of it is safe")
+        reclaim(colab)
+        wait_for_attempt(ready, job, 2)
+        colab.account(balance=80)
+        ready.end_keeper("colab")  # The next one asks at once.
+        spent = f"{job} has cost all that was agreed to for new machines"
+        wait_until(
+            lambda: spent in ready.colabdev("status").stderr, timeout_s=60, message="not said"
+        )
+        wait_until(
+            lambda: not runtime(colab)["kernel_websockets"],
+            message="somebody holds its kernel still",
+        )
+        colab.advance(IDLE_S)
+        code, _, complaints = running.finish(60)
+    assert (code, f"{job} is lost: {spent[len(job) + 1 :]}" in complaints) == (125, True), (
+        complaints
+    )
+    assert (made(colab), colab.describe()["runtimes"]) == (2, [])
+    assert ready.colabdev("down").returncode == 0
+    ready.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_killed_at_one_point_after_another_one_runtime_is_allocated(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    """kill -9 of what goes on with a job, wherever that asks for its runtime; then a keeper does it."""
+    job = begin(ready, "--yes")
+    ready.end_keeper("colab")
+    reclaim(colab)
+    for point in BEFORE_ITS_KEEPER:
+        crash(ready, point, "run", "--continue", job, "--agreed", "--detach")
+        assert len(colab.describe()["runtimes"]) <= 1
+    ready.status()
+    assert wait_for_attempt(ready, job, 2) > 0
+    assert (made(colab), len(colab.describe()["runtimes"])) == (2, 1)
+    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
     ready.assert_nothing_is_billed()
