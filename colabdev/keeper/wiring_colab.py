@@ -16,7 +16,6 @@ from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
-from colabdev.config.user_settings import load_user_settings
 from colabdev.core.job_records import parse_job_list
 from colabdev.errors import ColabdevError, RuntimeUnreachable, StateUnreadable, runtime_lost
 from colabdev.keeper.demand import Demand, Funds, Signs
@@ -147,6 +146,8 @@ class ColabSide:
         return tunnel.keep_until
 
     def _funds(self) -> Funds:
+        from colabdev.config.user_settings import load_user_settings
+
         account = self._open_client().account()
         settings = load_user_settings(self._places.config_dir)
         return Funds(account.balance, account.hours_left, settings.accept_free_tier_terms)

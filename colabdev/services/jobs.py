@@ -288,7 +288,10 @@ class Jobs:
 
     def _outlooks(self, runtime: RuntimeRecord, there: JobsOnRuntime) -> Mapping[str, Outlook]:
         bounds, now = bounds_of(runtime, self.prices), datetime.now(UTC)
-        found = {job_id: outlook_of(row, bounds, now) for job_id, row in there.rows.items()}
+        found = {
+            job_id: outlook_of(row, bounds, now, self.hand_overs.left(job_id))
+            for job_id, row in there.rows.items()
+        }
         return {job_id: outlook for job_id, outlook in found.items() if outlook is not None}
 
     def _write_down(self, runtime: RuntimeRecord, there: JobsOnRuntime) -> None:

@@ -189,7 +189,7 @@ class Recovery:
     def _choose(self, making: Making, going: Going, progress: Progress) -> Making:
         job = making.job
         found = self.steps.restore(
-            making, self.plans.safe(job.id), accept_rollback=going.accept_rollback
+            making, self.plans.safe(job.id), progress, accept_rollback=going.accept_rollback
         )
         began_from, path = None, ""
         if found is not None:

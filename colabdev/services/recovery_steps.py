@@ -19,7 +19,11 @@ from colabdev.models.recovery import Continuation, Resumed, Try
 from colabdev.ports import AgentStream, Keepers, Progress
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.checkpoint_lists import StoreChoice, find_store
-from colabdev.services.checkpoint_restore import CheckpointRestorer, RestoredCheckpoint
+from colabdev.services.checkpoint_restore import (
+    CheckpointRestorer,
+    NewestWish,
+    RestoredCheckpoint,
+)
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.plan import ConnectRequest
 from colabdev.services.runtimes import Runtimes
@@ -107,17 +111,21 @@ class RecoverySteps:
             progress(f"{making.job.id} goes on without a sync: {exc.message}")
 
     def restore(
-        self, making: Making, safe: Resumed | None, *, accept_rollback: bool
+        self,
+        making: Making,
+        safe: Resumed | None,
+        progress: Progress,
+        *,
+        accept_rollback: bool,
     ) -> RestoredCheckpoint | None:
         """Put the newest checkpoint that verifies on the machine; None when there never was one."""
         starts = {one.attempt: _start_of(one) for one in making.going_on.tries}
-        return self.restorer.newest(
-            making.machine,
-            making.store,
-            making.job.id,
-            minimum=None if accept_rollback else safe,
-            starts=starts,
+        if safe and not manifest.is_in_lineage(safe.attempt, safe.step, starts):
+            safe = None  # Somebody went back behind it knowingly.
+        wish = NewestWish(
+            job=making.job.id, minimum=safe, starts=starts, accept_rollback=accept_rollback
         )
+        return self.restorer.newest(making.machine, making.store, wish, progress)
 
     def claim(self, making: Making) -> None:
         """Make the attempt's number ours; `CannotGoOn` when it is somebody else's."""

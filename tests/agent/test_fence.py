@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent import manifest
 from colabdev.agent.arrival import Patience
 from colabdev.agent.fence import Claimant, Wish
@@ -25,11 +25,6 @@ from tests.support.waiting import wait_until
 
 TOKENS = ("5ccccccc", "2aaaaaaa", "9bbbbbbb")
 FENCED = {**QUICK, "fence_s": 0.1}
-
-
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
 
 
 @pytest.fixture
@@ -136,6 +131,12 @@ def test_machine_that_was_left_behind_stops_itself_and_what_it_saved_late_counts
     (second.stored / "checkpoints" / "2-99").mkdir()
     (second.stored / "checkpoints" / "2-99" / "MANIFEST.json").write_text(json.dumps(zombie))
     assert second.stream("checkpoint.restore", **asked)[-1]["row"]["name"] == "2-15"
+    # What was proved is not fallen behind in silence, nor by whoever never heard of it.
+    (second.stored / "checkpoints" / "2-15" / "MANIFEST.json").unlink()
+    unheard = {**asked, "minimum": None}
+    end = second.stream("checkpoint.restore", **unheard, proved=True)[-1]
+    assert (end["problem"], end["minimum"], end["row"]["name"]) == ("behind", [2, 15], "1-10")
+    assert second.stream("checkpoint.restore", **unheard)[-1]["row"]["name"] == "1-10"
     # The second machine's record is not the third's, whoever claims it.
     assert claim(first, TOKENS[1])["taken"]["runtime"] == "runtime-2"
     assert claim(second, TOKENS[0], attempt=1)["taken"]["attempt"] == 2
