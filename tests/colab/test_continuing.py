@@ -154,7 +154,7 @@ def check_run_record(house: ColabHouse, job: str, began: int) -> None:
 
 REFUSALS = [
     ("assign_status", 503, "Colab has no L4 free now"),
-    ("captcha", True, "Colab wants to see a person before it gives another runtime"),
+    ("captcha", True, "it asks for a CAPTCHA; next: run a cell at https://colab."),
     ("assign_outcome", 1, "the account's quota for it is used up"),
     ("mount_failure", "disabled", "'colab' came without Drive, which has the checkpoints of "),
 ]
@@ -198,7 +198,8 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     wait_until(lambda: standing(ready, job)["is_over"], timeout_s=60, message="it is not given up")
     assert (made(colab), colab.describe()["runtimes"]) == (3, [])
     seen = ready.colabdev("ps").stderr
-    assert f"{job} is lost: the units are used up that {job} may cost on new machines" in seen, seen
+    used_up = f"the units are used up that {job} may cost on new machines"
+    assert f"{job} is lost: {used_up}; next: colabdev run --continue {job}\n" in seen, seen
     assert ready.colabdev("down").returncode == 0
     ready.assert_nothing_is_billed()
 
