@@ -120,10 +120,11 @@ class RecoverySteps:
         )
         return self.restorer.newest(making.machine, making.store, wish, progress)
 
-    def claim(self, making: Making) -> None:
-        """Make the attempt's number ours; `CannotGoOn` when it is somebody else's."""
+    def claim(self, making: Making) -> bool:
+        """Make the attempt's number ours; `CannotGoOn` when it is somebody else's. False: somebody
+        claimed it and died before he began."""
         if making.store is None:
-            return  # Nobody else could go on with it: all that is left of it is here.
+            return True  # Nobody else could go on with it: all that is left of it is here.
         asked = {
             **making.store,
             "stores": list(making.stores),
@@ -135,11 +136,14 @@ class RecoverySteps:
         }
         with closing(self._agent(making.machine)) as agent:
             answer, _ = agent.request("job.claim", asked)
+        if answer.get("left"):
+            return False
         if not answer.get("won"):
             raise CannotGoOn(
                 f"attempt {making.going_on.attempt} of {making.job.id} was begun elsewhere",
                 hint="colabdev checkpoints ls shows what it saves there",
             )
+        return True
 
     def start(self, making: Making, secrets: Mapping[str, str], progress: Progress) -> None:
         """Start the attempt. Asked again it is there once."""
