@@ -232,7 +232,7 @@ def run(
         if not agreed:
             wiring.recovery().hand_overs().note(job)  # Who typed it need not be told of it later.
         return ExitCode.OK if detach else attach(ctx, job.id)
-    if accept_rollback or as_json:
+    if accept_rollback or agreed or as_json:
         raise UsageError(
             "--accept-rollback and --json are for a job that goes on",
             hint="colabdev run --continue JOB",
