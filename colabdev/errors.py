@@ -115,12 +115,6 @@ class RuntimeUnreachable(ColabdevError):
     exit_code = ExitCode.UNREACHABLE
 
 
-class TunnelRefused(ColabdevError):
-    """The tunnel to a runtime cannot be had before the user has done something about it."""
-
-    exit_code = ExitCode.UNREACHABLE
-
-
 class RuntimeLost(ColabdevError):
     """The provider says that the runtime is gone."""
 
@@ -128,7 +122,8 @@ class RuntimeLost(ColabdevError):
 
 
 class SshRefused(ColabdevError):
-    """The runtime is there and lets nobody in by SSH; waiting does not help."""
+    """The runtime lets nobody in by SSH, or the tunnel to it cannot be had, before the user has done
+    something about it; waiting does not help."""
 
     exit_code = ExitCode.UNREACHABLE
 

@@ -236,7 +236,9 @@ def filed_variables(wiring: Wiring, files: Sequence[Path]) -> dict[str, str]:
     variables: dict[str, str] = {}
     for file in files:
         takes = f"{file} takes NAME=VALUE"
-        variables |= check_variables(wiring.env_file(file), takes=takes, hint="mend that line")
+        variables |= check_variables(
+            wiring.starts().env_file(file), takes=takes, hint="mend that line"
+        )
     return variables
 
 
@@ -260,7 +262,7 @@ def ask_around(
     jobs = wiring.jobs()
     words = [*((word, False) for word in after), *((word, True) for word in after_ok)]
     before = [After(jobs.find(word, progress), ok=ok) for word, ok in words]
-    found = wiring.secret_sources().find(names) if names else {}
+    found = wiring.starts().secret_sources().find(names) if names else {}
     return replace(
         request, env={**request.env, **found}, after=before, secret_names=frozenset(found)
     )

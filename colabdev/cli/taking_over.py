@@ -102,7 +102,7 @@ def _variables(
     given = {**listed, **typed.env}
     wanted = [name for name in stored.variables if name not in terminal.VARIABLES]
     secret = {name for name in wanted if is_secret_name(name) and name not in given}
-    found = wiring.secret_sources().find(sorted({*typed.secrets, *secret}))
+    found = wiring.starts().secret_sources().find(sorted({*typed.secrets, *secret}))
     missing = [name for name in wanted if name not in given and name not in found]
     if missing:
         raise UsageError(

@@ -69,8 +69,6 @@ class Case:
     """The record of that name as it is now; None: it was given back."""
     going_on: Continuation
     has_order: bool
-    safe: Resumed | None
-    """The newest safe checkpoint that anybody here heard of; None: of none."""
     now: datetime
     by_hand: bool = False
     """Somebody typed that it is to go on: that is more than was agreed to beforehand."""
@@ -133,8 +131,6 @@ def _within_bounds(case: Case) -> Decision | None:
     if len(tries) >= consent.times:
         times = "once" if consent.times == 1 else f"{consent.times} times"
         return Decision(Verdict.NEVER, f"it has gone on {times}, as often as was agreed")
-    if case.safe is not None and not makes_progress(case.going_on, case.safe):
-        return Decision(Verdict.NEVER, no_progress(case.going_on))
     recent = [one.time for one in tries if case.now - one.time < timedelta(hours=1)]
     if len(recent) >= MOST_PER_HOUR:
         why = f"it was started {len(recent)} times within the hour"

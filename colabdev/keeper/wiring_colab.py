@@ -13,7 +13,6 @@ from colabdev.adapters.host_entries import SshFiles
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
-from colabdev.config.user_settings import load_user_settings
 from colabdev.core.job_records import parse_job_list
 from colabdev.errors import ColabdevError, RuntimeUnreachable, runtime_lost
 from colabdev.keeper.demand import Demand, Funds, Signs
@@ -61,8 +60,8 @@ class ColabSide:
 
     @property
     def was_let_go(self) -> str:
-        """Why the runtime is not kept alive any more; "" while it is."""
-        return self._demand.reason if self._demand else ""
+        """Why the runtime was let go before its time; "" when it was not."""
+        return self._demand.let_go if self._demand else ""
 
     def login(self) -> GoogleLogin:
         """The user's login at Google."""
@@ -140,6 +139,8 @@ class ColabSide:
         return tunnel.keep_until
 
     def _funds(self) -> Funds:
+        from colabdev.config.user_settings import load_user_settings
+
         account = self._open_client().account()
         settings = load_user_settings(self._places.config_dir)
         return Funds(account.balance, account.hours_left, settings.accept_free_tier_terms)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from colabdev.core.outlook import Outlook, Prices, bounds_of, last_to_end, outlook_of
-from colabdev.models import RuntimeStatus
-from colabdev.services.glances import Glance
+
+if TYPE_CHECKING:  # Every command loads this module.
+    from colabdev.models import RuntimeStatus
+    from colabdev.services.glances import Glance
 
 
 def outlooks_of(

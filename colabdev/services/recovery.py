@@ -48,6 +48,7 @@ from colabdev.models.recovery import ASKED, Consent, Continuation, Going, Resume
 from colabdev.ports import JobStore, Progress, Provider, RuntimeStore
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.known_jobs import readable_jobs
+from colabdev.services.known_runtimes import note_lost
 from colabdev.services.recovery_cases import RecoveryCases
 from colabdev.services.recovery_steps import CannotGoOn, Making, RecoverySteps
 
@@ -125,14 +126,7 @@ class Recovery:
         if record is None or record.phase is not Phase.UP or record.request_id != job.request_id:
             return
         if self.provider(record.provider).find(record.name) is None:
-            self.runtimes.update(
-                record.name,
-                lambda known: (
-                    replace(known, phase=Phase.LOST)
-                    if known.request_id == record.request_id
-                    else known
-                ),
-            )
+            note_lost(self.runtimes, record)
 
     def _make(self, job: JobRecord, going: Going, progress: Progress) -> JobRecord:
         order = self.plans.order(job.id)

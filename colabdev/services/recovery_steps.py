@@ -58,11 +58,18 @@ class Making:
 
     @property
     def store(self) -> Mapping[str, object] | None:
-        """The first of its stores, as requests take it; None when nothing is kept beside copies here."""
+        """The first of its stores, as requests take it; None when nothing is kept beside copies here.
+        ColabdevError when it cannot be looked into: nobody knows then what there is."""
         if not self.stores:
             return None
         choice = StoreChoice(self.stores[0], self.api_url)
-        return find_store(self.machine, self.order.project_name, choice)
+        place = find_store(self.machine, self.order.project_name, choice)
+        if place is None:
+            raise ColabdevError(
+                f"{self.machine.name!r} came without Drive, which has the checkpoints of {self.job.id}",
+                hint=f"colabdev connect {self.machine.name} mounts it",
+            )
+        return place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

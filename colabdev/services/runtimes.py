@@ -33,7 +33,7 @@ from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Pro
 from colabdev.ports.tunnels import CLOSE_REQUEST
 from colabdev.services.kept_jobs import KeptJobs
 from colabdev.services.known_jobs import readable_jobs
-from colabdev.services.known_runtimes import KnownRuntimes
+from colabdev.services.known_runtimes import KnownRuntimes, note_lost
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
@@ -291,7 +291,7 @@ class Runtimes(KnownRuntimes):
             # The others are to be seen all the same.
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, f"{exc.message}; {exc.hint}")
         if lost:
-            self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
+            note_lost(self._store, record)
             return self._gone(record)
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
 

@@ -110,11 +110,6 @@ def make_machine(root: Path, python: str | Path = sys.executable) -> Machine:
     return machine
 
 
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
-
-
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     """A machine with the Python of these tests."""

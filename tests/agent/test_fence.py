@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent import manifest
 from colabdev.agent.arrival import Patience
 from colabdev.agent.fence import Claimant, Wish
@@ -25,11 +25,6 @@ from tests.support.waiting import wait_until
 
 TOKENS = ("5ccccccc", "2aaaaaaa", "9bbbbbbb")
 FENCED = {**QUICK, "fence_s": 0.1}
-
-
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
 
 
 @pytest.fixture

@@ -75,7 +75,6 @@ ERROR_EXIT_CODES = {
     "StaleTree": 1,
     "StateNotWritable": 1,
     "StateUnreadable": 15,
-    "TunnelRefused": 12,
     "UsageError": 2,
 }
 

@@ -66,6 +66,7 @@ def test_used_runtime_is_kept_until_its_ttl() -> None:
     world.passed_s = TTL_S
     assert not demand.is_wanted()
     assert demand.notice.startswith("its ttl is over")
+    assert demand.let_go == "", "it died of its age, if nobody set a ttl"
 
 
 def test_idle_runtime_is_kept_only_for_a_job_and_again_when_it_is_used() -> None:
@@ -76,6 +77,7 @@ def test_idle_runtime_is_kept_only_for_a_job_and_again_when_it_is_used() -> None
     world.passed_s += JOBS_INTERVAL_S
     assert not demand.is_wanted()
     assert demand.notice.startswith("unused for 1 h and without a job")
+    assert demand.let_go == demand.notice
     world.idle_s = 0
     assert demand.is_wanted()
     assert demand.notice == ""

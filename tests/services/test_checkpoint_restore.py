@@ -44,7 +44,7 @@ class Store:
             yield {"waiting": least}, b""
             yield {"waiting": least}, b""
         problem = "behind" if is_behind else "" if self.row else "nothing"
-        end = {"row": self.row, "path": "/x", "rejected": [], "problem": problem}
+        end: dict[str, object] = {"row": self.row, "path": "/x", "rejected": [], "problem": problem}
         yield {"end": True, "minimum": least, **end}, b""
 
     def newest(

@@ -24,20 +24,10 @@ from colabdev.services import recovery
 from colabdev.services.recovery import MOST_FAILURES, Recovery
 from colabdev.services.recovery_cases import RecoveryCases, end_consent, end_consents
 from colabdev.services.recovery_steps import CannotGoOn, Making
-from tests.support.records import MOMENT, make_record
+from tests.support.records import make_job, make_record
 
 RECOVERY = sorted(point for point in CRASH_POINTS if point.startswith("recovery."))
-JOB = JobRecord(
-    "a-261120-aaaa",
-    "a",
-    "box",
-    "request-1",
-    ("a.py",),
-    MOMENT,
-    state=JobState.RUNNING,
-    started=MOMENT,
-    continues=Consent(times=9),
-)
+JOB = make_job(Consent(times=9))
 
 
 class Killed(BaseException):
@@ -334,6 +324,18 @@ def test_second_start_without_a_newer_checkpoint_is_not_made(bench: Bench) -> No
     with pytest.raises(CannotGoOn, match="nothing newer was safe"):
         bench.go_on()
     assert bench.world.released == ["request-3"]
+
+
+def test_what_was_saved_while_nobody_here_heard_of_it_is_gone_on_from(bench: Bench) -> None:
+    """The computer slept, or its keeper was killed: what it knows is no word about what there is."""
+    before = bench.jobs.version()
+    bench.plans.note_safe(JOB.id, Resumed(1, 20))
+    assert bench.go_on() is Verdict.GO_ON
+    assert bench.jobs.version() != before, "whoever looks after its copies looks now"
+    bench.world.die()
+    bench.world.newest = Resumed(2, 900)
+    assert bench.go_on() is Verdict.GO_ON
+    bench.assert_runs()
 
 
 def test_job_that_is_found_to_have_ended_is_not_run_again(bench: Bench, at: Any) -> None:
