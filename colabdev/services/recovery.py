@@ -267,5 +267,11 @@ class Recovery:
         if begun is None:
             return
         others = (job for job in readable_jobs(self.jobs) if job.id != job_id)
-        if not any(job.runtime == begun.name and not job.state.is_end for job in others):
+        if not any(_may_use(job, begun) for job in others):
             self.give_back(begun, progress)
+
+
+def _may_use(job: JobRecord, machine: RuntimeRecord) -> bool:
+    """Whether the job runs on that machine, or may be brought there."""
+    is_its = job.request_id == machine.request_id or is_candidate(job)
+    return job.runtime == machine.name and is_its and not job.state.is_end

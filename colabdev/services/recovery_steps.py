@@ -18,7 +18,7 @@ from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Continuation, Resumed, Try
 from colabdev.ports import AgentStream, Keepers, Progress
 from colabdev.ports.recovery import RecoveryStore
-from colabdev.services.checkpoint_lists import StoreChoice, find_store
+from colabdev.services.checkpoint_lists import StoreChoice, find_store, survey_store
 from colabdev.services.checkpoint_restore import (
     CheckpointRestorer,
     NewestWish,
@@ -201,12 +201,23 @@ class RecoverySteps:
 
     def _tree(self, making: Making) -> str:
         known = making.order.spec.get("tree") or self.plans.code_tree(making.job.id)
+        known = known or self._tree_in_store(making)
         if not known:
             raise CannotGoOn(
-                f"the code of {making.job.id} never came here: nobody knows what it ran",
+                f"the code of {making.job.id} came neither here nor to Drive: nobody knows what it ran",
                 hint="colabdev run starts it anew",
             )
         return str(known)
+
+    def _tree_in_store(self, making: Making) -> object:
+        """Of a job whose machine died before its code was here."""
+        place, job_id = making.store, making.job.id
+        if place is None:
+            return None
+        with closing(self._agent(making.machine)) as agent:
+            rows = survey_store(agent, place, job_id)
+        runs = [row.get("run") for row in rows if row.get("job") == job_id]
+        return next((run.get("tree") for run in runs if isinstance(run, Mapping)), None)
 
     def _send_code(self, making: Making, progress: Progress) -> None:
         tree = self._tree(making)

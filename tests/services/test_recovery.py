@@ -254,6 +254,9 @@ def test_given_back_at_any_step_nothing_starts_another_machine(
 
 def test_attempt_that_somebody_else_has_ends_it_and_the_machine_goes_back(bench: Bench) -> None:
     bench.world.claims[2] = "another computer's"
+    # Lost with an earlier machine, which nobody wrote down: it keeps no other one up.
+    long_ago = replace(JOB, id="b-261101-bbbb", request_id="request-0", continues=None)
+    assert bench.jobs.create(long_ago)
     with pytest.raises(CannotGoOn):
         bench.go_on()
     assert (bench.world.runs, bench.world.released) == ([], ["request-2"])
