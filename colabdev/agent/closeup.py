@@ -28,7 +28,7 @@ def look(
 ) -> Optional[Dict[str, Optional[tree.Entry]]]:
     """The entry at each path, None where nothing is any more. None in place of them all when that is not
     the whole story: a folder, a problem, a pile of checkpoints, a folder that was emptied, or one of
-    `folders`, which were empty and are kept in step by themselves: it is not empty any more, or not there.
+    `folders`, which were empty and are kept in step by themselves: it is not empty any more, or gone.
     """
     if len(paths) > MAX_FILES or any(not path or path.endswith(_ODD) for path in paths):
         return None
