@@ -224,7 +224,7 @@ def run(
         own = _own_job(ctx, continued, sought, env or (), secret or (), recovers=not no_recover)
         wish = Going(by_hand=not agreed, accept_rollback=accept_rollback)
         return _go_on(ctx, own, wish, detach=detach, as_json=as_json)
-    if accept_rollback or as_json:
+    if accept_rollback or agreed or as_json:
         raise UsageError(
             "--accept-rollback and --json are for a job that goes on",
             hint="colabdev run --continue JOB",

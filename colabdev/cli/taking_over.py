@@ -44,6 +44,9 @@ def is_known(wiring: Wiring, word: str) -> bool:
 def take_over(wiring: Wiring, word: str, typed: TakeOver) -> str:
     """Bring up a runtime, find the job on its Drive, and make it this computer's; its id."""
     check_is_no_slip(word, wiring.job_store().ids())
+    output.progress(
+        f"no job is called {word!r} here; what Drive knows of it is looked up on a runtime"
+    )
     project = standing.own_project()
     settings = project.settings
 

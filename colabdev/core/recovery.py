@@ -193,6 +193,11 @@ def begin_attempt(
     )
 
 
+def skip_number(going_on: Continuation, token: str) -> Continuation:
+    """The attempt at hand under the next number, with that random token: nobody ever has its own."""
+    return replace(going_on, attempt=going_on.attempt + 1, token=token)
+
+
 def has_done(going_on: Continuation, step: str) -> bool:
     """Whether that step was done for the attempt at hand."""
     return going_on.step in STEPS and STEPS.index(going_on.step) >= STEPS.index(step)

@@ -66,7 +66,7 @@ class CodeCopies:
             if (job.runtime, job.request_id) == of
             and job.ours
             and not job.state.is_end
-            and self.plans.has_order(job.id)
+            and (job.continues is not None or self.plans.has_order(job.id))
             and self.plans.code_tree(job.id) is None
         ]
 

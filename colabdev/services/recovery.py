@@ -36,6 +36,7 @@ from colabdev.core.recovery import (
     record_attempt,
     record_start,
     record_try,
+    skip_number,
     units_left,
     wish_within,
 )
@@ -53,6 +54,8 @@ from colabdev.services.recovery_steps import CannotGoOn, Making, RecoverySteps
 
 MOST_FAILURES = 6
 """So often in a row a machine that is there may fail us before it is given back: it costs."""
+MOST_VOID = 4
+"""So many numbers in a row may have been claimed by those who died then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +144,7 @@ class Recovery:
             self.steps.sync_project(making, progress)
             making = self._choose(making, going, progress)
         if not has_done(making.going_on, CLAIMED):
-            self.steps.claim(making)
-            making = self._done(making, replace(making.going_on, step=CLAIMED))
+            making = self._claim(making)
             crash_point("recovery.claimed")
         making = self._recorded(making)
         self.steps.start(making, values, progress)
@@ -203,6 +205,17 @@ class Recovery:
         crash_point("recovery.chosen")
         return making
 
+    def _claim(self, making: Making) -> Making:
+        for _ in range(MOST_VOID):
+            if self.steps.claim(making):
+                return self._done(making, replace(making.going_on, step=CLAIMED))
+            token = secrets.token_hex(16)
+            making = self._done(making, skip_number(making.going_on, token))
+        raise ColabdevError(
+            f"cannot begin an attempt of {making.job.id}: others claim each number, and begin none",
+            hint=f"colabdev run --continue {making.job.id} tries again",
+        )
+
     def _recorded(self, making: Making) -> Making:
         """Counted, and then named by the job's record: only then it may start."""
         job = self._load(making.job.id)
@@ -254,7 +267,7 @@ class Recovery:
         if begun is None:
             return
         others = (job for job in readable_jobs(self.jobs) if job.id != job_id)
-        if not any(job.runtime == begun.name and not job.state.is_end for job in others):
+        if not any(_may_use(job, begun) for job in others):
             self.give_back(begun, progress)
 
 
@@ -262,3 +275,9 @@ def _said_of(error: ColabdevError) -> str:
     """In a line, for whoever looks later: nobody may have read the error itself."""
     said = error.message.partition("\n")[0].rstrip(".")
     return f"{said}; next: {error.hint}" if error.hint else said
+
+
+def _may_use(job: JobRecord, machine: RuntimeRecord) -> bool:
+    """Whether the job runs on that machine, or may be brought there."""
+    is_its = job.request_id == machine.request_id or is_candidate(job)
+    return job.runtime == machine.name and is_its and not job.state.is_end

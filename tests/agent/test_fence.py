@@ -172,6 +172,20 @@ def test_claim_that_was_killed_at_any_point_is_gone_on_with(tmp_path: Path) -> N
         assert (record["attempt"], record["token"]) == (number, TOKENS[0])
 
 
+def test_claimant_that_died_before_its_record_leaves_the_number_void(tmp_path: Path) -> None:
+    """By another token, the lowest one: nobody begins that attempt, and the next is free."""
+    attempts = tmp_path / "drive" / "colabdev" / "digits" / "runs" / "a" / "attempts"
+    attempts.mkdir(parents=True)
+    dead = {"schema": 1, "claims": 2, "token": TOKENS[1], "runtime": "dead", "claimed": 1.0}
+    (attempts / f"2-{TOKENS[1]}.json").write_text(json.dumps(dead))
+    store = Disk(str(tmp_path / "drive"))
+    assert claimed(store, 2, TOKENS[0], dead_s=0.2)["left"] == dead
+    assert not (attempts / "2.json").exists()
+    assert claimed(store, 3, TOKENS[0])["won"] is True
+    # Should it live after all, it finds that it is too late.
+    assert claimed(store, 2, TOKENS[1])["taken"]["attempt"] == 3
+
+
 @pytest.mark.parametrize("lag_s", [pytest.param(0.05, marks=pytest.mark.long), 0.3])
 def test_two_machines_with_one_mounted_drive_never_both_win(
     tmp_path: Path, archive: AgentArchive, lag_s: float
@@ -228,11 +242,12 @@ def faults_of(values: Mapping[str, Any], seed: int) -> Faults:
     return Faults(seed=seed, **values)
 
 
-def claimed(store: Disk, attempt: int, token: str) -> dict[str, Any]:
+def claimed(store: Disk, attempt: int, token: str, *, dead_s: float = 30.0) -> dict[str, Any]:
     said: list[dict[str, Any]] = []
     wish = Wish(attempt, token, f"machine-{token}", {})
     folder = manifest.run_folder("digits", "a")
-    Claimant(store, folder, store.lag_s(), Patience()).claim(wish, said.append)
+    claimant = Claimant(store, folder, store.lag_s(), Patience(), dead_s=dead_s)
+    claimant.claim(wish, said.append)
     return said[-1]
 
 
