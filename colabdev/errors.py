@@ -105,6 +105,10 @@ class CheckpointNotFound(ColabdevError):
     """No checkpoint of that name, or none at all, is known there."""
 
 
+class BehindProved(ColabdevError):
+    """What is to be had is older than what was proved: nobody goes back to that unasked."""
+
+
 class RuntimeUnreachable(ColabdevError):
     """The runtime may well be alive, but nothing gets through to it now."""
 
