@@ -24,6 +24,7 @@ LONG_FILES = (
     "colab/test_faults.py",
     "ssh/test_crash_points.py",
     "ssh/test_own_host.py",
+    "colab/test_continuing.py",
     "colab/test_leaving.py",
     "colab/test_drive.py",
     "jobs/test_run.py",
