@@ -11,14 +11,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from colabdev.adapters.files import (
     list_directory,
     make_private_directory,
     not_writable,
     write_atomic,
 )
+from colabdev.adapters.locks import file_lock, held
 from colabdev.adapters.store import STATE_VARIABLE
 from colabdev.agent import cursors, jobdir
 from colabdev.agent.jobdir import EVENTS, RECORDS
@@ -113,7 +112,7 @@ class FileJobStore:
         path = self._log(job_id, attempt)
         try:
             with (
-                FileLock(path.with_name("lock"), mode=0o600),
+                file_lock(path.with_name("lock")),
                 open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb") as log,
             ):
                 size = os.fstat(log.fileno()).st_size
@@ -185,15 +184,8 @@ class FileJobStore:
         if not (self._jobs / job_id).is_dir():
             yield  # Forgotten; a lock would bring its directory back.
             return
-        lock = FileLock(self._jobs / job_id / "record.lock", mode=0o600)
-        try:
-            lock.acquire()
-        except OSError as exc:
-            raise self._not_writable(exc) from exc
-        try:
+        with held(self._jobs / job_id / "record.lock", self._not_writable):
             yield
-        finally:
-            lock.release()
 
     def told(self, job_id: str) -> str:
         """As `ports.told.ToldStore` has it."""

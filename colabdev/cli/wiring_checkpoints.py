@@ -60,10 +60,11 @@ class CheckpointWiring:
 
     def safety(self) -> CheckpointSafety:
         from colabdev.config.project import SETTINGS_FILE
-        from colabdev.config.settings import load_settings
         from colabdev.services.checkpoint_safety import CheckpointSafety
 
         def accepts_published(path: str) -> bool:
+            from colabdev.config.settings import load_settings
+
             with suppress(ColabdevError):  # Of a folder that went nobody knows.
                 file = Path(path) / SETTINGS_FILE
                 return file.exists() and load_settings(file).checkpoints.accept == "published"

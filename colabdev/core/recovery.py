@@ -149,6 +149,14 @@ def counted(job: JobRecord, going_on: Continuation) -> Sequence[Try]:
     return [one for one in going_on.tries if one.attempt <= job.attempt]
 
 
+def starts_left(case: Case) -> int:
+    """How often the job may still go on by itself, by what was agreed."""
+    consent = case.job.continues
+    if consent is None or not is_candidate(case.job) or not case.has_order or case.going_on.is_over:
+        return 0
+    return max(consent.times - len(counted(case.job, case.going_on)), 0)
+
+
 def makes_progress(going_on: Continuation, newest: Resumed | None) -> bool:
     """Whether a start from `newest` would be from further on than the last one that ran. The first is
     always: so a job that died before its first checkpoint begins anew, once."""
@@ -183,6 +191,11 @@ def begin_attempt(
         began_from=None,
         path="",
     )
+
+
+def skip_number(going_on: Continuation, token: str) -> Continuation:
+    """The attempt at hand under the next number, with that random token: nobody ever has its own."""
+    return replace(going_on, attempt=going_on.attempt + 1, token=token)
 
 
 def has_done(going_on: Continuation, step: str) -> bool:

@@ -18,11 +18,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import asyncssh
-from asyncssh.channel import SSHChannel
-from asyncssh.packet import SSHPacket
-from asyncssh.stream import SSHServerStreamSession
-
+from colabdev.providers.lean_asyncssh import (
+    SSHChannel,
+    SSHPacket,
+    SSHServerStreamSession,
+    asyncssh,
+)
 from colabdev.providers.processes import (
     become_subreaper,
     descendants,

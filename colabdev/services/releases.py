@@ -56,7 +56,7 @@ class Releases:
         self, named: str | None, project_path: str | None, choose: Choose
     ) -> Sequence[str]:
         """The name that `down` is about to release."""
-        if named is not None and check_runtime_name(named) in self._repairs.strays():
+        if named is not None and self._repairs.is_stray(check_runtime_name(named)):
             return [named]
         return [choose(named, project_path).name]
 

@@ -40,11 +40,16 @@ class Repairs:
 
     def strays(self) -> Sequence[str]:
         """Runtimes that run and have no state file: somebody removed it."""
-        known = set(self._store.names())
-        running = {
+        return sorted(self._running() - set(self._store.names()))
+
+    def is_stray(self, name: str) -> bool:
+        """Whether it is one of them; no provider is asked about a runtime that is known."""
+        return name not in self._store.names() and name in self._running()
+
+    def _running(self) -> set[str]:
+        return {
             name for provider in self._provider_names for name in self._provider(provider).names()
         }
-        return sorted(running - known)
 
     def repair(self, name: str) -> Repair:
         """Rebuild a state file that is unreadable or gone from what the providers say.

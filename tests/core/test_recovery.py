@@ -24,6 +24,7 @@ from colabdev.core.recovery import (
     put_off,
     record_attempt,
     record_try,
+    starts_left,
     told_of_checkpoint,
     units_left,
     wish_within,
@@ -34,23 +35,13 @@ from colabdev.core.recovery_records import (
     parse_continuation,
     parse_order,
 )
-from colabdev.models import HardwareWish, JobRecord, JobState, Phase
+from colabdev.models import HardwareWish, JobState, Phase
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Consent, Continuation, Resumed, Try
 from colabdev.models.tunnels import TunnelUse
-from tests.support.records import MOMENT, make_record
+from tests.support.records import MOMENT, make_job, make_record
 
-JOB = JobRecord(
-    "a-261120-aaaa",
-    "a",
-    "box",
-    "request-1",
-    ("a.py",),
-    MOMENT,
-    state=JobState.RUNNING,
-    started=MOMENT,
-    continues=Consent(times=3, max_units=8.0, agreed="asked"),
-)
+JOB = make_job(Consent(times=3, max_units=8.0, agreed="asked"))
 UP = replace(make_record(), name="box", request_id="request-1", phase=Phase.UP)
 LOST = replace(UP, phase=Phase.LOST)
 NEW = replace(UP, request_id="request-2")
@@ -112,6 +103,23 @@ def test_decision(changes: dict[str, object], verdict: Verdict) -> None:
     decision = decide(case(**changes))
     assert decision.verdict is verdict
     assert bool(decision.why) == (verdict in (Verdict.NEVER, Verdict.WAIT))
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({}, 3),
+        ({"runtime": UP}, 3),
+        ({"going_on": tried(20)}, 2),
+        ({"going_on": tried(20, 30, 40, 50)}, 0),
+        ({"job": replace(JOB, continues=None)}, 0),
+        ({"job": replace(JOB, state=JobState.SUCCEEDED)}, 0),
+        ({"has_order": False}, 0),
+        ({"going_on": give_up(NONE_YET, "no units")}, 0),
+    ],
+)
+def test_starts_that_are_left(changes: dict[str, object], left: int) -> None:
+    assert starts_left(case(**changes)) == left
 
 
 def test_starts_are_bounded_by_the_hour_whatever_was_agreed() -> None:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from colabdev.adapters.broker import KeeperClient
@@ -21,6 +20,8 @@ from colabdev.config.places import Places
 from colabdev.errors import StateUnreadable
 from colabdev.models import RuntimeRecord
 from colabdev.providers.local import LocalProvider, find_login
+
+PYTHON_BIN = Path(sys.base_prefix, "bin")
 
 
 class House:
@@ -33,6 +34,8 @@ class House:
             directory.mkdir(parents=True)
         kept = ("PATH", "LANG", "PYENV_ROOT", "TMPDIR")
         self.environment = {key: os.environ[key] for key in kept if key in os.environ}
+        # pyenv's stand-in for python3 is a script of thirty processes, for each sandbox that starts.
+        self.environment["PATH"] = os.pathsep.join((str(PYTHON_BIN), os.environ["PATH"]))
         self.environment["HOME"] = str(self.home)
         self.environment |= Places(
             state_dir=root / "state",
@@ -48,12 +51,7 @@ class House:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self.places.state_dir.is_dir():
             return
         for name in self.store.names():
