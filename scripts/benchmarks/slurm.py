@@ -17,7 +17,10 @@ from typing import Self
 from tests.support.sshd import SYSTEM_PATH
 from tests.support.waiting import wait_until
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo", "scancel")
+PROGRAMS = (
+    *("munged", "slurmctld", "slurmd", "unshare"),
+    *("sbatch", "scontrol", "sinfo", "squeue", "scancel"),
+)
 NODES = ("one", "two")
 SILENT_S = 2
 """After so long without a word a node counts as down: as little as is of use."""
@@ -61,12 +64,23 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def is_installed() -> bool:
-    """Says so when there is none to be beside."""
+def is_usable() -> bool:
+    """Whether there can be a cluster here; says why not."""
     missing = [name for name in PROGRAMS if shutil.which(name, path=SYSTEM_PATH) is None]
     if missing:
-        print("no rows beside Slurm: apt-get install slurm-wlm", file=sys.stderr)
-    return not missing
+        print(
+            f"bench recovery: no rows beside Slurm: {', '.join(missing)} not found; "
+            "apt-get install slurm-wlm",
+            file=sys.stderr,
+        )
+        return False
+    if os.geteuid() != 0:
+        print(
+            "bench recovery: no rows beside Slurm: only root may make nodes that die whole",
+            file=sys.stderr,
+        )
+        return False
+    return True
 
 
 def free_ports(count: int) -> list[int]:
