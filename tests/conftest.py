@@ -1,4 +1,4 @@
-"""In CI a skipped test fails, unless `allowed_skips.txt` allows it."""
+"""In CI a skipped test fails, unless `allowed_skips.txt` allows it; long files are run first."""
 
 from __future__ import annotations
 
@@ -10,6 +10,35 @@ from pathlib import Path
 import pytest
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+
+LONG_FILES = (
+    "templates/test_trainings.py",
+    "hostile/test_places.py",
+    "keeper/test_keeper.py",
+    "cli/test_bad_input.py",
+    "test_recovery_campaign.py",
+    "test_crash_points.py",
+    "test_sync_campaign.py",
+    "jobs/test_on_demand.py",
+    "colab/test_life.py",
+    "colab/test_faults.py",
+    "ssh/test_crash_points.py",
+    "ssh/test_own_host.py",
+    "colab/test_leaving.py",
+    "colab/test_drive.py",
+    "jobs/test_run.py",
+    "test_checkpoint_campaign.py",
+    "test_job_campaign.py",
+    "cli/test_checkpoints.py",
+    "cli/test_connect.py",
+    "hostile/test_crashes.py",
+    "hostile/test_full_disks.py",
+    "jobs/test_hand_over.py",
+    "agent/test_notebooks.py",
+)
+"""Half a minute and more each; of two that run at a time one would wait for such a file at the end."""
+SHORT_FOLDERS = ("core", "config")
+"""A file here takes a moment, which makes both end together."""
 
 
 def read_allowed_skips(text: str) -> dict[str, str]:
@@ -63,3 +92,16 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("CI") == "true":
         config.pluginmanager.register(SkipsFail(read_allowed_skips(ALLOWED_SKIPS.read_text())))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadfile --no-loadscope-reorder`, which hands files out in this order."""
+    items.sort(key=lambda item: _turn(item.path))
+
+
+def _turn(file: Path) -> int:
+    """When a file is run; those of the same turn as they were found."""
+    name = file.relative_to(Path(__file__).parent).as_posix()
+    if name in LONG_FILES:
+        return LONG_FILES.index(name)
+    return len(LONG_FILES) + (name.split("/")[0] in SHORT_FOLDERS)

@@ -46,6 +46,8 @@ class Signs:
     """What it may cost while nobody uses it."""
     has_job: Callable[[], bool]
     funds: Callable[[], Funds]
+    overspent: Callable[[float], str] = lambda balance: ""
+    """By that balance the job which has cost on new machines what was agreed to; "" while none has."""
 
 
 class Demand:
@@ -101,6 +103,11 @@ class Demand:
                 return (
                     f"unattended it has cost {spent:.1f} compute units, and max_units is "
                     f"{self._signs.max_units:g}: it is not kept alive until it is used again"
+                )
+            if job := self._signs.overspent(funds.balance):
+                return (
+                    f"{job} has cost all that was agreed to for new machines: its runtime is not kept "
+                    "alive any more"
                 )
         if idle_s > self._idle_limit_s and not self._has_job.ask():
             return (

@@ -144,7 +144,8 @@ class CheckpointRestorer:
                     return _restored(job, end)
                 if end.get("problem") not in (_BEHIND, _NOTHING):
                     raise ColabdevError(
-                        f"cannot restore {job}: {end.get('problem')}", hint="it is tried again"
+                        f"cannot restore {job}: {end.get('problem')}",
+                        hint=f"colabdev checkpoints ls {job}",
                     )
                 at_least = max(at_least, _rank_of(end.get("minimum")))
             if own is not None and here >= at_least:

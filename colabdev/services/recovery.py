@@ -248,10 +248,10 @@ class Recovery:
         going_on = self.plans.continuation(job_id)
         is_enough = going_on.failures + 1 >= MOST_FAILURES and self._begun(job_id) is not None
         if isinstance(error, CannotGoOn) or is_enough:
-            self.plans.save_continuation(job_id, give_up(going_on, error.message))
+            self.plans.save_continuation(job_id, give_up(going_on, _said_of(error)))
             self._let_go(job_id, progress)
             return
-        self.plans.save_continuation(job_id, put_off(going_on, error.message, datetime.now(UTC)))
+        self.plans.save_continuation(job_id, put_off(going_on, _said_of(error), datetime.now(UTC)))
 
     def _begun(self, job_id: str) -> RuntimeRecord | None:
         """The machine that was asked for to go on with the job, and is not of use yet."""
@@ -269,6 +269,12 @@ class Recovery:
         others = (job for job in readable_jobs(self.jobs) if job.id != job_id)
         if not any(_may_use(job, begun) for job in others):
             self.give_back(begun, progress)
+
+
+def _said_of(error: ColabdevError) -> str:
+    """In a line, for whoever looks later: nobody may have read the error itself."""
+    said = error.message.partition("\n")[0].rstrip(".")
+    return f"{said}; next: {error.hint}" if error.hint else said
 
 
 def _may_use(job: JobRecord, machine: RuntimeRecord) -> bool:

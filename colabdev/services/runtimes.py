@@ -227,7 +227,13 @@ class Runtimes(KnownRuntimes):
         _wait_ready(keeper, progress, TUNNEL_TIMEOUT_S if record.tunnel else READY_TIMEOUT_S)
         agent = keeper.agent()
         try:
-            facts, _ = agent.request("probe")
+            agent.ask("probe")
+            closes = record.tunnel is None and may_have_tunnel(record.provider)
+            if closes:
+                agent.ask(CLOSE_REQUEST)  # It may have had one before.
+            facts, _ = agent.answer("probe")
+            if closes:
+                agent.answer(CLOSE_REQUEST)
             link = _project_link(record, request)
             # Without a project, too, a job needs somewhere to run; nothing of that goes to Drive.
             place: dict[str, object] = {"workdir": record.machine.content_dir}
@@ -241,8 +247,6 @@ class Runtimes(KnownRuntimes):
                 agent.request("lease.keep", {**lease_of(linked), **ends})
                 if record.machine.drive_dir is not None:
                     self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
-            if record.tunnel is None and may_have_tunnel(record.provider):
-                agent.request(CLOSE_REQUEST)  # It may have had one before.
         finally:
             agent.close()
         crash_point("connect.prepared")

@@ -337,7 +337,7 @@ def test_full_disk_on_the_runtime_is_said(house: House) -> None:
     cache = sandbox_home / ".cache"
     shutil.rmtree(cache)
     cache.mkdir()
-    with tiny_disk(cache, size_kb=256):
+    with tiny_disk(cache, size_kb=1024):
         fill(cache / "ballast")
         house.end_keeper()
         done = house.colabdev("connect", "local", "--provider", "local")

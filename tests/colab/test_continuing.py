@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.colab.crashes import ASKED
 from tests.colab.test_leaving import end_ttl
 from tests.colab.test_life import IDLE_S, runtime
 from tests.support.colab import Colab
@@ -16,6 +17,7 @@ from tests.support.house import is_running
 from tests.support.jobs import Running, job_of, state_of
 from tests.support.recovering import TRAINER, log_of, record, settle, standing, train
 from tests.support.waiting import wait_until
+from tests.test_crash_points import crash
 
 SETTINGS = """
 [runtime]
@@ -30,6 +32,7 @@ resume = "--resume {{path}}"
 """
 LIMITED = SETTINGS.format(limit="max_units = 20")
 NEXT_RUNTIME_S = 90.0
+BEFORE_ITS_KEEPER = ("connect.recorded", *ASKED, "connect.started", "connect.addressed")
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def check_run_record(house: ColabHouse, job: str, began: int) -> None:
 
 REFUSALS = [
     ("assign_status", 503, "Colab has no L4 free now"),
-    ("captcha", True, "Colab wants to see a person before it gives another runtime"),
+    ("captcha", True, "it asks for a CAPTCHA; next: run a cell at https://colab."),
     ("assign_outcome", 1, "the account's quota for it is used up"),
     ("mount_failure", "disabled", "'colab' came without Drive, which has the checkpoints of "),
 ]
@@ -195,7 +198,8 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     wait_until(lambda: standing(ready, job)["is_over"], timeout_s=60, message="it is not given up")
     assert (made(colab), colab.describe()["runtimes"]) == (3, [])
     seen = ready.colabdev("ps").stderr
-    assert f"{job} is lost: the units are used up that {job} may cost on new machines" in seen, seen
+    used_up = f"the units are used up that {job} may cost on new machines"
+    assert f"{job} is lost: {used_up}; next: colabdev run --continue {job}\n" in seen, seen
     assert ready.colabdev("down").returncode == 0
     ready.assert_nothing_is_billed()
 
@@ -317,4 +321,55 @@ def test_runtime_that_gave_itself_back_after_the_job_is_told_from_one_that_died(
     assert record(ready, job)["attempt"] == 1
     assert record(ready, job)["exit_code"] == 3
     assert ready.colabdev("down", "--all").returncode == 0
+    ready.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_next_runtime_costs_no_more_than_was_agreed_also_while_a_run_follows(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    colab.account(balance=100)
+    ready.connect_colab()
+    with Running(ready, "run", "--yes", "train.py") as running:
+        job = job_of(running.read_complaints("job "))
+        wait_until(lambda: is_safe(ready, job), timeout_s=60, message="nothing of it is safe")
+        reclaim(colab)
+        wait_for_attempt(ready, job, 2)
+        colab.account(balance=80)
+        ready.end_keeper("colab")  # The next one asks at once.
+        spent = f"{job} has cost all that was agreed to for new machines"
+        wait_until(
+            lambda: spent in ready.colabdev("status").stderr, timeout_s=60, message="not said"
+        )
+        wait_until(
+            lambda: not runtime(colab)["kernel_websockets"],
+            message="somebody holds its kernel still",
+        )
+        colab.advance(IDLE_S)
+        code, _, complaints = running.finish(60)
+    assert (code, f"{job} is lost: {spent[len(job) + 1 :]}" in complaints) == (125, True), (
+        complaints
+    )
+    assert (made(colab), colab.describe()["runtimes"]) == (2, [])
+    assert ready.colabdev("down").returncode == 0
+    ready.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_killed_at_one_point_after_another_one_runtime_is_allocated(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    """kill -9 of what goes on with a job, wherever that asks for its runtime; then a keeper does it."""
+    job = begin(ready, "--yes")
+    ready.end_keeper("colab")
+    reclaim(colab)
+    for point in BEFORE_ITS_KEEPER:
+        crash(ready, point, "run", "--continue", job, "--agreed", "--detach")
+        assert len(colab.describe()["runtimes"]) <= 1
+    ready.status()
+    assert wait_for_attempt(ready, job, 2) > 0
+    assert (made(colab), len(colab.describe()["runtimes"])) == (2, 1)
+    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
     ready.assert_nothing_is_billed()

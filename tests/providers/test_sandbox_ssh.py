@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import socket
 import subprocess
 import threading
@@ -237,12 +238,22 @@ def test_terminal_has_the_size_and_kind_of_the_clients(box: Box) -> None:
     assert (before, kind, after) == ("37 91", "xterm-test", "50 120")
 
 
+# A shell with a trap that is interrupted just before it starts `sleep` would wait for that.
+UNTIL_INTERRUPTED = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+print("up", flush=True)
+signal.sigwait([signal.SIGINT])
+print("interrupted", flush=True)
+sys.exit(5)
+"""
+
+
 def test_control_c_interrupts_what_runs_in_the_terminal(box: Box) -> None:
     async def interrupt() -> object:
         async with box.connect() as connection:
             process = await connection.create_process(
-                "trap 'echo interrupted; exit 5' INT; echo up; while :; do sleep 1000; done",
-                term_type="xterm",
+                f"python3 -c {shlex.quote(UNTIL_INTERRUPTED)}", term_type="xterm"
             )
             assert (await process.stdout.readline()).strip() == "up"
             process.stdin.write("\x03")

@@ -21,6 +21,8 @@ from colabdev.errors import StateUnreadable
 from colabdev.models import RuntimeRecord
 from colabdev.providers.local import LocalProvider, find_login
 
+PYTHON_BIN = Path(sys.base_prefix, "bin")
+
 
 class House:
     """Isolated from this user's own files; leaves no process behind."""
@@ -32,6 +34,8 @@ class House:
             directory.mkdir(parents=True)
         kept = ("PATH", "LANG", "PYENV_ROOT", "TMPDIR")
         self.environment = {key: os.environ[key] for key in kept if key in os.environ}
+        # pyenv's stand-in for python3 is a script of thirty processes, for each sandbox that starts.
+        self.environment["PATH"] = os.pathsep.join((str(PYTHON_BIN), os.environ["PATH"]))
         self.environment["HOME"] = str(self.home)
         self.environment |= Places(
             state_dir=root / "state",

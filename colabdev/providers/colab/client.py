@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +115,12 @@ class ColabClient:
         """The runtime as listed now, with a new token; None when it is gone."""
         row = next((row for row in self._rows() if row.get("endpoint") == endpoint), None)
         return None if row is None else _understood(row)
+
+    def is_gone(self, endpoint: str) -> bool:
+        """Whether Colab says so; that it cannot be asked says nothing."""
+        with suppress(ColabdevError):
+            return self.find(endpoint) is None
+        return False
 
     def look_up(self, notebook_hash: str) -> Assignment | None:
         """The runtime that was asked for by that name, if one came of it."""

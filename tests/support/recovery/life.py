@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colabdev.agent.claims import read_claims
+from colabdev.agent.claims import Claims, read_claims
 from colabdev.agent.manifest import CONFIRMED
 from tests.support.drive.simulated import FuseDrive
 from tests.support.house import House, is_running
@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 
 CONTINUES_WITHIN_S = 60.0
 """On a machine that is busy with other tests."""
-ENDS_WITHIN_S = 60.0
+ENDS_WITHIN_S = 120.0
 SETTLED_S = 5.0
 """A keeper that takes a new machine up needs some time until it has its logs."""
 MOST_DEATHS = 3
@@ -225,15 +225,18 @@ class Life:
         return max((one.attempt for one in self.training.written() if one.pieces), default=0)
 
     def saves(self) -> int:
-        return self.training.written()[-1].text.count(b"saved")
+        """How many checkpoints were seen of this attempt, safe or not."""
+        return len(self.claims().checkpoints)
 
     def safe(self) -> int:
         """The newest step that is claimed to be safe; 0 for none."""
-        jobs = self.workdir.parent.parent / "root" / ".colabdev" / "jobs"
-        found = read_claims(str(jobs / self.job / "checkpoints" / "journal.jsonl")).safe(
-            self._accept
-        )
+        found = self.claims().safe(self._accept)
         return found.step or 0 if found else 0
+
+    def claims(self) -> Claims:
+        """What is claimed on the machine of the job's checkpoints."""
+        jobs = self.workdir.parent.parent / "root" / ".colabdev" / "jobs"
+        return read_claims(str(jobs / self.job / "checkpoints" / "journal.jsonl"))
 
     def recoverer(self) -> int:
         """The process that goes on with the job; 0 for none."""
