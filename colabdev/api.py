@@ -26,7 +26,6 @@ from colabdev.cli.requests import ask_around, connect_request, run_request
 from colabdev.cli.wiring import Wiring
 from colabdev.core.job_records import own_status
 from colabdev.core.signals import parse_signal
-from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
 from colabdev.core.text_lines import text_lines
 from colabdev.errors import ColabdevError
 
@@ -119,7 +118,7 @@ class Runtime:
             after_ok=[job.id for job in after_ok],
             progress=self._progress,
         )
-        starter = self._wiring.job_starter()
+        starter = self._wiring.starts().starter()
         start = starter.prepare(request, self._progress)
         starter.start(start, self._progress)
         return Job(start.job.id, self._wiring, self._progress)
@@ -143,16 +142,17 @@ class Runtime:
         accident.
         """
         wiring = self._wiring
-        project = wiring.synced_project(parse_size(DEFAULT_MAX_SIZE))
-        mode = wiring.sync_mode(prefer, one_way=False, mirror=False)
-        options = wiring.sync_options(mode, dry_run=False, force=force)
+        files = wiring.sync()
+        project = files.project()
+        mode = files.mode(prefer, one_way=False, mirror=False)
+        options = files.options(mode, dry_run=False, force=force)
         record = wiring.known_runtimes().choose(self.name, project.path)
-        return wiring.syncer().sync_project(record, project, options, self._progress)
+        return files.syncer().sync_project(record, project, options, self._progress)
 
     def down(self, *, force: bool = False) -> None:
         """Give the runtime back; its jobs end. NotSafeToRelease when that would lose edits, unless
         `force` says to."""
-        bring_home = partial(self._wiring.homecoming().bring, force=force)
+        bring_home = partial(self._wiring.drive().homecoming().bring, force=force)
         for release in self._wiring.releases().down([self.name], self._progress, bring_home):
             if release.error is not None:
                 raise release.error

@@ -105,14 +105,12 @@ class CheckpointNotFound(ColabdevError):
     """No checkpoint of that name, or none at all, is known there."""
 
 
+class BehindProved(ColabdevError):
+    """What is to be had is older than what was proved: nobody goes back to that unasked."""
+
+
 class RuntimeUnreachable(ColabdevError):
     """The runtime may well be alive, but nothing gets through to it now."""
-
-    exit_code = ExitCode.UNREACHABLE
-
-
-class TunnelRefused(ColabdevError):
-    """The tunnel to a runtime cannot be had before the user has done something about it."""
 
     exit_code = ExitCode.UNREACHABLE
 
@@ -124,7 +122,8 @@ class RuntimeLost(ColabdevError):
 
 
 class SshRefused(ColabdevError):
-    """The runtime is there and lets nobody in by SSH; waiting does not help."""
+    """The runtime lets nobody in by SSH, or the tunnel to it cannot be had, before the user has done
+    something about it; waiting does not help."""
 
     exit_code = ExitCode.UNREACHABLE
 

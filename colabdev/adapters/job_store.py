@@ -11,14 +11,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from colabdev.adapters.files import (
     list_directory,
     make_private_directory,
     not_writable,
     write_atomic,
 )
+from colabdev.adapters.locks import file_lock, held
 from colabdev.adapters.store import STATE_VARIABLE
 from colabdev.agent import cursors, jobdir
 from colabdev.agent.jobdir import EVENTS, RECORDS
@@ -84,6 +83,8 @@ class FileJobStore:
         except OSError as exc:
             raise self._not_writable(exc) from exc
         self.save(job)
+        # Whoever looked since its directory was made has seen nothing in it.
+        self._note_change()
         return True
 
     def save(self, job: JobRecord) -> None:
@@ -100,6 +101,8 @@ class FileJobStore:
             changed = change(known)
             if changed != known:
                 self.save(changed)
+            if changed.attempt != known.attempt:
+                self._note_change()
             return changed
 
     def delete(self, job_id: str) -> None:
@@ -109,7 +112,7 @@ class FileJobStore:
         path = self._log(job_id, attempt)
         try:
             with (
-                FileLock(path.with_name("lock"), mode=0o600),
+                file_lock(path.with_name("lock")),
                 open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb") as log,
             ):
                 size = os.fstat(log.fileno()).st_size
@@ -170,20 +173,19 @@ class FileJobStore:
             ) from exc
         return text.splitlines()
 
+    def _note_change(self) -> None:
+        """Give `version` another value."""
+        with suppress(OSError):  # Whoever waits for it looks by himself, only later.
+            now = time.time_ns()
+            os.utime(self._jobs, ns=(now, now))
+
     @contextmanager
     def _locked(self, job_id: str) -> Iterator[None]:
         if not (self._jobs / job_id).is_dir():
             yield  # Forgotten; a lock would bring its directory back.
             return
-        lock = FileLock(self._jobs / job_id / "record.lock", mode=0o600)
-        try:
-            lock.acquire()
-        except OSError as exc:
-            raise self._not_writable(exc) from exc
-        try:
+        with held(self._jobs / job_id / "record.lock", self._not_writable):
             yield
-        finally:
-            lock.release()
 
     def told(self, job_id: str) -> str:
         """As `ports.told.ToldStore` has it."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from colabdev.errors import ColabdevError
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -17,3 +21,17 @@ def file_lock(path: Path, timeout_s: float = -1) -> FileLock:
         path, timeout=timeout_s, mode=0o600
     )
     return lock
+
+
+@contextmanager
+def held(path: Path, failed: Callable[[OSError], ColabdevError]) -> Iterator[None]:
+    """Held by one process at a time, others wait; raises what `failed` says when that is impossible."""
+    lock = file_lock(path)
+    try:
+        lock.acquire()
+    except OSError as exc:
+        raise failed(exc) from exc
+    try:
+        yield
+    finally:
+        lock.release()

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
-
-from colabdev.adapters.files import not_writable, sync_directory, write_atomic
+from colabdev.adapters.files import (
+    make_private_directory,
+    not_writable,
+    sync_directory,
+    write_atomic,
+)
+from colabdev.adapters.locks import held
 from colabdev.adapters.store import STATE_VARIABLE
 from colabdev.agent import archive
 from colabdev.core.recovery_records import (
@@ -93,17 +97,8 @@ class FileRecoveryStore:
         except OSError as exc:
             raise _unreadable(self._code(job_id), exc) from exc
 
-    @contextmanager
-    def at_work(self, job_id: str) -> Iterator[None]:
-        lock = FileLock(self._jobs / job_id / "recovery.lock", mode=0o600)
-        try:
-            lock.acquire()
-        except OSError as exc:
-            raise self._not_writable(exc) from exc
-        try:
-            yield
-        finally:
-            lock.release()
+    def at_work(self, job_id: str) -> AbstractContextManager[None]:
+        return held(self._jobs / job_id / "recovery.lock", self._not_writable)
 
     def _order(self, job_id: str) -> Path:
         return self._jobs / job_id / "order.json"
@@ -126,6 +121,8 @@ class FileRecoveryStore:
             raise _unreadable(path, exc) from exc
 
     def _write(self, path: Path, text: str) -> None:
+        for directory in (self._jobs, path.parent):
+            make_private_directory(directory, what="colabdev's state", variable=STATE_VARIABLE)
         try:
             write_atomic(path, text.encode("ascii"))
         except OSError as exc:

@@ -18,8 +18,9 @@ _TOKEN = re.compile("[0-9a-z]{8,64}")
 
 
 def answer_claim(arguments: Dict[str, Any], body: bytes) -> Answer:
-    """Claim `attempt` of `job` for `runtime` in each of `stores`: `{"won": true}` or `{"taken"}`, the
-    record or claim of who has it. Refusal when a store does not tell.
+    """Claim `attempt` of `job` for `runtime` in each of `stores`: `{"won": true}`, `{"taken"}`, the
+    record of who has it, or `{"left"}`, the claim of one who died before he had it: nobody has that
+    number then, nor will. Refusal when a store does not tell.
 
     Everybody claims in the same order of stores, so who wins the first wins all.
     """
@@ -41,8 +42,9 @@ def answer_claim(arguments: Dict[str, Any], body: bytes) -> Answer:
                 ),
                 "colabdev doctor",
             )
-        if "taken" in end:
-            return {"taken": end["taken"]}, b""
+        for kind in ("taken", "left"):
+            if kind in end:
+                return {kind: end[kind]}, b""
     return {"won": True}, b""
 
 

@@ -27,9 +27,12 @@ def look(
     folders: Collection[str],
 ) -> Optional[Dict[str, Optional[tree.Entry]]]:
     """The entry at each path, None where nothing is any more. None in place of them all when that is not
-    the whole story: a folder, a problem, a pile of checkpoints, or a folder that was emptied or that is
-    one of `folders`, which are kept in step by themselves."""
+    the whole story: a folder, a problem, a pile of checkpoints, a folder that was emptied, or one of
+    `folders`, which were empty and are kept in step by themselves: it is not empty any more, or gone.
+    """
     if len(paths) > MAX_FILES or any(not path or path.endswith(_ODD) for path in paths):
+        return None
+    if folders and any(_is_in_one(path, folders) for path in paths):
         return None
     scan = tree.scan(root, sorted(paths), index, tree.Limits(max_bytes))
     if scan.problems or scan.folders:
@@ -38,23 +41,28 @@ def look(
     found.update((entry.path, entry) for entry in scan.entries)
     real = tree.Folders(root)
     gone = [path for path, entry in found.items() if entry is None]
-    return found if all(_just_went(real, path, folders) for path in gone) else None
+    return found if all(_just_went(real, path) for path in gone) else None
 
 
 _ODD = ("/", *CHECKPOINTS)
 
 
-def _just_went(real: tree.Folders, path: str, folders: Collection[str]) -> bool:
+def _is_in_one(path: str, folders: Collection[str]) -> bool:
+    """Whether one of the folders is at the path or above it."""
+    while path and path not in folders:
+        path = path.rpartition("/")[0]
+    return bool(path)
+
+
+def _just_went(real: tree.Folders, path: str) -> bool:
     """Whether the file is all that went: what it lay in holds something still, or went with it."""
     folder = path.rpartition("/")[0]
     while folder and not os.path.lexists(real.locate(folder)):
-        if folder in folders:
-            return False
         folder = folder.rpartition("/")[0]
     if not folder:
         return True
     try:
-        if folder in folders or not real.is_real(folder):
+        if not real.is_real(folder):
             return False
         with os.scandir(real.locate(folder)) as entries:
             return next(entries, None) is not None

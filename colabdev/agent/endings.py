@@ -1,4 +1,4 @@
-"""What the kernel's counters and the disk say of why a job failed. Nothing is guessed."""
+"""How a job's command ended, and what the kernel's counters and the disk say of why; no guesses."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ _KILLED_IN_A_SHELL = 128 + _KILLED
 
 MACHINE = "machine"
 CGROUP = "cgroup"
+
+
+def decode_status(wait_status: Optional[int]) -> Tuple[Optional[int], Optional[int]]:
+    """Exit code and the number of the signal that ended it; at most one of them is known."""
+    if wait_status is None:
+        return None, None
+    if os.WIFSIGNALED(wait_status):
+        return None, os.WTERMSIG(wait_status)
+    return os.WEXITSTATUS(wait_status), None
 
 
 class Evidence:

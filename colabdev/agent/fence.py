@@ -6,9 +6,10 @@
 Drive lets two machines make a file of one name, and shows neither the other's for a while. So who wants
 attempt n puts a claim under a name of his own, waits until it has arrived and for as long as the store
 may hide what others put there, and looks again: a record decides, else the lowest token among the
-claims, and that one writes the record. Two machines both win only if a store hides their files from
-each other for longer than that; then everybody takes the record with the lower token, and the
-machine of the other finds out when it looks next, and stops.
+claims, and that one writes the record. When none comes, it died before: nobody begins without a
+record, so that number stays void, and whoever comes later takes the next. Two machines both win only
+if a store hides their files from each other for longer than that; then everybody takes the record
+with the lower token, and the machine of the other finds out when it looks next, and stops.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _RECORD = re.compile(r"([0-9]+)( \([0-9]+\))?\.json")
 _CLAIM = re.compile(r"([0-9]+)-([0-9a-z]{8,64})\.json")
 _WRITING_S = 2.0
 """A record is so long in the making at most; then whoever made it was killed."""
+_DEAD_S = 10.0
+"""Who has the lowest token and writes no record for so long, and twice what the store hides, is gone."""
 _POLL_S = 0.1
 _PAUSE_S = 1.0
 
@@ -110,7 +113,16 @@ class Claimant:
     """One who wants attempts of the job in `folder` of a store, which may hide for `settle_s` what
     others put there."""
 
-    def __init__(self, store: Store, folder: str, settle_s: float, patience: Patience) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+        settle_s: float,
+        patience: Patience,
+        *,
+        dead_s: float = _DEAD_S,
+    ) -> None:
+        self._dead_s = dead_s
         self._store = store
         self._folder = folder
         self._place = "{}/{}".format(folder, FOLDER)
@@ -118,8 +130,9 @@ class Claimant:
         self._patience = patience
 
     def claim(self, wish: Wish, say: Say) -> None:
-        """Make the attempt ours; says `{"end", "won"}` or `{"end", "taken": the record or claim}`. A
-        claim that was cut short is gone on with by the same token. StoreError: nobody can tell."""
+        """Make the attempt ours; says `{"end", "won"}`, `{"end", "taken": the record}` or `{"end",
+        "left": the claim}` of one who died before it was his. A claim that was cut short is gone on with
+        by the same token. StoreError: nobody can tell."""
         decided = self._decision(wish)
         if decided is None:
             own = _name(wish.attempt, wish.token)
@@ -132,10 +145,20 @@ class Claimant:
             if first == wish.token:
                 decided = self._write_record(wish, say)
             else:
-                named = _name(wish.attempt, first)
-                claimed = store_documents.load(self._store, self._place, named)
-                decided = {"taken": claimed or {"claims": wish.attempt, "token": first}}
+                decided = self._wait_for_record(wish, first, say)
         say({"end": True, **decided})
+
+    def _wait_for_record(self, wish: Wish, first: str, say: Say) -> Dict[str, Any]:
+        """That of whoever has the lowest token; what he claimed when he writes none."""
+        deadline = time.monotonic() + self._dead_s + 2 * self._settle_s
+        while time.monotonic() < deadline:
+            decided = self._decision(wish)
+            if decided is not None:
+                return decided
+            say({"waiting": True})
+            time.sleep(min(_PAUSE_S, self._dead_s / 4))
+        claimed = store_documents.load(self._store, self._place, _name(wish.attempt, first))
+        return {"left": claimed or {"claims": wish.attempt, "token": first}}
 
     def _decision(self, wish: Wish) -> Optional[Dict[str, Any]]:
         """What the records say of it; None when they say nothing."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from . import environments, jobdir
 from .carrier_files import CarrierFiles
+from .child import Child, Say
 from .environments import CannotInstall
 from .probe import gpu_name
 
@@ -19,13 +21,17 @@ Ground = Dict[str, Any]
 _EXACT = ("gpu", "torch")
 """On another one of these the same steps come to other numbers."""
 
+_PATIENCE_S = 60.0
+"""A machine that was just started answers slowly; what does not answer by then is not known."""
+_BEAT_S = 0.2
 
-def take(files: CarrierFiles) -> Ground:
-    """That of the job, as it was when somebody asked first."""
+
+def take(files: CarrierFiles, say: Say) -> Ground:
+    """That of the job, as it was when somebody asked first; says something all the while."""
     path = os.path.join(files.directory, "ground.json")
     known = _read(path)
     if known is None:
-        known = _ask(_read(files.job.environment))
+        known = _patiently(_read(files.job.environment), say)
         jobdir.write_document(path, known)
     return known
 
@@ -37,6 +43,20 @@ def differences(before: Ground, now: Ground) -> List[str]:
         for name in _EXACT
         if before.get(name) and now.get(name) and before[name] != now[name]
     ]
+
+
+def _patiently(environment: Optional[Dict[str, Any]], say: Say) -> Ground:
+    child = Child(lambda tell: tell(_ask(environment)))
+    begun = time.monotonic()
+    while child.fd >= 0 and time.monotonic() - begun < _PATIENCE_S:
+        child.wait(_BEAT_S)
+        child.messages()
+        say({"looking": True})
+    if child.fd >= 0:
+        child.kill()
+    else:
+        child.join()
+    return {name: child.last.get(name) for name in ("gpu", "python", "torch", "lock")}
 
 
 def _ask(environment: Optional[Dict[str, Any]]) -> Ground:

@@ -187,6 +187,15 @@ def write_document(path: str, document: Document, durable: bool = False) -> None
         os.close(folder)
 
 
+def append_row(path: str, row: Document) -> None:
+    """Add a line with that object to a file that grows; one write, so that no reader sees half of it."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(handle, json.dumps(row).encode("ascii") + b"\n")
+    finally:
+        os.close(handle)
+
+
 def size_of(path: str) -> int:
     """The file's size in bytes; 0 when it is not there."""
     try:

@@ -48,6 +48,8 @@ class Wanted(NamedTuple):
     name: Optional[str]
     minimum: Optional[List[int]]
     wait_s: float
+    heeds_proofs: bool = False
+    """Nothing older either than what was confirmed of the job's lineage."""
 
 
 class Found(NamedTuple):
@@ -103,8 +105,9 @@ def restore(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
     """Bring the newest checkpoint of the job's lineage that verifies, or `name`, into the folder `to`.
 
     `minimum` (attempt, step) or null: nothing older is brought, and it is waited for up to `wait_s`
-    while that is not to be had. Frames: `{"done", "size"}` meanwhile,
-    then `{"end", "row", "path", "rejected": [[name, why]], "problem"}`. A file comes back as a file, a
+    while that is not to be had; with `proved` the same holds for what `confirmed/` tells of the lineage.
+    Frames: `{"done", "size"}` and `{"waiting": (attempt, step)}` meanwhile, then `{"end", "row", "path",
+    "rejected": [[name, why]], "problem", "minimum": what it had to be}`. A file comes back as a file, a
     directory as a directory, under the trainer's own name, with the time when it was saved.
     """
     name, minimum = arguments.get("name"), arguments.get("minimum")
@@ -115,6 +118,7 @@ def restore(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
         name=None if name is None else str(name),
         minimum=None if minimum is None else [int(one) for one in minimum],
         wait_s=float(arguments.get("wait_s") or 0),
+        heeds_proofs=bool(arguments.get("proved")),
     )
     for message in messages(partial(restore_from, open_asked(arguments), wanted)):
         yield message, b""
@@ -149,7 +153,7 @@ def restore_from(store: Store, wanted: Wanted, say: Say) -> None:
         if end["problem"] != BEHIND or time.monotonic() >= deadline:
             say(end)
             return
-        say({"waiting": True})
+        say({"waiting": end["minimum"]})
         time.sleep(min(_LOOK_S, max(deadline - time.monotonic(), 0)))
 
 
@@ -157,14 +161,17 @@ def _try(store: Store, wanted: Wanted, say: Say) -> Dict[str, Any]:
     """Bring it; what came of that."""
     folder = manifest.run_folder(wanted.project, wanted.job)
     starts = fence.starts(fence.records(store, folder).values())
+    confirmed = _confirmed(store, folder)
+    minimum = _at_least(wanted, confirmed, starts)
     rejected: List[List[str]] = []
     end: Dict[str, Any] = {"end": True, "row": None, "path": None, "rejected": rejected}
-    for one in _find(store, folder, _confirmed(store, folder), say):
+    end["minimum"] = minimum
+    for one in _find(store, folder, confirmed, say):
         if wanted.name not in (None, one.manifest.name):
             continue
         if wanted.name is None and not one.is_in(starts):
             continue
-        if wanted.minimum is not None and list(one.order[:2]) < wanted.minimum:
+        if minimum is not None and list(one.order[:2]) < minimum:
             return {**end, "row": _row(store, one), "problem": BEHIND}
         try:
             path = _bring(store, one, wanted.to, say)
@@ -172,7 +179,21 @@ def _try(store: Store, wanted: Wanted, say: Say) -> Dict[str, Any]:
             rejected.append([one.manifest.name, str(exc)])
             continue
         return {**end, "row": _row(store, one), "path": path, "problem": ""}
-    return {**end, "problem": NOTHING if wanted.minimum is None else BEHIND}
+    return {**end, "problem": NOTHING if minimum is None else BEHIND}
+
+
+def _at_least(
+    wanted: Wanted, confirmed: List[Dict[str, Any]], starts: Mapping[int, Start]
+) -> Optional[List[int]]:
+    """Attempt and step that must not be fallen behind; None for none."""
+    marks = [] if wanted.minimum is None else [wanted.minimum]
+    for one in confirmed if wanted.heeds_proofs else []:
+        attempt, step = one.get("attempt"), one.get("step")
+        if not isinstance(attempt, int) or not isinstance(step, (int, type(None))):
+            continue
+        if manifest.is_in_lineage(attempt, step, starts):
+            marks.append([attempt, -1 if step is None else step])
+    return max(marks, default=None)
 
 
 def _confirmed(store: Store, folder: str) -> List[Dict[str, Any]]:

@@ -8,7 +8,6 @@ percent of a core by its own measure. It ends with the job. It also looks which 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import suppress
@@ -42,7 +41,7 @@ def main(arguments: List[str]) -> int:
         with suppress(OSError):
             watch.look()
         with suppress(OSError):  # On a full disk this row is missing.
-            _append(files.metrics, sampler.sample())
+            jobdir.append_row(files.metrics, sampler.sample())
         delay_s = max(_INTERVAL_S, (_spent_s() - begun) / _MOST_OF_A_CORE)
 
 
@@ -107,14 +106,6 @@ class Sampler:
     def _of_job(self, supervisor: int, command: int) -> Set[int]:
         found = {supervisor, command} | processes.below(supervisor, command)
         return found - {os.getpid()}
-
-
-def _append(path: str, row: Row) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(handle, json.dumps(row).encode("ascii") + b"\n")
-    finally:
-        os.close(handle)
 
 
 def _machine_memory() -> Dict[str, int]:

@@ -45,8 +45,9 @@ class StepWatch:
         """Write down where the job is, when that is news. OSError when it cannot be written."""
         before = (self._marks, self._total)
         marks, total = self._by_file() if self._pattern else ([], None)
-        if not marks:
-            marks, total = self._by_checkpoints()
+        if not marks or total is None:
+            carried, told = self._by_checkpoints()
+            marks, total = marks or carried, total or told
         for mark in marks:
             self._add(mark)
         if total is not None and not self._is_set:

@@ -13,7 +13,6 @@ KILL to everything below us, daemons included.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import select
 import signal
@@ -25,7 +24,7 @@ from . import frozen, jobdir, prelude, processes, signals
 from .carriers import Carrying
 from .command import become
 from .crash_points import crash_point
-from .endings import DiskGuard, Evidence
+from .endings import DiskGuard, Evidence, decode_status
 from .inlet import Inlet
 from .jobdir import JobFiles
 from .prelude import Prelude
@@ -341,7 +340,7 @@ class Supervisor:
         kept = self._bring_back(workdir)
         with suppress(OSError):
             os.fsync(log)
-        code, number = _outcome(self._wait_status)
+        code, number = decode_status(self._wait_status)
         if not self._ended_by:
             self._reason = self._evidence.reason(code, number, self._files.directory, workdir)
         state = self._ended_by or (jobdir.SUCCEEDED if code == 0 else jobdir.FAILED)
@@ -390,19 +389,5 @@ class Supervisor:
 
     def _note(self, event: str, **details: Any) -> None:
         where = {"time": time.time(), "offset": jobdir.size_of(self._files.log), "event": event}
-        line = json.dumps(dict(where, **details)).encode("ascii") + b"\n"
         with suppress(OSError):  # A full disk must not end the supervisor.
-            handle = os.open(self._files.events, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(handle, line)
-            finally:
-                os.close(handle)
-
-
-def _outcome(wait_status: Optional[int]) -> Any:
-    """Exit code and the number of the signal that ended it; one of them is None."""
-    if wait_status is None:
-        return None, None
-    if os.WIFSIGNALED(wait_status):
-        return None, os.WTERMSIG(wait_status)
-    return os.WEXITSTATUS(wait_status), None
+            jobdir.append_row(self._files.events, dict(where, **details))

@@ -53,7 +53,7 @@ class Transfer:
             token = str(self._run.spec.get("token") or "")
             wish = Wish(self._run.attempt, token, self._run.runtime, began)
             self._put_once(ATTEMPTS, "{}.json".format(wish.attempt), wish.record, say)
-        here = ground.take(self._files)
+        here = ground.take(self._files, say)
         self._put_once(
             ATTEMPTS, "{}-ground.json".format(self._run.attempt), self._stand(here, say), say
         )

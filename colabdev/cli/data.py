@@ -39,8 +39,10 @@ def push(
     path = wiring.absolute(folder)
     shard_bytes = parse_size(shard_size)
     record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
-    pushed = wiring.data_sets(force=force).push(
-        record, path, path.name if name is None else name, shard_bytes, output.progress
+    pushed = (
+        wiring.drive()
+        .data_sets(force=force)
+        .push(record, path, path.name if name is None else name, shard_bytes, output.progress)
     )
     render_drive.pushed(pushed, as_json=as_json)
     return ExitCode.PARTLY_DONE if pushed.plan.problems else ExitCode.OK
@@ -68,7 +70,7 @@ def pull(
     """
     wiring: Wiring = ctx.obj
     record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
-    pulled = wiring.data_sets().pull(record, name, to, version, output.progress)
+    pulled = wiring.drive().data_sets().pull(record, name, to, version, output.progress)
     render_drive.pulled(pulled, as_json=as_json)
     return ExitCode.OK
 
@@ -80,5 +82,5 @@ def ls(ctx: typer.Context, runtime: RuntimeOption = None, as_json: JsonOption = 
     """
     wiring: Wiring = ctx.obj
     record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
-    render_drive.data_sets(wiring.data_sets().list(record), as_json=as_json)
+    render_drive.data_sets(wiring.drive().data_sets().list(record), as_json=as_json)
     return ExitCode.OK

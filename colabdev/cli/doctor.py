@@ -47,10 +47,10 @@ def doctor(
     if repair is not None:
         render.repaired(repair, wiring.repairs().repair(repair), as_json=as_json)
         return ExitCode.OK
-    checks = wiring.doctor().examine()
+    checks = wiring.examination().doctor().examine()
     if bundle:
         path = wiring.absolute(file) if file is not None else None
-        render.reported(wiring.bug_report().write(path, checks), as_json=as_json)
+        render.reported(wiring.examination().bug_report().write(path, checks), as_json=as_json)
         return ExitCode.OK
     render.checks(checks, as_json=as_json)
     return ExitCode.OK if all(check.ok for check in checks) else ExitCode.FAILED

@@ -95,8 +95,8 @@ def ps(
     Example: colabdev ps --json
     """
     wiring: Wiring = ctx.obj
-    wiring.recovery().hand_overs().tell(output.progress)
     listing = wiring.jobs().ps(output.progress)
+    wiring.recovery().hand_overs().tell(output.progress)
     render_jobs.jobs(listing if everything or as_json else listing.recent(), as_json=as_json)
     if listing.errors():
         return ExitCode.STATE_UNREADABLE

@@ -30,7 +30,8 @@ def kill(
     """
     wiring: Wiring = ctx.obj
     killed = wiring.rehearsal().kill(name, output.progress)
+    going_on = wiring.recovery().hand_overs().to_go_on(name)
     if sys.platform == "darwin":
         output.say("  on macOS a daemon that left its parents may live on")
-    render.killed(name, killed, as_json=as_json)
+    render.killed(name, killed, going_on, as_json=as_json)
     return ExitCode.OK

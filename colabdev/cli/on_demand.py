@@ -37,12 +37,16 @@ def bring_up(
 ) -> tuple[str, Consent | None]:
     """The name of the runtime to run on, and what was agreed to for when its machine dies. Whatever is
     to be asked is asked at once, at a terminal; `offer_for` a provider is what can be agreed to."""
-    found = wiring.on_demand().find(
-        wish.named,
-        wish.provider,
-        gpu=wish.gpu,
-        project_path=wiring.project_path(),
-        must_leave=wish.must_leave,
+    found = (
+        wiring.starts()
+        .on_demand()
+        .find(
+            wish.named,
+            wish.provider,
+            gpu=wish.gpu,
+            project_path=wiring.project_path(),
+            must_leave=wish.must_leave,
+        )
     )
     if isinstance(found, RuntimeRecord):
         return found.name, agree(offer_for(found.provider), yes=wish.yes)
@@ -77,8 +81,8 @@ def give_back(wiring: Wiring, start: Start) -> None:
     if job is None or not job.state.is_end:
         why = f"{start.job.id} has not ended"
     else:
-        bring = wiring.homecoming().bring
-        why = wiring.on_demand().give_back(job.runtime, bring, output.progress)
+        bring = wiring.drive().homecoming().bring
+        why = wiring.starts().on_demand().give_back(job.runtime, bring, output.progress)
     if not why:
         output.progress(f"{start.job.runtime} is released")
         return

@@ -57,7 +57,7 @@ def _say_it_ends(why: str) -> None:
 
 def hold_secrets(wiring: Wiring, request: RunRequest, job: JobRecord) -> None:
     """Give what may be on no disk to the keeper, which alone can start the job once more, and say so."""
-    order = wiring.recovery().plans().order(job.id)
+    order = wiring.recovery().plans().order(job.id) if job.continues else None
     if order is None or not order.held:
         return
     try:

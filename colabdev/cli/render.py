@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from colabdev.cli.output import document, error, line, printable, say
 from colabdev.core.checkpoints import Durable, describe_durable
+from colabdev.core.hand_overs import Fate
 from colabdev.core.outlook import Outlook, describe_outlook
 from colabdev.core.quoting import line_to_type
 from colabdev.core.times import format_age, format_time
@@ -64,6 +65,7 @@ def listing(
     runtimes: Listing,
     seen: Mapping[str, Glance],
     outlooks: Mapping[str, Outlook] = MappingProxyType({}),
+    fates: Mapping[str, Sequence[Fate]] = MappingProxyType({}),
     *,
     as_json: bool,
     more: Mapping[str, Any] = MappingProxyType({}),
@@ -72,7 +74,10 @@ def listing(
     the document, where `more` stands as well."""
     if as_json:
         names = [(item, item.record.name) for item in runtimes.runtimes]
-        rows = [runtime_json(item, seen.get(name), outlooks.get(name)) for item, name in names]
+        rows = [
+            runtime_json(item, seen.get(name), outlooks.get(name), fates.get(name))
+            for item, name in names
+        ]
         content: dict[str, Any] = {"runtimes": rows, **more}
         if runtimes.unreadable:
             content["error"] = runtimes.unreadable[0].to_json()
@@ -89,6 +94,8 @@ def listing(
             name = status.record.name
             for sentence in _sentences(seen.get(name), outlooks.get(name)):
                 line(printable(f"{name}: {sentence}"))
+            for fate in fates.get(name, ()):
+                line(printable(f"{name}: {fate.says}"))
     elif not runtimes.unreadable:
         line("no runtime is up; colabdev connect --provider local starts one on this computer")
     for unreadable in runtimes.unreadable:
@@ -119,14 +126,17 @@ def released(releases: Sequence[Release], *, as_json: bool) -> None:
         line("no runtime is up; nothing to release")
 
 
-def killed(name: str, was_alive: bool, *, as_json: bool) -> None:
-    """The local runtime that was let die."""
+def killed(name: str, was_alive: bool, going_on: Sequence[str], *, as_json: bool) -> None:
+    """The local runtime that was let die, and which of its jobs go on on another one."""
     if as_json:
         document({"name": name, "killed": was_alive})
         return
     line(
         f"{name} is dead; its disk is gone, Drive stays" if was_alive else f"{name} is dead already"
     )
+    if going_on:
+        line(f"  next: colabdev logs -f; on a new one it continues: {', '.join(going_on)}")
+        return
     line(f"  next: colabdev connect {name} starts a new one; colabdev down {name} forgets it")
 
 
@@ -216,7 +226,10 @@ def _sentences(glance: Glance | None, outlook: Outlook | None) -> Iterator[str]:
 
 
 def runtime_json(
-    status: RuntimeStatus, glance: Glance | None = None, outlook: Outlook | None = None
+    status: RuntimeStatus,
+    glance: Glance | None = None,
+    outlook: Outlook | None = None,
+    fates: Sequence[Fate] | None = None,
 ) -> dict[str, Any]:
     """A runtime as the JSON contract has it."""
     record = status.record
@@ -242,6 +255,9 @@ def runtime_json(
         ]
         if glance
         else None,
+        "lost_jobs": None
+        if fates is None
+        else [{"job": one.job, "continues": one.goes_on, "says": one.says} for one in fates],
     }
 
 
@@ -272,7 +288,8 @@ def outlook_json(outlook: Outlook | None) -> dict[str, Any] | None:
         "done_low": format_time(outlook.low),
         "done_high": format_time(outlook.high),
         "limit": None if outlook.limit is None else format_time(outlook.limit),
-        "hand_overs": outlook.hand_overs,
+        "hand_overs": outlook.hand_overs if outlook.gets_there else None,
+        "hand_overs_left": outlook.hand_overs_left,
         "units": None if outlook.units is None else round(outlook.units, 2),
         "balance": outlook.balance,
     }

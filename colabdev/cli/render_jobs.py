@@ -14,7 +14,7 @@ from colabdev.agent import jobdir
 from colabdev.cli.output import document, error, line, printable, say
 from colabdev.cli.render import outlook_json, table
 from colabdev.core.job_ends import describe_end
-from colabdev.core.outlook import describe_end as describe_done
+from colabdev.core.outlook import describe_done
 from colabdev.core.times import format_age, format_time
 from colabdev.core.usage import describe_room, describe_usage, time_of
 from colabdev.models import JobState
@@ -76,6 +76,8 @@ def continued(job: JobRecord, *, as_json: bool) -> None:
         began = job.resumed
         told = None if began is None else {"attempt": began.attempt, "step": began.step}
         document({"job": job.id, "runtime": job.runtime, "attempt": job.attempt, "from": told})
+    elif job.state.is_end and job.state is not JobState.LOST:
+        say(f"{job.id} has ended: {job.state.value}")
     else:
         say(f"{job.id} is at attempt {job.attempt} on {job.runtime}")
 

@@ -15,9 +15,9 @@ from colabdev.errors import UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
-    from colabdev.models import Begin, HardwareWish
+    from colabdev.models import Begin, HardwareWish, RuntimeRecord
     from colabdev.ports import Progress
-    from colabdev.services.plan import ConnectRequest
+    from colabdev.services.plan import ConnectRequest, ProjectWishes
     from colabdev.services.starts import CheckpointWish, ProgressWish, RunRequest
     from colabdev.services.warm_start import WantedEnvironment
 
@@ -38,52 +38,76 @@ def connect_request(
     code: str | None = None,
 ) -> ConnectRequest:
     """What `connect` is to bring up."""
-    from colabdev.core.names import check_runtime_name
     from colabdev.models import NO_WISH
-    from colabdev.services.plan import ProjectWishes, Typed, plan_connect
+    from colabdev.services.plan import Typed, plan_connect
 
     project = standing.find_own_project()
-    wishes = None
-    if project is not None:
-        settings = project.settings
-        wishes = ProjectWishes(
-            path=str(project.path),
-            name=project.name,
-            provider=settings.runtime.provider if settings else None,
-            tunnel=settings.runtime.tunnel if settings else "auto",
-            host=settings.runtime.host if settings else None,
-            gpu=settings.runtime.gpu if settings else (),
-            ttl_s=settings.runtime.ttl_s if settings else None,
-            max_units=settings.runtime.max_units if settings else None,
-        )
     if python is not None:
         python = wiring.checked_python(python)
-    up = None
-    if name is not None:
-        up = wiring.store().load(check_runtime_name(name))
-    elif provider is None and code is not None:
-        up = wiring.store().load("notebook")
-    elif provider is None:
-        up = wiring.runtimes().last_of_project(str(project.path) if project else None)
-    elif provider in PROVIDERS:
-        up = wiring.store().load(provider)
+    up = _may_be_up(wiring, name, provider, project, has_code=code is not None)
+    typed = Typed(
+        name,
+        provider,
+        python,
+        host,
+        hardware or NO_WISH,
+        tunnel,
+        tuple(allow_ip),
+        ngrok_url,
+        wiring.notebooks().take_code(code) if code is not None else None,
+    )
     request = plan_connect(
-        Typed(
-            name,
-            provider,
-            python,
-            host,
-            hardware or NO_WISH,
-            tunnel,
-            tuple(allow_ip),
-            ngrok_url,
-            wiring.notebooks().take_code(code) if code is not None else None,
-        ),
-        wishes,
+        typed,
+        _project_wishes(project) if project is not None else None,
         known_providers=PROVIDERS,
         up=up,
         has_ngrok_token=wiring.has_ngrok_token,
     )
+    _check_can_be_had(wiring, request)
+    return request
+
+
+def _project_wishes(project: standing.OwnProject) -> ProjectWishes:
+    from colabdev.services.plan import ProjectWishes
+
+    path, name = str(project.path), project.name
+    if project.settings is None:
+        return ProjectWishes(path=path, name=name)
+    wished = project.settings.runtime
+    return ProjectWishes(
+        path=path,
+        name=name,
+        provider=wished.provider,
+        tunnel=wished.tunnel,
+        host=wished.host,
+        gpu=wished.gpu,
+        ttl_s=wished.ttl_s,
+        max_units=wished.max_units,
+    )
+
+
+def _may_be_up(
+    wiring: Wiring,
+    name: str | None,
+    provider: str | None,
+    project: standing.OwnProject | None,
+    *,
+    has_code: bool,
+) -> RuntimeRecord | None:
+    """The runtime that what was typed may be about; see `plan_connect`."""
+    from colabdev.core.names import check_runtime_name
+
+    if name is not None:
+        return wiring.store().load(check_runtime_name(name))
+    if provider is None and has_code:
+        return wiring.store().load("notebook")
+    if provider is None:
+        return wiring.runtimes().last_of_project(str(project.path) if project else None)
+    return wiring.store().load(provider) if provider in PROVIDERS else None
+
+
+def _check_can_be_had(wiring: Wiring, request: ConnectRequest) -> None:
+    """Refuse what is known not to work, before anything is started for it."""
     if request.provider == "local":
         wiring.check_local_system()
     if request.provider == "colab":
@@ -92,7 +116,6 @@ def connect_request(
         wiring.notebooks().provider().check(request.name)
     if request.tunnel is not None:
         wiring.check_tunnel(request.tunnel.kind)
-    return request
 
 
 def hardware_wish(
@@ -236,7 +259,9 @@ def filed_variables(wiring: Wiring, files: Sequence[Path]) -> dict[str, str]:
     variables: dict[str, str] = {}
     for file in files:
         takes = f"{file} takes NAME=VALUE"
-        variables |= check_variables(wiring.env_file(file), takes=takes, hint="mend that line")
+        variables |= check_variables(
+            wiring.starts().env_file(file), takes=takes, hint="mend that line"
+        )
     return variables
 
 
@@ -260,7 +285,7 @@ def ask_around(
     jobs = wiring.jobs()
     words = [*((word, False) for word in after), *((word, True) for word in after_ok)]
     before = [After(jobs.find(word, progress), ok=ok) for word, ok in words]
-    found = wiring.secret_sources().find(names) if names else {}
+    found = wiring.starts().secret_sources().find(names) if names else {}
     return replace(
         request, env={**request.env, **found}, after=before, secret_names=frozenset(found)
     )

@@ -41,7 +41,7 @@ def restore(
     wiring: Wiring = ctx.obj
     if project is None and (to is not None or version is not None):
         raise UsageError("cannot restore without a project", hint="colabdev restore --list")
-    archives = wiring.archives()
+    archives = wiring.drive().archives()
     record = wiring.known_runtimes().choose(wiring.named(runtime), wiring.project_path())
     if project is None or listing:
         render_drive.stored_projects(archives.list(record, project), as_json=as_json)

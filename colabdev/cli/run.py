@@ -29,7 +29,7 @@ from colabdev.models.recovery import Going
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
-    from colabdev.services.starts import JobStarter, Start
+    from colabdev.services.starts import JobStarter, RunRequest, Start
 
 _MODULE = "-m"
 
@@ -213,26 +213,18 @@ def run(
     Example: colabdev run --gpu T4 --yes --detach --down train.py
     """
     wiring: Wiring = ctx.obj
+    sought = RuntimeWish(
+        named=wiring.named(runtime),
+        provider=provider,
+        gpu=gpu,
+        yes=yes,
+        must_leave=down and detach,
+    )
     if continued is not None:
-        _check_alone(ctx, _FOR_A_JOB_OF_ANOTHER_COMPUTER)
-        if is_known(wiring, continued):
-            _check_alone(ctx, ())
-        else:
-            typed = TakeOver(
-                runtime=RuntimeWish(
-                    named=wiring.named(runtime), provider=provider, gpu=gpu, yes=yes
-                ),
-                env=parse_variables(env or ()),
-                secrets=secret or (),
-                recovers=not no_recover,
-            )
-            continued = take_over(wiring, continued, typed)
+        own = _own_job(ctx, continued, sought, env or (), secret or (), recovers=not no_recover)
         wish = Going(by_hand=not agreed, accept_rollback=accept_rollback)
-        job = continue_job(wiring, continued, wish, as_json=as_json and detach)
-        if not agreed:
-            wiring.recovery().hand_overs().note(job)  # Who typed it need not be told of it later.
-        return ExitCode.OK if detach else attach(ctx, job.id)
-    if accept_rollback or as_json:
+        return _go_on(ctx, own, wish, detach=detach, as_json=as_json)
+    if accept_rollback or agreed or as_json:
         raise UsageError(
             "--accept-rollback and --json are for a job that goes on",
             hint="colabdev run --continue JOB",
@@ -266,24 +258,9 @@ def run(
         after_ok=after_ok or (),
         progress=output.progress,
     )
-    sought = RuntimeWish(
-        named=wiring.named(runtime),
-        provider=provider,
-        gpu=gpu,
-        yes=yes,
-        must_leave=down and detach,
-    )
     chosen, consent = bring_up(wiring, sought, partial(offer_for, request, wanted=not no_recover))
     request = replace(request, runtime=chosen, continues=consent)
-    starter = wiring.job_starter()
-    start = starter.prepare(request, output.progress)
-    hold_secrets(wiring, request, start.job)
-    if detach:
-        return _start_and_leave(starter, start, how_it_leaves(request.checkpoints))
-    status = _start_and_follow(wiring, starter, start, wanted)
-    if down:
-        give_back(wiring, start)
-    return status
+    return _start(wiring, request, wanted, detach=detach)
 
 
 _FOR_A_JOB_OF_ANOTHER_COMPUTER = (
@@ -301,6 +278,46 @@ def _check_alone(ctx: typer.Context, more: Sequence[str]) -> None:
             "--accept-rollback go with it",
             hint="colabdev run --continue JOB",
         )
+
+
+def _own_job(
+    ctx: typer.Context,
+    word: str,
+    sought: RuntimeWish,
+    env: Sequence[str],
+    secrets: Sequence[str],
+    *,
+    recovers: bool,
+) -> str:
+    """The job that is to go on, which is this computer's, or becomes it."""
+    wiring: Wiring = ctx.obj
+    _check_alone(ctx, _FOR_A_JOB_OF_ANOTHER_COMPUTER)
+    if is_known(wiring, word):
+        _check_alone(ctx, ("yes",))  # As it was typed before it was known here.
+        return word
+    variables = parse_variables(env)
+    typed = TakeOver(runtime=sought, env=variables, secrets=secrets, recovers=recovers)
+    return take_over(wiring, word, typed)
+
+
+def _go_on(ctx: typer.Context, word: str, wish: Going, *, detach: bool, as_json: bool) -> int:
+    wiring: Wiring = ctx.obj
+    job = continue_job(wiring, word, wish, as_json=as_json and detach)
+    if wish.by_hand:
+        wiring.recovery().hand_overs().note(job)  # Who typed it need not be told of it later.
+    return ExitCode.OK if detach else attach(ctx, job.id)
+
+
+def _start(wiring: Wiring, request: RunRequest, wanted: Wishes, *, detach: bool) -> int:
+    starter = wiring.starts().starter()
+    start = starter.prepare(request, output.progress)
+    hold_secrets(wiring, request, start.job)
+    if detach:
+        return _start_and_leave(starter, start, how_it_leaves(request.checkpoints))
+    status = _start_and_follow(wiring, starter, start, wanted)
+    if request.gives_back:
+        give_back(wiring, start)
+    return status
 
 
 def _start_and_leave(starter: JobStarter, start: Start, ending: str) -> int:

@@ -112,9 +112,9 @@ def connect(
     begun = datetime.now(UTC)
     status = wiring.runtimes().connect(request, output.progress)
     if status.record.created >= begun:
-        wiring.warm_start().bring(status.record, wanted_environment(), output.progress)
+        wiring.starts().warm_start().bring(status.record, wanted_environment(), output.progress)
     if keeps_editor():
-        wiring.warm_start().bring_editors(status.record, output.progress)
+        wiring.starts().warm_start().bring_editors(status.record, output.progress)
     ssh_command = wiring.host_entries().short_command(request.name)
     render.connected(status, ssh_command, request.tunnel_line, as_json=as_json)
     return ExitCode.OK
@@ -126,8 +126,8 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
     Example: colabdev status --json
     """
     wiring: Wiring = ctx.obj
-    wiring.recovery().hand_overs().tell(output.progress)
     listing = wiring.runtimes().survey()
+    wiring.recovery().hand_overs().tell(output.progress)
     ready = [item.record for item in listing.runtimes if item.state is RuntimeState.READY]
     seen = wiring.glances().look(ready) if ready else {}
     account: dict[str, Any] = {}
@@ -138,8 +138,15 @@ def status(ctx: typer.Context, as_json: JsonOption = False) -> int:
             account = render_colab.overview_json(overview, listing.runtimes)
     except ColabdevError as exc:
         account = {"account": {"problem": exc.to_json()}}
-    outlooks = outlooks_of(listing.runtimes, seen, wiring.colab().prices(overview))
-    render.listing(listing, seen, outlooks, as_json=as_json, more=account)
+    prices = wiring.colab().prices(overview)
+    hand_overs = wiring.recovery().hand_overs()
+    outlooks = outlooks_of(listing.runtimes, seen, prices, hand_overs.left)
+    fates = {
+        item.record.name: hand_overs.fates(item.record)
+        for item in listing.runtimes
+        if item.state in (RuntimeState.LOST, RuntimeState.STARTING)
+    }
+    render.listing(listing, seen, outlooks, fates, as_json=as_json, more=account)
     if not as_json:
         render_colab.overview(account)
     return ExitCode.STATE_UNREADABLE if listing.unreadable else ExitCode.OK
@@ -177,7 +184,7 @@ def down(
     if dry_run:
         render.would_release(releases.would_release(names), as_json=as_json)
         return ExitCode.OK
-    bring_home = partial(wiring.homecoming().bring, force=force)
+    bring_home = partial(wiring.drive().homecoming().bring, force=force)
     released = releases.down(names, output.progress, bring_home, request_id=request)
     render.released(released, as_json=as_json)
     failure = next((release.error.exit_code for release in released if release.error), None)

@@ -60,24 +60,25 @@ def sync(
     Example: colabdev sync --watch
     """
     wiring: Wiring = ctx.obj
+    files = wiring.sync()
     if watch:
         _check_watchable(dry_run=dry_run, pull=pull, explain=explain)
     max_bytes = parse_size(max_size)
-    mode = wiring.sync_mode(prefer, one_way=one_way, mirror=delete)
-    project = wiring.synced_project(max_bytes)
+    mode = files.mode(prefer, one_way=one_way, mirror=delete)
+    project = files.project(max_bytes)
     if explain is not None:
-        path = wiring.path_in_project(project.path, explain)
+        path = files.path_in_project(project.path, explain)
         render_sync.explained(project.tree.explain(path), as_json=as_json)
         return ExitCode.OK
-    options = wiring.sync_options(mode, dry_run=dry_run, force=force)
-    pulled = wiring.path_in_project(project.path, pull) if pull is not None else None
+    options = files.options(mode, dry_run=dry_run, force=force)
+    pulled = files.path_in_project(project.path, pull) if pull is not None else None
     record = wiring.known_runtimes().choose(wiring.named(runtime), project.path)
     if watch:
-        watcher = wiring.watch(record, project, mode, as_json=as_json)
+        watcher = files.watch(record, project, mode, as_json=as_json)
         watcher.begin(options, output.progress)
         watcher.run()
         return ExitCode.OK
-    report = wiring.syncer().sync_project(record, project, options, output.progress, pulled)
+    report = files.syncer().sync_project(record, project, options, output.progress, pulled)
     render_sync.synced(report, as_json=as_json)
     return ExitCode.OK if report.is_complete else ExitCode.PARTLY_DONE
 

@@ -11,6 +11,7 @@ from colabdev.cli import output, standing, terminal
 from colabdev.cli.on_demand import RuntimeWish, bring_up
 from colabdev.cli.requests import job_surroundings
 from colabdev.core.consent import Offer, offer_consent
+from colabdev.core.job_records import check_is_no_slip
 from colabdev.core.redact import is_secret_name
 from colabdev.core.times import format_clock
 from colabdev.errors import ColabdevError, JobNotFound, UsageError
@@ -42,6 +43,10 @@ def is_known(wiring: Wiring, word: str) -> bool:
 
 def take_over(wiring: Wiring, word: str, typed: TakeOver) -> str:
     """Bring up a runtime, find the job on its Drive, and make it this computer's; its id."""
+    check_is_no_slip(word, wiring.job_store().ids())
+    output.progress(
+        f"no job is called {word!r} here; what Drive knows of it is looked up on a runtime"
+    )
     project = standing.own_project()
     settings = project.settings
 
@@ -57,9 +62,13 @@ def take_over(wiring: Wiring, word: str, typed: TakeOver) -> str:
     name, consent = bring_up(wiring, typed.runtime, offer)
     record = wiring.known_runtimes().choose(name, None)
     service = wiring.recovery().taking_over()
-    stored = service.find(record, project.name, word)
-    _check_wanted(stored, yes=typed.runtime.yes)
-    plain, secret = _variables(wiring, stored, typed)
+    try:
+        stored = service.find(record, project.name, word)
+        _check_wanted(stored, yes=typed.runtime.yes)
+        plain, secret = _variables(wiring, stored, typed)
+    except ColabdevError:
+        output.progress(f"{name} stays up; colabdev down {name} gives it back")
+        raise
     here = wiring.recovery().surroundings(project, plain, tuple(sorted(secret)))
     job = service.write_down(stored, record, here, consent, output.progress)
     if secret:
@@ -93,7 +102,7 @@ def _variables(
     given = {**listed, **typed.env}
     wanted = [name for name in stored.variables if name not in terminal.VARIABLES]
     secret = {name for name in wanted if is_secret_name(name) and name not in given}
-    found = wiring.secret_sources().find(sorted({*typed.secrets, *secret}))
+    found = wiring.starts().secret_sources().find(sorted({*typed.secrets, *secret}))
     missing = [name for name in wanted if name not in given and name not in found]
     if missing:
         raise UsageError(

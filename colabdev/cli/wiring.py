@@ -6,12 +6,12 @@ Imports stand inside functions here so that `--help` and `status` load nothing t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from colabdev.cli import standing
-from colabdev.errors import ColabdevError, UsageError
+from colabdev.errors import ColabdevError
 
 if TYPE_CHECKING:
     from colabdev.adapters.host_entries import SshFiles
@@ -19,46 +19,34 @@ if TYPE_CHECKING:
     from colabdev.adapters.keepers import LocalKeepers
     from colabdev.adapters.ngrok_token import NgrokTokens
     from colabdev.adapters.ngrok_use import NgrokUse
-    from colabdev.adapters.opening import Opener
     from colabdev.adapters.ssh import SshConnection
     from colabdev.adapters.store import FileStore
     from colabdev.adapters.templates import PackagedTemplates
-    from colabdev.agent.rules import Rule
     from colabdev.cli.wiring_checkpoints import CheckpointWiring
     from colabdev.cli.wiring_colab import ColabWiring
+    from colabdev.cli.wiring_doctor import DoctorWiring
+    from colabdev.cli.wiring_drive import DriveWiring
     from colabdev.cli.wiring_notebook import NotebookWiring
     from colabdev.cli.wiring_recovery import RecoveryWiring
+    from colabdev.cli.wiring_starts import StartWiring
+    from colabdev.cli.wiring_sync import SyncWiring
     from colabdev.config.places import Places
     from colabdev.core.notebook_cell import FilledNotebook
-    from colabdev.core.reconcile import Mode
-    from colabdev.models import RuntimeRecord, SshAddress, SyncedSettings
-    from colabdev.ports import HostEntries, Meter, Progress, Provider, SyncedProject, WindowsSide
+    from colabdev.models import SshAddress
+    from colabdev.ports import HostEntries, Meter, Provider
     from colabdev.providers.local import LocalProvider
-    from colabdev.services.archives import Archives
-    from colabdev.services.bug_report import BugReport
-    from colabdev.services.datasets import DataSets
-    from colabdev.services.doctor import Doctor
     from colabdev.services.editors import Editors
     from colabdev.services.entries import Entries
-    from colabdev.services.exchange import SyncOptions
     from colabdev.services.forwards import Forwards
     from colabdev.services.glances import Glances
-    from colabdev.services.homecoming import Homecoming
     from colabdev.services.job_logs import JobLogs
-    from colabdev.services.job_secrets import SecretSources
     from colabdev.services.jobs import Jobs
     from colabdev.services.known_runtimes import KnownRuntimes
-    from colabdev.services.on_demand import OnDemand
     from colabdev.services.projects import Projects
     from colabdev.services.rehearsal import Rehearsal
     from colabdev.services.releases import Releases
     from colabdev.services.repairs import Repairs
     from colabdev.services.runtimes import Runtimes
-    from colabdev.services.safekeeping import Safekeeping
-    from colabdev.services.starts import JobStarter
-    from colabdev.services.sync import ProjectCode, Syncer
-    from colabdev.services.warm_start import WarmStart
-    from colabdev.services.watch import Watch
     from colabdev.services.web_tools import WebTools
 
 PROXY_TIMEOUT_S = 40.0
@@ -287,173 +275,22 @@ class Wiring:
             prices=self.colab().prices(),
         )
 
-    def warm_start(self) -> WarmStart:
-        from colabdev.services.warm_start import WarmStart
-
-        return WarmStart(self.keepers())
-
-    def job_starter(self) -> JobStarter:
-        from colabdev.services.starts import JobStarter
-
-        return JobStarter(
-            choose=self.known_runtimes().choose,
-            jobs=self.job_store(),
-            logs=self.job_logs(),
-            attempts=self.recovery().attempts(),
-            code=self.project_code(),
-            plans=self.recovery().plans(),
-        )
-
-    def recovery(self) -> RecoveryWiring:
-        """What has to do with jobs that go on on other machines."""
-        from colabdev.cli.wiring_recovery import RecoveryWiring
-
-        return RecoveryWiring(self)
-
-    def secret_sources(self) -> SecretSources:
-        from colabdev.adapters.secrets import ask_keyring
-        from colabdev.cli.terminal import ask_secret
-        from colabdev.services.job_secrets import SecretSources
-
-        return SecretSources(ask_keyring, os.environ, ask_secret)
-
-    def env_file(self, typed: Path) -> dict[str, str]:
-        from colabdev.adapters.env_files import read_env_file
-
-        return read_env_file(self.absolute(typed))
-
-    def on_demand(self) -> OnDemand:
-        from colabdev.cli.requests import connect_request, hardware_wish
-        from colabdev.services.on_demand import OnDemand
-
-        return OnDemand(
-            runtimes=self.runtimes(),
-            releases=self.releases(),
-            store=self.store(),
-            provider=self.provider,
-            plan=lambda name, provider, gpu: connect_request(
-                self, name, provider, None, None, hardware_wish(gpu)
-            ),
-            jobs=self.jobs(),
-        )
-
-    def project_code(self) -> ProjectCode:
-        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
-        from colabdev.services.sync import ProjectCode
-
-        max_bytes = parse_size(DEFAULT_MAX_SIZE)
-        return ProjectCode(self.syncer(), lambda: self.synced_project(max_bytes))
-
-    def syncer(self) -> Syncer:
-        from colabdev.cli import output
-        from colabdev.services.sync import Syncer
-
-        store = self.store()
-        return Syncer(
-            store=store,
-            keepers=self.keepers(),
-            computer_id=store.computer_id,
-            meter=self._meter or output.Meter(),
-            check_amount=self.check_amount,
-        )
-
-    def check_amount(self, runtime: RuntimeRecord, size_bytes: int) -> None:
-        """Raise when so many bytes are not to go to that runtime unasked."""
-        from colabdev.core.ngrok_usage import check_transfer
-
-        check_transfer(runtime, self.ngrok_use().read, size_bytes)
-
     def ngrok_use(self) -> NgrokUse:
         from colabdev.adapters.ngrok_use import NgrokUse
 
         return NgrokUse(self.places().state_dir)
 
-    def path_in_project(self, project: str, typed: str) -> str:
-        """What was typed, from the directory we stand in, as a path in the project."""
-        path = os.path.relpath(self.absolute(Path(typed)), project).replace(os.sep, "/")
-        if path in (".", "..") or path.startswith("../") or os.path.isabs(path):
-            raise UsageError(
-                f"{typed!r} is no file or folder inside the project {project}",
-                hint="name something below it",
-            )
-        return path
+    def sync(self) -> SyncWiring:
+        """What has to do with syncing."""
+        from colabdev.cli.wiring_sync import SyncWiring
 
-    def sync_mode(self, prefer: str | None, *, one_way: bool, mirror: bool) -> Mode:
-        from colabdev.core.reconcile import choose_mode
+        return SyncWiring(self, self._meter)
 
-        return choose_mode(prefer, one_way=one_way, mirror=mirror)
+    def drive(self) -> DriveWiring:
+        """What has to do with what Drive keeps, and with what comes home before a runtime goes."""
+        from colabdev.cli.wiring_drive import DriveWiring
 
-    def sync_options(self, mode: Mode, *, dry_run: bool, force: bool) -> SyncOptions:
-        from colabdev.services.exchange import SyncOptions
-
-        return SyncOptions(dry_run=dry_run, force=force, mode=mode)
-
-    def synced_project(self, max_bytes: int) -> SyncedProject:
-        """The project we stand in, which there must be."""
-        return self.opener(max_bytes).open(standing.own_project().path)
-
-    def opener(self, max_bytes: int) -> Opener:
-        from colabdev.adapters.opening import Opener
-
-        return Opener(self.places().state_dir, _compile_rules, _load_synced_settings, max_bytes)
-
-    def watch(
-        self, record: RuntimeRecord, project: SyncedProject, mode: Mode, *, as_json: bool
-    ) -> Watch:
-        """Keeps that project and the runtime in step, and says so."""
-        from colabdev.cli.render_watch import WatchAsJson, WatchInWords
-        from colabdev.services.exchange import SyncOptions
-        from colabdev.services.watch import Watch, Watched
-
-        opener, path = self.opener(project.max_bytes), Path(project.path)
-        return Watch(
-            Watched(
-                runtime=record.name,
-                project=lambda: opener.open(path),
-                options=SyncOptions(mode=mode, outputs=False),
-            ),
-            syncer=self.syncer(),
-            store=self.store(),
-            keepers=self.keepers(),
-            audience=WatchAsJson() if as_json else WatchInWords(),
-        )
-
-    def homecoming(self, *, ends_jobs: bool = True) -> Homecoming:
-        """`ends_jobs`: none of the runtime's jobs goes on elsewhere after that."""
-        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
-        from colabdev.services.homecoming import Homecoming
-        from colabdev.services.recovery_cases import end_consents
-
-        jobs, store = self.job_store(), self.store()
-
-        opener = self.opener(parse_size(DEFAULT_MAX_SIZE))
-        return Homecoming(
-            keepers=self.keepers(),
-            syncer=self.syncer(),
-            open_project=lambda path: opener.open(Path(path)),
-            safekeeping=self.safekeeping(),
-            logs=self.job_logs(),
-            checkpoints=self.checkpoints().safety(),
-            flush=self._flush_mount,
-            end_jobs=lambda name: end_consents(jobs, store, name) if ends_jobs else None,
-        )
-
-    def _flush_mount(self, runtime: RuntimeRecord, progress: Progress, *, force: bool) -> None:
-        if runtime.provider == "colab":
-            self.colab().provider().flush(runtime.name, progress, force=force)
-        if runtime.provider == "notebook":
-            self.notebooks().provider().flush(runtime.name, progress, force=force)
-
-    def safekeeping(self) -> Safekeeping:
-        from colabdev.services.safekeeping import Safekeeping
-
-        return Safekeeping(self.keepers())
-
-    def archives(self) -> Archives:
-        from colabdev.adapters.restoring import open_restore_target
-        from colabdev.services.archives import Archives
-
-        return Archives(self.keepers(), open_restore_target)
+        return DriveWiring(self)
 
     def checkpoints(self) -> CheckpointWiring:
         """What has to do with checkpoints."""
@@ -461,14 +298,17 @@ class Wiring:
 
         return CheckpointWiring(self.places(), self.keepers(), self._meter)
 
-    def data_sets(self, *, force: bool = False) -> DataSets:
-        """`force`: also much through what counts it."""
-        from colabdev.adapters.packing import open_data_folder
-        from colabdev.services.datasets import DataSets
+    def starts(self) -> StartWiring:
+        """What has to do with starting jobs."""
+        from colabdev.cli.wiring_starts import StartWiring
 
-        if force:
-            return DataSets(self.keepers(), open_data_folder)
-        return DataSets(self.keepers(), open_data_folder, self.check_amount)
+        return StartWiring(self)
+
+    def recovery(self) -> RecoveryWiring:
+        """What has to do with jobs that go on on other machines."""
+        from colabdev.cli.wiring_recovery import RecoveryWiring
+
+        return RecoveryWiring(self)
 
     def forwards(self) -> Forwards:
         from colabdev.adapters.local_ports import LocalPort
@@ -482,7 +322,7 @@ class Wiring:
 
         return WebTools(
             jobs=self.jobs(),
-            starter=self.job_starter(),
+            starter=self.starts().starter(),
             forwards=self.forwards(),
             make_token=lambda *page: make_token(self.ssh_files().private_key(), *page),
         )
@@ -512,74 +352,17 @@ class Wiring:
 
         return settings_schema()
 
-    def doctor(self) -> Doctor:
-        from colabdev.adapters.computer import ThisComputer
-        from colabdev.adapters.windows import is_beside_windows
-        from colabdev.services.doctor import Doctor, Surroundings
-        from colabdev.services.runtime_checks import RuntimeChecks
+    def examination(self) -> DoctorWiring:
+        """What has to do with looking at everything."""
+        from colabdev.cli.wiring_doctor import DoctorWiring
 
-        places, store, runtimes, computer = (
-            self.places(),
-            self.store(),
-            self.runtimes(),
-            ThisComputer(),
-        )
-        here = Surroundings(
-            computer=computer,
-            entries=self.ssh_files(),
-            state_dir=places.state_dir,
-            config_dir=places.config_dir,
-            windows=self.windows_side if is_beside_windows(os.environ) else None,
-        )
-        runtime_checks = RuntimeChecks(
-            store=store,
-            runtimes=runtimes,
-            keepers=self.keepers(),
-            computer=computer,
-            log_dir=places.log_dir,
-        )
-        return Doctor(
-            here=here,
-            store=store,
-            runtimes=runtimes,
-            repairs=self.repairs(),
-            runtime_checks=runtime_checks,
-        )
-
-    def windows_side(self) -> WindowsSide:
-        from colabdev.adapters.windows import find_windows_home
-        from colabdev.adapters.windows_entries import WindowsEntries
-
-        key_file = self.ssh_files().private_key_file
-        return WindowsEntries(find_windows_home(os.environ), key_file, os.environ)
-
-    def bug_report(self) -> BugReport:
-        from colabdev.adapters.report_files import ReportFiles
-        from colabdev.services.bug_report import BugReport
-
-        places = self.places()
-        files = ReportFiles(places.state_dir, self.ssh_files())
-        return BugReport(
-            files=files, environment=os.environ, home=standing.home(), store=self.store()
-        )
+        return DoctorWiring(self)
 
     def become(self, argv: Sequence[str]) -> int:
         """Go on as another program; returns its exit status where that is impossible."""
         from colabdev.adapters.processes import become
 
         return become(argv)
-
-
-def _compile_rules(lines: Iterable[str]) -> list[Rule]:
-    from colabdev.adapters.ignore_files import compile_rules
-
-    return compile_rules(lines)
-
-
-def _load_synced_settings(file: Path) -> SyncedSettings:
-    from colabdev.config.settings import load_synced_settings
-
-    return load_synced_settings(file)
 
 
 def log_to_stderr() -> None:

@@ -120,11 +120,11 @@ class RecoveryWiring:
         )
 
     def _sync(self, runtime: RuntimeRecord, path: str, progress: Progress) -> None:
-        from colabdev.core.sizes import DEFAULT_MAX_SIZE, parse_size
         from colabdev.services.exchange import SyncOptions
 
-        project = self._wiring.opener(parse_size(DEFAULT_MAX_SIZE)).open(Path(path))
-        self._wiring.syncer().sync_project(runtime, project, SyncOptions(outputs=False), progress)
+        files = self._wiring.sync()
+        project = files.opener().open(Path(path))
+        files.syncer().sync_project(runtime, project, SyncOptions(outputs=False), progress)
 
     def _secrets(self, job: JobRecord, names: Sequence[str]) -> Mapping[str, str]:
         """From whoever holds them; else, of somebody who types, as `--secret` has them."""
@@ -135,7 +135,7 @@ class RecoveryWiring:
         held = dict((keeper.held(job.id) if keeper is not None else None) or {})
         missing = [name for name in names if name not in held]
         if missing and terminal.has_keyboard():
-            held |= self._wiring.secret_sources().find(missing)
+            held |= self._wiring.starts().secret_sources().find(missing)
         return held
 
     def _hold(self, job: JobRecord, variables: Mapping[str, str]) -> None:
@@ -149,7 +149,7 @@ class RecoveryWiring:
         """As `down`, but its jobs are to be continued by hand still."""
         wiring = self._wiring
         releases = wiring.releases()
-        bring_home = partial(wiring.homecoming(ends_jobs=False).bring, force=False)
+        bring_home = partial(wiring.drive().homecoming(ends_jobs=False).bring, force=False)
         for release in releases.down(
             [runtime.name], progress, bring_home, request_id=runtime.request_id
         ):

@@ -3,6 +3,7 @@ none comes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from colabdev.core.job_records import as_it_stands
@@ -50,6 +51,33 @@ def describe_loss(job: JobRecord, decision: Decision) -> str:
     """That nothing comes after an attempt whose end nobody saw, and why."""
     why = decision.why or _ITS_RUNTIME_WENT
     return f"{job.id} is lost: {why.removeprefix(f'{job.id} ')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of a job whose machine died."""
+
+    job: str
+    goes_on: bool
+    says: str
+    """A sentence, for people."""
+
+
+def fate_of(case: Case) -> Fate | None:
+    """None for one that is not known to have lost its machine, or that had ended."""
+    job, decision = case.job, decide(case)
+    if goes_on(decision):
+        return Fate(job.id, True, f"{job.id} continues: {describe_hand_over(case, decision)}")
+    if not job.ours or as_it_stands(job, case.runtime).state is not JobState.LOST:
+        return None
+    if not case.has_order:
+        return Fate(job.id, False, f"{job.id} is lost with it")
+    by_hand = f"colabdev run --continue {job.id} goes on with it"
+    if decision.verdict is Verdict.NEVER:
+        return Fate(job.id, False, f"{describe_loss(job, decision)}; {by_hand}")
+    return Fate(
+        job.id, False, f"{job.id} is lost with it: nobody agreed that it continues; {by_hand}"
+    )
 
 
 def news_of(case: Case, heard: datetime | None) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,11 +21,20 @@ from colabdev.core.recovery_records import (
     parse_resumed,
 )
 from colabdev.core.times import format_exact_time, parse_time
-from colabdev.errors import ColabdevError, JobNotFound, ProtocolError, RuntimeLost, UsageError
+from colabdev.errors import (
+    ColabdevError,
+    JobNotFound,
+    ProtocolError,
+    RuntimeLost,
+    UsageError,
+    nearest,
+)
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
 
 SCHEMA = 1
 _NAMED_IDS = 5
+_START_OF_ID = re.compile("[a-z0-9][a-z0-9-]{0,51}")
+_DATED = re.compile("-[0-9]{6}(-|$)")
 START_TIMEOUT = timedelta(seconds=60)
 """A job that its runtime does not know by then was never started."""
 
@@ -220,6 +230,16 @@ def choose_job_id(word: str, ids: Iterable[str]) -> str:
             hint="type more of its id; colabdev ps --all lists them",
         )
     return matching[0]
+
+
+def check_is_no_slip(word: str, ids: Iterable[str]) -> None:
+    """JobNotFound when `word`, which means no job that is known here, is not another computer's job's
+    either: it is no id nor the start of one, or nearly a name that is known."""
+    names = {one.rsplit("-", 2)[0] for one in ids}
+    meant = None if _DATED.search(word) else nearest(word, names)
+    if meant or not _START_OF_ID.fullmatch(word):
+        guess = f"; did you mean {meant!r}?" if meant else ""
+        raise JobNotFound(f"no job is called {word!r}{guess}", hint="colabdev ps --all lists them")
 
 
 def choose_by_name(name: str, jobs: Sequence[JobRecord]) -> Sequence[JobRecord]:

@@ -61,9 +61,16 @@ class Outlook:
     limit: datetime | None
     hand_overs: int
     """How often it must go on on another machine for that."""
+    hand_overs_left: int
+    """How often it does by itself."""
     units: float | None
     """What it still costs."""
     balance: float | None
+
+    @property
+    def gets_there(self) -> bool:
+        """Whether it comes to its end by itself, on as many machines as were agreed to."""
+        return self.hand_overs <= self.hand_overs_left
 
 
 def bounds_of(record: RuntimeRecord, prices: Prices) -> Bounds:
@@ -77,7 +84,9 @@ def bounds_of(record: RuntimeRecord, prices: Prices) -> Bounds:
     return Bounds(tunnel.keep_until, max(life_s, 0.0), rate, prices.balance)
 
 
-def outlook_of(row: Mapping[str, object], bounds: Bounds, now: datetime) -> Outlook | None:
+def outlook_of(
+    row: Mapping[str, object], bounds: Bounds, now: datetime, hand_overs_left: int
+) -> Outlook | None:
     """Of a job as its runtime tells of it; None when it does not run, tells too little, or no sense."""
     told = row.get("progress")
     if row.get("state") != "running" or not isinstance(told, Mapping):
@@ -106,6 +115,7 @@ def outlook_of(row: Mapping[str, object], bounds: Bounds, now: datetime) -> Outl
         high=high,
         limit=bounds.limit,
         hand_overs=hand_overs,
+        hand_overs_left=hand_overs_left,
         units=None if bounds.hourly_rate is None else bounds.hourly_rate * hours,
         balance=bounds.balance,
     )
@@ -123,6 +133,13 @@ def describe_outlook(outlook: Outlook, now: datetime, zone: tzinfo | None = None
     return "; ".join(_sentences(outlook, now, zone))
 
 
+def describe_done(outlook: Outlook, now: datetime, zone: tzinfo | None = None) -> str:
+    """`03:10 ± 12 min`, or what comes before that."""
+    if outlook.limit is None or outlook.gets_there:
+        return describe_end(outlook, now, zone)
+    return f"after VM limit {format_clock(outlook.limit, now, zone)}"
+
+
 def describe_end(outlook: Outlook, now: datetime, zone: tzinfo | None = None) -> str:
     """`03:10 ± 12 min`."""
     half_s = (outlook.high - outlook.low).total_seconds() / 2
@@ -135,11 +152,17 @@ def _sentences(outlook: Outlook, now: datetime, zone: tzinfo | None) -> Iterator
         over = "" if outlook.limit > now else ", which is over"
         yield f"VM limit {format_clock(outlook.limit, now, zone)}{over}"
     if outlook.hand_overs:
-        count = outlook.hand_overs
-        yield _COUNTED[count] if count < len(_COUNTED) else f"{count} hand-overs"
+        yield _describe_hand_overs(outlook.hand_overs, outlook.hand_overs_left)
     if outlook.units is not None:
         have = "" if outlook.balance is None else f", you have {outlook.balance:.3g}"
         yield f"{outlook.units:.1f} units{have}"
+
+
+def _describe_hand_overs(count: int, left: int) -> str:
+    if left == 0:
+        return "its machine ends before that, and it does not continue by itself"
+    counted = _COUNTED[count] if count < len(_COUNTED) else f"{count} hand-overs"
+    return counted if count <= left else f"{counted}, of which {left} by itself"
 
 
 def _with_hand_overs(ahead_s: float, bounds: Bounds, now: datetime) -> tuple[datetime, int]:

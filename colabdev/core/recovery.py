@@ -69,8 +69,6 @@ class Case:
     """The record of that name as it is now; None: it was given back."""
     going_on: Continuation
     has_order: bool
-    safe: Resumed | None
-    """The newest safe checkpoint that anybody here heard of; None: of none."""
     now: datetime
     by_hand: bool = False
     """Somebody typed that it is to go on: that is more than was agreed to beforehand."""
@@ -133,8 +131,6 @@ def _within_bounds(case: Case) -> Decision | None:
     if len(tries) >= consent.times:
         times = "once" if consent.times == 1 else f"{consent.times} times"
         return Decision(Verdict.NEVER, f"it has gone on {times}, as often as was agreed")
-    if case.safe is not None and not makes_progress(case.going_on, case.safe):
-        return Decision(Verdict.NEVER, no_progress(case.going_on))
     recent = [one.time for one in tries if case.now - one.time < timedelta(hours=1)]
     if len(recent) >= MOST_PER_HOUR:
         why = f"it was started {len(recent)} times within the hour"
@@ -151,6 +147,14 @@ def _until(going_on: Continuation, now: datetime) -> Decision | None:
 def counted(job: JobRecord, going_on: Continuation) -> Sequence[Try]:
     """The starts that count: the one in the making is counted before its job's record names it."""
     return [one for one in going_on.tries if one.attempt <= job.attempt]
+
+
+def starts_left(case: Case) -> int:
+    """How often the job may still go on by itself, by what was agreed."""
+    consent = case.job.continues
+    if consent is None or not is_candidate(case.job) or not case.has_order or case.going_on.is_over:
+        return 0
+    return max(consent.times - len(counted(case.job, case.going_on)), 0)
 
 
 def makes_progress(going_on: Continuation, newest: Resumed | None) -> bool:
@@ -187,6 +191,11 @@ def begin_attempt(
         began_from=None,
         path="",
     )
+
+
+def skip_number(going_on: Continuation, token: str) -> Continuation:
+    """The attempt at hand under the next number, with that random token: nobody ever has its own."""
+    return replace(going_on, attempt=going_on.attempt + 1, token=token)
 
 
 def has_done(going_on: Continuation, step: str) -> bool:

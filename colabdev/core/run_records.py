@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from colabdev.agent import jobdir
-from colabdev.core.json_values import listing, optional_count, text
+from colabdev.agent import jobdir, manifest
+from colabdev.core.json_values import listing, mapping, optional_count, text
 from colabdev.models import JobRecord, JobState, RuntimeRecord
 from colabdev.models.recovery import Consent, PastAttempt, Resumed
 
@@ -30,7 +30,7 @@ class StoredJob:
     attempts: tuple[PastAttempt, ...]
     """Oldest first; at least one."""
     safe: Resumed | None
-    """The newest checkpoint that was proved."""
+    """The newest checkpoint of its lineage that was safe, by what the job accepts as that."""
 
     @property
     def newest(self) -> PastAttempt:
@@ -61,7 +61,7 @@ def parse_stored_job(row: Mapping[str, Any]) -> StoredJob:
             },
             variables=tuple(text(name) for name in listing(run.get("variables") or [])),
             attempts=_attempts(row, run),
-            safe=max(_proved(row), key=lambda mark: mark.rank, default=None),
+            safe=max(_safe(row, run), key=lambda mark: mark.rank, default=None),
         )
     except (KeyError, TypeError) as exc:
         raise ValueError(f"it lacks or mangles {exc}") from exc
@@ -97,12 +97,36 @@ def _attempts(row: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[PastAttem
     return tuple(found[number] for number in sorted(found))
 
 
-def _proved(row: Mapping[str, Any]) -> Iterator[Resumed]:
-    rows: Sequence[Any] = listing(row.get("confirmed") or [])
-    for one in rows:
-        attempt, step = optional_count(one["attempt"]), optional_count(one.get("step"))
+def _safe(row: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[Resumed]:
+    """What was proved, where attempts began, and what is there by Drive's own word if that is enough."""
+    starts: dict[int, manifest.Start] = {}
+    began = []
+    for one in listing(row.get("starts") or []):
+        number, before = optional_count(one["attempt"]), optional_count(one.get("from_attempt"))
+        step = optional_count(one.get("from_step"))
+        if number:
+            starts[number] = manifest.Start(number, before, step)
+        if before:
+            began.append(Resumed(before, step))
+    for mark in (*began, *_accepted(row, run)):
+        if manifest.is_in_lineage(mark.attempt, mark.step, starts):
+            yield mark
+
+
+def _accepted(row: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[Resumed]:
+    accept = text(mapping(run["checkpoints"]).get("accept", manifest.CONFIRMED))
+    found: Sequence[Any] = [
+        *listing(row.get("confirmed") or []),
+        *(
+            one
+            for one in listing(row.get("checkpoints") or [])
+            if manifest.is_enough(text(one["level"]), accept)
+        ),
+    ]
+    for one in found:
+        attempt = optional_count(one["attempt"])
         if attempt:
-            yield Resumed(attempt, step)
+            yield Resumed(attempt, optional_count(one.get("step")))
 
 
 def _optional_moment(one: Mapping[str, Any]) -> datetime | None:

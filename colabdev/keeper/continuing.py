@@ -38,7 +38,7 @@ class Continuing:
     is_lost: Callable[[], bool]
     """The machine is gone for certain."""
     was_let_go: Callable[[], str]
-    """Why it was not kept alive any more, "" when it was: its end is no death then."""
+    """Why it was let go before its time, "" when it was not: else its end is no death."""
     clock: Callable[[], float] = time.monotonic
     next_look: float = float("-inf")
     deaths: dict[str, int] = field(default_factory=dict)

@@ -22,6 +22,7 @@ UNATTENDED_S = 600.0
 JOBS_INTERVAL_S = 60.0
 FUNDS_INTERVAL_S = 600.0
 SHORT_BALANCE_H = 2.0
+_OVER = "its ttl is over: it is not kept alive any more, and Colab takes it when it likes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Signs:
     """What it may cost while nobody uses it."""
     has_job: Callable[[], bool]
     funds: Callable[[], Funds]
+    overspent: Callable[[float], str] = lambda balance: ""
+    """By that balance the job which has cost on new machines what was agreed to; "" while none has."""
 
 
 class Demand:
@@ -67,12 +70,16 @@ class Demand:
         self._attended_balance: float | None = None
         self.notice = ""
         """Why it is not kept alive, or will not be for long, for the user; "" when all is well."""
-        self.reason = ""
-        """Why it is not kept alive; "" while it is."""
+        self.let_go = ""
+        """Why it was let go before its time; "" while it is kept, and when that was over first. A ttl is
+        in its record; without one it is Colab that ends it by its age, as it does any."""
 
     def is_wanted(self) -> bool:
         """Whether to keep it alive now."""
-        reason = self.reason = self._reason()
+        is_over = self._now() >= self._signs.keep_until()
+        if not is_over:
+            self.let_go = self._why_let_go()
+        reason = _OVER if is_over else self.let_go
         notice = reason or self._warning()
         if notice != self.notice:
             log.info("%s", notice or "kept alive")
@@ -86,11 +93,7 @@ class Demand:
             return None
         return self._now() + timedelta(hours=funds.hours_left, seconds=-self._funds.age_s)
 
-    def _reason(self) -> str:
-        if self._now() >= self._signs.keep_until():
-            return (
-                "its ttl is over: it is not kept alive any more, and Colab takes it when it likes"
-            )
+    def _why_let_go(self) -> str:
         funds, idle_s = self._funds.ask(), self._signs.idle_s()
         if funds is not None:
             if funds.balance <= 0 and not funds.goes_on_without:
@@ -100,6 +103,11 @@ class Demand:
                 return (
                     f"unattended it has cost {spent:.1f} compute units, and max_units is "
                     f"{self._signs.max_units:g}: it is not kept alive until it is used again"
+                )
+            if job := self._signs.overspent(funds.balance):
+                return (
+                    f"{job} has cost all that was agreed to for new machines: its runtime is not kept "
+                    "alive any more"
                 )
         if idle_s > self._idle_limit_s and not self._has_job.ask():
             return (

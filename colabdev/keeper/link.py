@@ -17,7 +17,6 @@ from colabdev.errors import (
     NoCapacity,
     RuntimeUnreachable,
     SshRefused,
-    TunnelRefused,
     runtime_lost,
 )
 
@@ -149,7 +148,7 @@ class Link(Generic[ConnectionT]):
         try, None when the connection had been good."""
         try:
             connection = self._connect()
-        except (HostKeyMismatch, AuthNeeded, NoCapacity, SshRefused, TunnelRefused) as exc:
+        except (HostKeyMismatch, AuthNeeded, NoCapacity, SshRefused) as exc:
             self._enter(LinkState.REFUSED, exc)
             self._note_if_gone()
             delay_s, self._refused_delay_s = self._refused_delay_s, self._refused_delay_s * 2

@@ -3,6 +3,7 @@ while it is used, and its Drive mounted. Google's libraries are loaded for these
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -10,20 +11,25 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from colabdev.adapters.host_entries import SshFiles
+from colabdev.adapters.job_store import FileJobStore
+from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.ssh import SshConnection
 from colabdev.adapters.store import FileStore
 from colabdev.config.places import Places
 from colabdev.core.job_records import parse_job_list
-from colabdev.errors import ColabdevError, RuntimeUnreachable, runtime_lost
+from colabdev.errors import ColabdevError, RuntimeUnreachable, StateUnreadable, runtime_lost
 from colabdev.keeper.demand import Demand, Funds, Signs
 from colabdev.keeper.drive_watch import DriveWatch
 from colabdev.models import ColabTunnel, JobState, Phase, SshAddress
 from colabdev.ports import AgentStream, Provider
+from colabdev.services.agreed_costs import find_overspent
 
 if TYPE_CHECKING:
     from colabdev.providers.colab.client import ColabClient
     from colabdev.providers.colab.keepalive import KeepAlive
     from colabdev.providers.colab.login import GoogleLogin
+
+log = logging.getLogger(__name__)
 
 
 class ColabSide:
@@ -60,8 +66,8 @@ class ColabSide:
 
     @property
     def was_let_go(self) -> str:
-        """Why the runtime is not kept alive any more; "" while it is."""
-        return self._demand.reason if self._demand else ""
+        """Why the runtime was let go before its time; "" when it was not."""
+        return self._demand.let_go if self._demand else ""
 
     def login(self) -> GoogleLogin:
         """The user's login at Google."""
@@ -117,6 +123,7 @@ class ColabSide:
             max_units=tunnel.max_units,
             has_job=self._has_job,
             funds=self._funds,
+            overspent=self._overspent,
         )
         self._demand = Demand(signs)
         self._kept = KeepAlive(client, endpoint, is_wanted=self._demand.is_wanted)
@@ -144,6 +151,17 @@ class ColabSide:
         account = self._open_client().account()
         settings = load_user_settings(self._places.config_dir)
         return Funds(account.balance, account.hours_left, settings.accept_free_tier_terms)
+
+    def _overspent(self, balance: float) -> str:
+        state_dir = self._places.state_dir
+        try:
+            job = find_overspent(
+                FileJobStore(state_dir), FileRecoveryStore(state_dir), self._name, balance
+            )
+        except StateUnreadable as exc:
+            log.warning("%s", exc.message)
+            return ""
+        return job.id if job else ""
 
     def _look_at_drive(self) -> str:
         """How it is mounted; where nobody mounted it there is nothing to mend."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from colabdev.models import NO_WISH, HardwareWish
+from colabdev.models.machines import NO_WISH, HardwareWish
 from colabdev.models.tunnels import TunnelUse
 
 

@@ -10,7 +10,7 @@ from colabdev.errors import (
     ColabdevError,
     NoCapacity,
     RuntimeUnreachable,
-    TunnelRefused,
+    SshRefused,
 )
 
 
@@ -52,7 +52,7 @@ class Remedy(Enum):
     """Another token, or something about the account."""
     PLAN = NoCapacity
     """What the account may use is used up, or not in its plan."""
-    USER = TunnelRefused
+    USER = SshRefused
     """Something else that only the user can do."""
 
 

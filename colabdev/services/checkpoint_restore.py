@@ -15,10 +15,10 @@ from colabdev.core.checkpoints import (
     parse_checkpoint,
 )
 from colabdev.core.workdirs import usable_machine
-from colabdev.errors import CheckpointNotFound, ColabdevError, UsageError
+from colabdev.errors import BehindProved, CheckpointNotFound, ColabdevError, UsageError
 from colabdev.models import RuntimeRecord
 from colabdev.models.recovery import Resumed
-from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter
+from colabdev.ports import AgentStream, CheckpointCopies, Keepers, Meter, Progress
 from colabdev.services.checkpoint_lists import (
     StoreChoice,
     copies_here,
@@ -29,6 +29,8 @@ from colabdev.services.checkpoint_lists import (
 )
 
 _NAMED = 5
+_Rank = tuple[int, int]
+_NEVER = (-1, -1)
 _BEHIND = "behind"
 _NOTHING = "nothing"
 _WAIT_S = 120.0
@@ -44,6 +46,18 @@ class RestoreWish:
     to: str | None = None
     accept_rollback: bool = False
     """Also one that is older than the newest that was proved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewestWish:
+    """What a job is to go on from."""
+
+    job: str
+    minimum: Resumed | None
+    """The newest that anybody here heard was safe."""
+    starts: Mapping[int, manifest.Start]
+    """Where its attempts began, as far as is known here."""
+    accept_rollback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,36 +112,51 @@ class CheckpointRestorer:
         self,
         runtime: RuntimeRecord,
         place: Mapping[str, object] | None,
-        job: str,
-        *,
-        minimum: Resumed | None,
-        starts: Mapping[int, manifest.Start],
+        wish: NewestWish,
+        progress: Progress,
     ) -> RestoredCheckpoint | None:
         """Put the newest of the job that verifies on the runtime, from its store or from here; None when
         there is none, and nobody ever heard of one.
 
-        CheckpointNotFound when all that is to be had is older than `minimum`, the newest that anybody
-        heard of; ColabdevError when a store does not tell. `starts` is where attempts began.
+        BehindProved when all that is to be had is older than what anybody here or the store itself knows
+        as safe, and that is not accepted; ColabdevError when a store does not tell.
         """
+        job = wish.job
+        end: Mapping[str, object] = {}
         to = posixpath.join(usable_machine(runtime).content_dir, "restored", job)
-        own = self._whole_copy(job, starts)
-        known = [one.rank for one in (minimum, _mark(own) if own else None) if one is not None]
-        at_least = list(max(known)) if known else None
+        own = self._whole_copy(job, wish.starts)
+        here = _NEVER if own is None else _mark(own).rank
+        at_least = max(here, _NEVER if wish.accept_rollback else _rank(wish.minimum))
         with closing(self.keepers.ensure(runtime.name).agent()) as agent:
             if place is not None:
-                asked = {**place, "job": job, "name": None, "to": to, "minimum": at_least}
-                end = self._ask(agent, {**asked, "wait_s": 0.0 if own else _WAIT_S})
+                asked = {
+                    **place,
+                    **{"job": job, "name": None, "to": to},
+                    "minimum": None if at_least == _NEVER else list(at_least),
+                    "proved": not wish.accept_rollback,
+                    "wait_s": 0.0 if here == at_least else _WAIT_S,
+                }
+                end = self._ask(agent, asked, progress)
+                if here == at_least < _rank_of(end.get("minimum")):
+                    # The store itself knows of a newer one than the copy that is here.
+                    end = self._ask(agent, {**asked, "wait_s": _WAIT_S}, progress)
                 if end.get("row") and not end.get("problem"):
                     return _restored(job, end)
                 if end.get("problem") not in (_BEHIND, _NOTHING):
                     raise ColabdevError(
-                        f"cannot restore {job}: {end.get('problem')}", hint="it is tried again"
+                        f"cannot restore {job}: {end.get('problem')}",
+                        hint=f"colabdev checkpoints ls {job}",
                     )
-            if own is not None and (minimum is None or _mark(own).rank >= minimum.rank):
+                at_least = max(at_least, _rank_of(end.get("minimum")))
+            if own is not None and here >= at_least:
                 return self._send(agent, own, to)
-        if at_least is None:
+        if at_least == _NEVER:
             return None
-        raise _behind(job)
+        raise BehindProved(
+            f"{_describe(at_least)} of {job} was proved safe, and {_to_be_had(end, here)}",
+            hint=f"colabdev run --continue {job} looks again, Drive may only be late; with "
+            "--accept-rollback it goes on from what there is",
+        )
 
     def _whole_copy(self, job: str, starts: Mapping[int, manifest.Start]) -> Checkpoint | None:
         """The newest copy here of what the job went on with, every hash right."""
@@ -138,10 +167,20 @@ class CheckpointRestorer:
                 return one
         return None
 
-    def _ask(self, agent: AgentStream, asked: Mapping[str, object]) -> Mapping[str, object]:
+    def _ask(
+        self,
+        agent: AgentStream,
+        asked: Mapping[str, object],
+        progress: Progress = lambda step: None,
+    ) -> Mapping[str, object]:
+        said = ""
         for header, _ in agent.stream("checkpoint.restore", asked):
             if header.get("end"):
                 return header
+            if header.get("waiting"):
+                mark = _describe(_rank_of(header["waiting"]))
+                if said != (said := f"waiting for {mark}, which was proved and does not show yet"):
+                    progress(said)
             done, size = header.get("done"), header.get("size")
             if isinstance(done, int) and isinstance(size, int):
                 self.meter("received", done, size)
@@ -239,3 +278,32 @@ def _behind(job: str) -> CheckpointNotFound:
 
 def _mark(one: Checkpoint) -> Resumed:
     return Resumed(one.attempt, one.step)
+
+
+def _rank(mark: Resumed | None) -> _Rank:
+    return _NEVER if mark is None else mark.rank
+
+
+def _rank_of(told: object) -> _Rank:
+    """Attempt and step, as a runtime tells them."""
+    if isinstance(told, list) and len(told) == 2 and all(isinstance(one, int) for one in told):
+        return told[0], told[1]
+    return _NEVER
+
+
+def _describe(rank: _Rank) -> str:
+    attempt, step = rank
+    return f"a checkpoint of attempt {attempt}" if step < 0 else f"step {step} of attempt {attempt}"
+
+
+def _to_be_had(end: Mapping[str, object], here: _Rank) -> str:
+    """What there is instead: in the store, or here."""
+    row = end.get("row")
+    there = _NEVER
+    if isinstance(row, Mapping):
+        step = row.get("step")
+        there = _rank_of([row.get("attempt"), -1 if step is None else step])
+    newest = max(there, here)
+    if newest == _NEVER:
+        return "nothing of it is to be had"
+    return f"the newest that is to be had is {_describe(newest)}"

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from colabdev.core.recovery import is_candidate
 from colabdev.errors import ColabdevError, NoCode
 from colabdev.models import JobRecord, Phase
 from colabdev.ports import AgentStream, JobStore, RuntimeStore
@@ -65,7 +64,9 @@ class CodeCopies:
             job
             for job in readable_jobs(self.jobs)
             if (job.runtime, job.request_id) == of
-            and is_candidate(job)
+            and job.ours
+            and not job.state.is_end
+            and (job.continues is not None or self.plans.has_order(job.id))
             and self.plans.code_tree(job.id) is None
         ]
 

@@ -6,27 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from colabdev.agent import changes, rules
-from colabdev.agent.changes import NOTHING, OTHER, Change
-from colabdev.agent.tree import FILE, hash_fingerprints
+from colabdev.agent.changes import NOTHING, Change
+from colabdev.agent.tree import hash_fingerprints
 from colabdev.core.folders import FolderPair, FolderPlan, plan_folders, upward
 from colabdev.core.portability import unportable
 from colabdev.core.reconcile import (
-    ABSENT,
     TWO_WAY,
     Action,
-    Conflict,
     Mode,
     Plan,
-    Prefer,
     Remote,
-    RemoteFile,
     plan_sync,
 )
 from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, GuardHalted
 from colabdev.models import KnownSide, TreeScan
 from colabdev.services.ahead import Ahead, comparing, known_folders
+from colabdev.services.remote_side import planned_marks, record_in, remote_of, with_arrived
 from colabdev.services.sync_answers import Comparison, parse_comparison, parse_failures
+from colabdev.services.sync_outputs import outputs_to_bring
 from colabdev.services.sync_report import SyncReport, is_note
 from colabdev.services.transfer import Answer, Done, Transfer, may_be_patched, sort_out
 
@@ -126,8 +124,8 @@ class Exchange:
             if ancestor is None:
                 self._arguments["ancestor"] = ""
                 comparison, ancestor = self._ask("sync.compare"), {}
-        remote = _remote(ancestor or {}, comparison)
-        remote = self._as_it_came(remote, comparison)
+        remote = remote_of(ancestor or {}, comparison)
+        remote = with_arrived(remote, comparison, self._local)
         plan = self._plan(remote)
         self._halt_at(plan)
         return self._carry_out(plan, comparison, remote)
@@ -173,7 +171,7 @@ class Exchange:
         ancestor = self._known.ancestor() if side.ancestor == side.tree else None
         if ancestor is None:
             return None
-        remote = _remote(ancestor, None)
+        remote = remote_of(ancestor)
         plan = self._plan(remote)
         actions = self._pushed(plan)
         if not actions:
@@ -223,17 +221,6 @@ class Exchange:
             workdir = self._transfer.place["workdir"]
             raise GuardHalted(f"halted: {plan.guard}; the work dir is {workdir}", hint=hint)
 
-    def _as_it_came(self, remote: Remote, comparison: Comparison) -> Remote:
-        """With what came here in a sync that was cut before the runtime wrote that down: it is what both
-        sides last had, so that an edit of it on one side is no conflict."""
-        files = dict(remote.files)
-        for path, mark in comparison.offered.items():
-            entry, file = self._local.get(path), files.get(path, ABSENT)
-            is_told = file.now == NOTHING or path in remote.entries
-            if entry is not None and entry.fingerprint == mark != file.now and is_told:
-                files[path] = file._replace(placed=mark)
-        return replace(remote, files=files)
-
     def _plan_folders(self, comparison: Comparison, remote: Remote, plan: Plan) -> FolderPlan:
         if not comparison.folders:
             return FolderPlan(kept=tuple(self._folders))
@@ -246,32 +233,11 @@ class Exchange:
         ]
         return plan_folders(pairs, self._folders, self._options.mode)
 
-    def _outputs(self, comparison: Comparison) -> tuple[list[Action], list[Conflict]]:
-        """What is to be brought: outputs that are here as they came, or not at all."""
-        prefer = self._options.mode.prefer
-        actions, conflicts = [], []
-        for brought, entry in comparison.outputs:
-            here = self._transfer.tree.look(entry.path)
-            untouched = here in (NOTHING, brought)
-            if here == entry.fingerprint or (prefer is Prefer.LOCAL and not untouched):
-                change = Change(changes.BROUGHT, entry.path, entry.fingerprint, entry)
-                if brought != entry.fingerprint:
-                    actions.append(Action(change, "here already", output=True))
-            elif untouched or prefer is Prefer.REMOTE:
-                op = changes.SEND if entry.kind == FILE else changes.MAKE_LINK
-                reason = "fetched" if here == NOTHING else "changed there"
-                change = Change(op, entry.path, here, entry)
-                actions.append(Action(change, reason, here=True, output=True))
-            else:
-                word = "edited" if brought else "another one"
-                there = "unchanged" if brought == entry.fingerprint else "edited"
-                conflicts.append(Conflict(entry.path, word, there))
-        return actions, conflicts
-
     # --- doing ---
 
     def _carry_out(self, plan: Plan, comparison: Comparison, remote: Remote) -> Outcome:
-        outputs, conflicts = self._outputs(comparison)
+        look = self._transfer.tree.look
+        outputs, conflicts = outputs_to_bring(comparison, self._options.mode.prefer, look)
         here = [*plan.here, *(action for action in outputs if action.here)]
         there = [*plan.there, *(action for action in outputs if not action.here)]
         folders = self._plan_folders(comparison, remote, plan)
@@ -290,7 +256,7 @@ class Exchange:
         if self._options.dry_run:
             done = Done(actions=tuple(here)) + self._transfer.check(self._arguments, there)
             done = done.loud()
-            wanted = self._planned_tree(remote, plan)
+            wanted = self._hash(planned_marks(remote, plan))
             report = self._report(told + done, plan.unchanged, comparison.tree, wanted)
             return Outcome(replace(report, guard=plan.guard))
         if self._options.send:  # What comes home at the end must come, whatever it costs.
@@ -328,31 +294,19 @@ class Exchange:
         self, done: Done, plan: Plan, remote: Remote, answer: Answer, folders: Sequence[str]
     ) -> Outcome:
         tree, ancestor = str(answer.get("tree", "")), str(answer.get("ancestor", ""))
-        report = self._report(done, plan.unchanged, tree, self._planned_tree(remote, plan))
+        report = self._report(done, plan.unchanged, tree, self._hash(planned_marks(remote, plan)))
         marks = {path: file.placed for path, file in remote.files.items() if file.placed}
         local = dict(self._marks)
         for action in done.actions:
             if not action.output and not _is_about_folder(action):
-                _record(marks, action)
+                record_in(marks, action)
                 if action.here:
-                    _record(local, action)
+                    record_in(local, action)
         if self._hash(marks) != ancestor:
             return Outcome(report)
         here = self._hash(local)
         side = KnownSide(ancestor, tree, here, self._scan.root, tuple(folders))
         return Outcome(report, side, marks)
-
-    def _planned_tree(self, remote: Remote, plan: Plan) -> str:
-        """The hash of what the runtime should have when all of the plan is done."""
-        marks = {
-            path: file.now
-            for path, file in remote.files.items()
-            if file.now not in (NOTHING, OTHER)
-        }
-        for action in plan.there:
-            if action.change.op != changes.FORGET:
-                _record(marks, action)
-        return self._hash(marks)
 
     def _report(self, done: Done, unchanged: int, tree: str, wanted: str) -> SyncReport:
         return SyncReport(
@@ -367,22 +321,6 @@ class Exchange:
             unchanged=unchanged,
             dry_run=self._options.dry_run,
         )
-
-
-def _remote(ancestor: Mapping[str, str], comparison: Comparison | None) -> Remote:
-    """The runtime's side: as both sides last had it, but for what the comparison says."""
-    files = {path: RemoteFile(mark, mark) for path, mark in ancestor.items()}
-    if comparison is None:
-        return Remote(files, {})
-    return Remote(files | comparison.files, comparison.entries)
-
-
-def _record(marks: dict[str, str], action: Action) -> None:
-    """Make `marks` what it is after the action."""
-    if action.change.entry is None:
-        marks.pop(action.path, None)
-    else:
-        marks[action.path] = action.change.fingerprint
 
 
 def _note(action: Action) -> Action:

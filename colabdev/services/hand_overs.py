@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from colabdev.core.hand_overs import (
+    Fate,
     describe_hand_over,
     describe_loss,
+    fate_of,
     goes_on,
     has_begun,
     news_of,
 )
 from colabdev.core.job_records import is_machine_gone
-from colabdev.core.recovery import Verdict, decide, is_candidate
+from colabdev.core.recovery import Verdict, decide, is_candidate, starts_left
 from colabdev.errors import ColabdevError, RuntimeLost, StateUnreadable
-from colabdev.models import JobRecord, JobState
+from colabdev.models import JobRecord, JobState, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
 from colabdev.ports.told import ToldStore
+from colabdev.services.known_jobs import readable_jobs
 from colabdev.services.recovery_cases import RecoveryCases
 
 LOOK_S = 0.5
@@ -52,6 +56,31 @@ class HandOvers:
         with suppress(StateUnreadable):  # Nothing goes on by what nobody can read.
             return is_candidate(job) and goes_on(decide(self._cases.of(job)))
         return False
+
+    def fates(self, runtime: RuntimeRecord) -> Sequence[Fate]:
+        """What becomes of the jobs that were on that machine when it died, or are brought to it."""
+        found = []
+        for job in readable_jobs(self._jobs):
+            if job.runtime != runtime.name:
+                continue
+            with suppress(StateUnreadable):
+                fate = fate_of(self._cases.of(job))
+                # Who ran on a machine before that one was told of then.
+                if fate and (fate.goes_on or job.request_id == runtime.request_id):
+                    found.append(fate)
+        return found
+
+    def to_go_on(self, runtime: str) -> Sequence[str]:
+        """The jobs there that will go on elsewhere should its machine die."""
+        known = readable_jobs(self._jobs)
+        return [job.id for job in known if job.runtime == runtime and self.left(job.id)]
+
+    def left(self, job_id: str) -> int:
+        """How often the job may still go on by itself, as far as is known here."""
+        with suppress(StateUnreadable):
+            job = self._jobs.load(job_id)
+            return 0 if job is None else starts_left(self._cases.of(job))
+        return 0
 
     def has_begun(self, job: JobRecord) -> bool:
         """Whether the attempt that the record names was started, as far as is known here."""

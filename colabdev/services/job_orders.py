@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from colabdev.agent import jobdir
 from colabdev.core.accelerators import rented_name
-from colabdev.core.recovery import RENTED
+from colabdev.core.recovery import FREE, RENTED
 from colabdev.core.redact import is_secret_name
 from colabdev.core.workdirs import usable_machine
 from colabdev.models import NO_WISH, HardwareWish, RuntimeRecord
@@ -15,6 +16,12 @@ from colabdev.models.orders import JobOrder, MachineWish
 
 if TYPE_CHECKING:
     from colabdev.services.starts import RunRequest
+
+
+def may_start_again(request: RunRequest, runtime: RuntimeRecord) -> bool:
+    """Whether the job could go on on another machine, once somebody wants that."""
+    is_replaced = runtime.provider in RENTED | FREE
+    return is_replaced and request.checkpoints is not None and request.stdin == jobdir.NO_INPUT
 
 
 def order_of(request: RunRequest, runtime: RuntimeRecord, spec: Mapping[str, object]) -> JobOrder:

@@ -35,6 +35,7 @@ from colabdev.services.job_attempts import JobAttempts
 from colabdev.services.job_input import JobInput
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.known_jobs import write_standing
+from colabdev.services.known_runtimes import note_lost
 from colabdev.services.log_reading import LogPiece, bytes_of
 from colabdev.services.recovery_cases import end_consent
 
@@ -216,8 +217,8 @@ class Jobs:
                     answers[name] = self._list(runtime)
                     outlooks |= self._outlooks(runtime, answers[name])
                     self._write_down(runtime, answers[name])
-            except StateUnreadable:
-                continue  # Named by `_known`.
+            except (StateUnreadable, RuntimeLost):
+                continue  # Named by `_known`; or known to be gone now, and its jobs with it.
             except ColabdevError as exc:
                 doing = "write down" if name in answers else "ask"
                 unreached += [] if name in answers else [name]
@@ -274,16 +275,23 @@ class Jobs:
         return job
 
     def _list(self, runtime: RuntimeRecord) -> JobsOnRuntime:
-        """What the runtime says of its jobs."""
-        keeper = self.keepers.ensure(runtime.name)
-        keeper.wait_ready(LIST_TIMEOUT_S)
-        with closing(keeper.agent()) as agent:
-            listed, _ = agent.request("job.list")
+        """What the runtime says of its jobs; RuntimeLost, and written down, when it is gone."""
+        try:
+            keeper = self.keepers.ensure(runtime.name)
+            keeper.wait_ready(LIST_TIMEOUT_S)
+            with closing(keeper.agent()) as agent:
+                listed, _ = agent.request("job.list")
+        except RuntimeLost:
+            note_lost(self.runtimes, runtime)
+            raise
         return parse_job_list(listed)
 
     def _outlooks(self, runtime: RuntimeRecord, there: JobsOnRuntime) -> Mapping[str, Outlook]:
         bounds, now = bounds_of(runtime, self.prices), datetime.now(UTC)
-        found = {job_id: outlook_of(row, bounds, now) for job_id, row in there.rows.items()}
+        found = {
+            job_id: outlook_of(row, bounds, now, self.hand_overs.left(job_id))
+            for job_id, row in there.rows.items()
+        }
         return {job_id: outlook for job_id, outlook in found.items() if outlook is not None}
 
     def _write_down(self, runtime: RuntimeRecord, there: JobsOnRuntime) -> None:

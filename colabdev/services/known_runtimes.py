@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from colabdev.core.choose import choose_runtime, last_of_project
 from colabdev.core.names import check_runtime_name
 from colabdev.errors import StateUnreadable
-from colabdev.models import RuntimeRecord
+from colabdev.models import Phase, RuntimeRecord
 from colabdev.ports import RuntimeStore
 
 
@@ -46,3 +48,14 @@ class KnownRuntimes:
             if record is not None:
                 readable.append(record)
         return readable, unreadable
+
+
+def note_lost(runtimes: RuntimeStore, record: RuntimeRecord) -> None:
+    """Write down its provider's word that this machine is gone; that of the same name which has come
+    since is another one."""
+
+    def noted(known: RuntimeRecord) -> RuntimeRecord:
+        is_that = (known.request_id, known.phase) == (record.request_id, Phase.UP)
+        return replace(known, phase=Phase.LOST) if is_that else known
+
+    runtimes.update(record.name, noted)

@@ -36,6 +36,7 @@ from colabdev.core.recovery import (
     record_attempt,
     record_start,
     record_try,
+    skip_number,
     units_left,
     wish_within,
 )
@@ -47,11 +48,14 @@ from colabdev.models.recovery import ASKED, Consent, Continuation, Going, Resume
 from colabdev.ports import JobStore, Progress, Provider, RuntimeStore
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.known_jobs import readable_jobs
+from colabdev.services.known_runtimes import note_lost
 from colabdev.services.recovery_cases import RecoveryCases
 from colabdev.services.recovery_steps import CannotGoOn, Making, RecoverySteps
 
 MOST_FAILURES = 6
 """So often in a row a machine that is there may fail us before it is given back: it costs."""
+MOST_VOID = 4
+"""So many numbers in a row may have been claimed by those who died then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +126,7 @@ class Recovery:
         if record is None or record.phase is not Phase.UP or record.request_id != job.request_id:
             return
         if self.provider(record.provider).find(record.name) is None:
-            self.runtimes.update(
-                record.name,
-                lambda known: (
-                    replace(known, phase=Phase.LOST)
-                    if known.request_id == record.request_id
-                    else known
-                ),
-            )
+            note_lost(self.runtimes, record)
 
     def _make(self, job: JobRecord, going: Going, progress: Progress) -> JobRecord:
         order = self.plans.order(job.id)
@@ -147,8 +144,7 @@ class Recovery:
             self.steps.sync_project(making, progress)
             making = self._choose(making, going, progress)
         if not has_done(making.going_on, CLAIMED):
-            self.steps.claim(making)
-            making = self._done(making, replace(making.going_on, step=CLAIMED))
+            making = self._claim(making)
             crash_point("recovery.claimed")
         making = self._recorded(making)
         self.steps.start(making, values, progress)
@@ -195,7 +191,7 @@ class Recovery:
     def _choose(self, making: Making, going: Going, progress: Progress) -> Making:
         job = making.job
         found = self.steps.restore(
-            making, self.plans.safe(job.id), accept_rollback=going.accept_rollback
+            making, self.plans.safe(job.id), progress, accept_rollback=going.accept_rollback
         )
         began_from, path = None, ""
         if found is not None:
@@ -208,6 +204,17 @@ class Recovery:
         making = self._done(making, chosen)
         crash_point("recovery.chosen")
         return making
+
+    def _claim(self, making: Making) -> Making:
+        for _ in range(MOST_VOID):
+            if self.steps.claim(making):
+                return self._done(making, replace(making.going_on, step=CLAIMED))
+            token = secrets.token_hex(16)
+            making = self._done(making, skip_number(making.going_on, token))
+        raise ColabdevError(
+            f"cannot begin an attempt of {making.job.id}: others claim each number, and begin none",
+            hint=f"colabdev run --continue {making.job.id} tries again",
+        )
 
     def _recorded(self, making: Making) -> Making:
         """Counted, and then named by the job's record: only then it may start."""
@@ -241,10 +248,10 @@ class Recovery:
         going_on = self.plans.continuation(job_id)
         is_enough = going_on.failures + 1 >= MOST_FAILURES and self._begun(job_id) is not None
         if isinstance(error, CannotGoOn) or is_enough:
-            self.plans.save_continuation(job_id, give_up(going_on, error.message))
+            self.plans.save_continuation(job_id, give_up(going_on, _said_of(error)))
             self._let_go(job_id, progress)
             return
-        self.plans.save_continuation(job_id, put_off(going_on, error.message, datetime.now(UTC)))
+        self.plans.save_continuation(job_id, put_off(going_on, _said_of(error), datetime.now(UTC)))
 
     def _begun(self, job_id: str) -> RuntimeRecord | None:
         """The machine that was asked for to go on with the job, and is not of use yet."""
@@ -260,5 +267,17 @@ class Recovery:
         if begun is None:
             return
         others = (job for job in readable_jobs(self.jobs) if job.id != job_id)
-        if not any(job.runtime == begun.name and not job.state.is_end for job in others):
+        if not any(_may_use(job, begun) for job in others):
             self.give_back(begun, progress)
+
+
+def _said_of(error: ColabdevError) -> str:
+    """In a line, for whoever looks later: nobody may have read the error itself."""
+    said = error.message.partition("\n")[0].rstrip(".")
+    return f"{said}; next: {error.hint}" if error.hint else said
+
+
+def _may_use(job: JobRecord, machine: RuntimeRecord) -> bool:
+    """Whether the job runs on that machine, or may be brought there."""
+    is_its = job.request_id == machine.request_id or is_candidate(job)
+    return job.runtime == machine.name and is_its and not job.state.is_end

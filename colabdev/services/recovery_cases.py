@@ -29,7 +29,6 @@ class RecoveryCases:
             runtime=self.runtimes.load(job.runtime),
             going_on=self.plans.continuation(job.id),
             has_order=self.plans.has_order(job.id),
-            safe=self.plans.safe(job.id),
             now=datetime.now(UTC),
             by_hand=by_hand,
         )

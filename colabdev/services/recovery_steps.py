@@ -18,8 +18,12 @@ from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Continuation, Resumed, Try
 from colabdev.ports import AgentStream, Keepers, Progress
 from colabdev.ports.recovery import RecoveryStore
-from colabdev.services.checkpoint_lists import StoreChoice, find_store
-from colabdev.services.checkpoint_restore import CheckpointRestorer, RestoredCheckpoint
+from colabdev.services.checkpoint_lists import StoreChoice, find_store, survey_store
+from colabdev.services.checkpoint_restore import (
+    CheckpointRestorer,
+    NewestWish,
+    RestoredCheckpoint,
+)
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.plan import ConnectRequest
 from colabdev.services.runtimes import Runtimes
@@ -54,11 +58,18 @@ class Making:
 
     @property
     def store(self) -> Mapping[str, object] | None:
-        """The first of its stores, as requests take it; None when nothing is kept beside copies here."""
+        """The first of its stores, as requests take it; None when nothing is kept beside copies here.
+        ColabdevError when it cannot be looked into: nobody knows then what there is."""
         if not self.stores:
             return None
         choice = StoreChoice(self.stores[0], self.api_url)
-        return find_store(self.machine, self.order.project_name, choice)
+        place = find_store(self.machine, self.order.project_name, choice)
+        if place is None:
+            raise ColabdevError(
+                f"{self.machine.name!r} came without Drive, which has the checkpoints of {self.job.id}",
+                hint=f"colabdev connect {self.machine.name} mounts it",
+            )
+        return place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,22 +111,27 @@ class RecoverySteps:
             progress(f"{making.job.id} goes on without a sync: {exc.message}")
 
     def restore(
-        self, making: Making, safe: Resumed | None, *, accept_rollback: bool
+        self,
+        making: Making,
+        safe: Resumed | None,
+        progress: Progress,
+        *,
+        accept_rollback: bool,
     ) -> RestoredCheckpoint | None:
         """Put the newest checkpoint that verifies on the machine; None when there never was one."""
         starts = {one.attempt: _start_of(one) for one in making.going_on.tries}
-        return self.restorer.newest(
-            making.machine,
-            making.store,
-            making.job.id,
-            minimum=None if accept_rollback else safe,
-            starts=starts,
+        if safe and not manifest.is_in_lineage(safe.attempt, safe.step, starts):
+            safe = None  # Somebody went back behind it knowingly.
+        wish = NewestWish(
+            job=making.job.id, minimum=safe, starts=starts, accept_rollback=accept_rollback
         )
+        return self.restorer.newest(making.machine, making.store, wish, progress)
 
-    def claim(self, making: Making) -> None:
-        """Make the attempt's number ours; `CannotGoOn` when it is somebody else's."""
+    def claim(self, making: Making) -> bool:
+        """Make the attempt's number ours; `CannotGoOn` when it is somebody else's. False: somebody
+        claimed it and died before he began."""
         if making.store is None:
-            return  # Nobody else could go on with it: all that is left of it is here.
+            return True  # Nobody else could go on with it: all that is left of it is here.
         asked = {
             **making.store,
             "stores": list(making.stores),
@@ -127,11 +143,14 @@ class RecoverySteps:
         }
         with closing(self._agent(making.machine)) as agent:
             answer, _ = agent.request("job.claim", asked)
+        if answer.get("left"):
+            return False
         if not answer.get("won"):
             raise CannotGoOn(
                 f"attempt {making.going_on.attempt} of {making.job.id} was begun elsewhere",
                 hint="colabdev checkpoints ls shows what it saves there",
             )
+        return True
 
     def start(self, making: Making, secrets: Mapping[str, str], progress: Progress) -> None:
         """Start the attempt. Asked again it is there once."""
@@ -182,12 +201,23 @@ class RecoverySteps:
 
     def _tree(self, making: Making) -> str:
         known = making.order.spec.get("tree") or self.plans.code_tree(making.job.id)
+        known = known or self._tree_in_store(making)
         if not known:
             raise CannotGoOn(
-                f"the code of {making.job.id} never came here: nobody knows what it ran",
+                f"the code of {making.job.id} came neither here nor to Drive: nobody knows what it ran",
                 hint="colabdev run starts it anew",
             )
         return str(known)
+
+    def _tree_in_store(self, making: Making) -> object:
+        """Of a job whose machine died before its code was here."""
+        place, job_id = making.store, making.job.id
+        if place is None:
+            return None
+        with closing(self._agent(making.machine)) as agent:
+            rows = survey_store(agent, place, job_id)
+        runs = [row.get("run") for row in rows if row.get("job") == job_id]
+        return next((run.get("tree") for run in runs if isinstance(run, Mapping)), None)
 
     def _send_code(self, making: Making, progress: Progress) -> None:
         tree = self._tree(making)

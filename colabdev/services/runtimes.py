@@ -33,7 +33,7 @@ from colabdev.ports import HostEntries, JobStore, Keeper, Keepers, Progress, Pro
 from colabdev.ports.tunnels import CLOSE_REQUEST
 from colabdev.services.kept_jobs import KeptJobs
 from colabdev.services.known_jobs import readable_jobs
-from colabdev.services.known_runtimes import KnownRuntimes
+from colabdev.services.known_runtimes import KnownRuntimes, note_lost
 from colabdev.services.plan import ConnectRequest, check_same_machine, check_same_provider
 
 READY_TIMEOUT_S = 40.0
@@ -227,7 +227,13 @@ class Runtimes(KnownRuntimes):
         _wait_ready(keeper, progress, TUNNEL_TIMEOUT_S if record.tunnel else READY_TIMEOUT_S)
         agent = keeper.agent()
         try:
-            facts, _ = agent.request("probe")
+            agent.ask("probe")
+            closes = record.tunnel is None and may_have_tunnel(record.provider)
+            if closes:
+                agent.ask(CLOSE_REQUEST)  # It may have had one before.
+            facts, _ = agent.answer("probe")
+            if closes:
+                agent.answer(CLOSE_REQUEST)
             link = _project_link(record, request)
             # Without a project, too, a job needs somewhere to run; nothing of that goes to Drive.
             place: dict[str, object] = {"workdir": record.machine.content_dir}
@@ -241,8 +247,6 @@ class Runtimes(KnownRuntimes):
                 agent.request("lease.keep", {**lease_of(linked), **ends})
                 if record.machine.drive_dir is not None:
                     self._kept_jobs.bring_home(agent, record.machine.drive_dir, progress)
-            if record.tunnel is None and may_have_tunnel(record.provider):
-                agent.request(CLOSE_REQUEST)  # It may have had one before.
         finally:
             agent.close()
         crash_point("connect.prepared")
@@ -291,7 +295,7 @@ class Runtimes(KnownRuntimes):
             # The others are to be seen all the same.
             return RuntimeStatus(record, RuntimeState.UNREACHABLE, f"{exc.message}; {exc.hint}")
         if lost:
-            self._store.update(record.name, lambda known: replace(known, phase=Phase.LOST))
+            note_lost(self._store, record)
             return self._gone(record)
         return RuntimeStatus(record, RuntimeState.UNREACHABLE, detail)
 

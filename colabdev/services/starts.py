@@ -28,7 +28,7 @@ from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.job_attempts import JobAttempts
 from colabdev.services.job_logs import JobLogs, Starting
 from colabdev.services.job_order import After, still_to_come
-from colabdev.services.job_orders import order_of
+from colabdev.services.job_orders import may_start_again, order_of
 from colabdev.services.log_reading import bytes_of
 from colabdev.services.sync import Expected
 from colabdev.services.sync_report import SyncReport
@@ -183,8 +183,9 @@ class JobStarter:
         arguments = {"spec": spec, "env": dict(request.env), "expect": expect}
         if job.gives_back:
             arguments["lease"] = lease_of(runtime)
-        if job.continues is not None:
-            # Before it starts: what runs must be known to those who are to go on with it.
+        if may_start_again(request, runtime):
+            # Before it starts: what runs must be known to those who are to go on with it, also when
+            # nobody agrees to that until its machine has died.
             self.plans.save_order(job.id, order_of(request, runtime, spec))
         return Start(job, runtime, Starting(arguments))
 

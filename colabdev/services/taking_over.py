@@ -91,10 +91,11 @@ class TakingOver:
             project_path=here.project_path,
             project_name=here.project_name,
         )
-        self.jobs.create(job)
+        # The job's record last: with it the job is known here, and goes on by what is beside it.
         self.plans.save_order(job.id, order)
         if stored.safe is not None:
             self.plans.note_safe(job.id, stored.safe)
+        self.jobs.create(job)
         drive_dir = runtime.machine.drive_dir if runtime.machine else None
         if drive_dir is not None:
             with closing(self.keepers.ensure(runtime.name).agent()) as agent:

@@ -92,8 +92,11 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def digest(path: Path, algorithm: str) -> str:
+    hashed = hashlib.new(algorithm)
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        while piece := file.read(1 << 24):  # large, because after each a thread waits for its turn
+            hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def flush(path: Path) -> None:
@@ -183,7 +186,8 @@ class Saver:
     """Saves while the training goes on, which waits only until its state is copied to memory.
 
     From there a thread takes it to the disk, which leaves the training its time: hashing, writing and
-    flushing need no Python. What goes wrong there is raised by the next call of any method.
+    flushing need no Python. What goes wrong there is raised by the next call of any method. The memory
+    is kept for the next copy: to get it from the system anew takes longer than to fill it.
     """
 
     def __init__(self, directory: str | Path, **options: Any) -> None:
@@ -191,6 +195,7 @@ class Saver:
         self.directory, self.options = Path(directory), options
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.writing: Future[Path] | None = None
+        self.copy: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -213,7 +218,8 @@ class Saver:
             return False
         self.wait()
         told = {**self.options, **options}
-        self.writing = self.thread.submit(save, self.directory, step, copied(state), **told)
+        self.copy = copied(state, self.copy)
+        self.writing = self.thread.submit(save, self.directory, step, self.copy, **told)
         return True
 
     def check(self) -> bool:
@@ -229,13 +235,22 @@ class Saver:
             writing.result()
 
 
-def copied(value: Any) -> Any:
-    """The same value with its tensors copied to memory that no step changes."""
+def copied(value: Any, before: Any = None) -> Any:
+    """The same value with its tensors copied to memory that no step changes: that of the copy `before`
+    where it fits."""
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
+        looks = (value.shape, value.dtype)
+        if not isinstance(before, torch.Tensor) or (before.shape, before.dtype) != looks:
+            # Pinned, because a GPU copies several times as fast to memory that cannot be moved.
+            before = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+        return before.copy_(value.detach())
     if isinstance(value, dict):
-        return {key: copied(child) for key, child in value.items()}
-    return type(value)(map(copied, value)) if type(value) in (list, tuple) else value
+        old = before if isinstance(before, dict) else {}
+        return {key: copied(child, old.get(key)) for key, child in value.items()}
+    if type(value) in (list, tuple):
+        old = before if isinstance(before, (list, tuple)) else ()
+        return type(value)(map(copied, value, [*old, *[None] * len(value)]))
+    return value
 
 
 # --- What the loop needs beside its weights ----------------------------------------------------------

@@ -5,6 +5,7 @@ its other keys are the arguments of that class.
 """
 
 import difflib
+import inspect
 import json
 import re
 import tomllib
@@ -177,6 +178,10 @@ def build(where: str, choice: Named, known: Mapping[str, Callable[..., Any]], *g
     try:
         return make(*given, **arguments)
     except (TypeError, ValueError) as exc:
+        taken = list(inspect.signature(make).parameters)[len(given) :]
+        if strange := next((name for name in arguments if name not in taken), ""):
+            keys = [f"{where}.{name}" for name in taken]
+            raise ConfigError(unknown("key", f"{where}.{strange}", keys)) from exc
         raise ConfigError(f"{where}: {choice.name} does not take these values: {exc}") from exc
 
 
@@ -188,7 +193,7 @@ def pick(kind: str, name: str, known: Mapping[str, Any]) -> Any:
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:
     """The sentence for a name that is none, with the one that was probably meant."""
-    names = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), names, 1)
+    names = {name.lower().rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(word.lower().rpartition(".")[2], names, 1)
     meant = f"did you mean {names[near[0]]}?" if near else f"known: {', '.join(names.values())}"
     return f"unknown {kind} {word}: {meant}"

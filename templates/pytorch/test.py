@@ -13,13 +13,13 @@ from trainer.build import build_parts
 from trainer.trainer import evaluate
 
 
-def find_best(out: Path) -> Path:
-    """The best checkpoint of the run there; the newest, when it watches nothing."""
+def find(which: str, out: Path) -> Path:
+    """The `latest` checkpoint of the run there, or the `best` if it watches something."""
     newest = checkpoint.latest(out / "checkpoints")
     if newest is None:
         raise ConfigError(f"there is no checkpoint in {out}: train first, or name another --out")
-    best = checkpoint.load(newest, verified=True)["best"]
-    return newest.with_name(f"step-{best['step']:06d}") if best else newest
+    best = checkpoint.load(newest, verified=True).get("best")
+    return newest.with_name(f"step-{best['step']:06d}") if best and which == "best" else newest
 
 
 def test(path: Path, device_name: str) -> dict[str, float]:
@@ -40,12 +40,14 @@ def test(path: Path, device_name: str) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-r", "--resume", type=Path, help="a checkpoint; default: the best")
+    parser.add_argument("-r", "--resume", default="best", help="best, latest or a checkpoint")
     parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="of the run")
     parser.add_argument("-d", "--device", default="auto", choices=["auto", "cuda", "cpu"])
     args = parser.parse_args()
     try:
-        path = args.resume or find_best(args.out)
+        path = Path(args.resume)
+        if args.resume in ("best", "latest"):
+            path = find(args.resume, args.out)
         means = test(path, args.device)
     except (ConfigError, checkpoint.CheckpointError) as exc:
         print(f"test.py: {exc}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib.util
+import re
 import signal
 import sys
 import traceback
@@ -166,8 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"train.py: {exc}", file=sys.stderr)
         return 2 if isinstance(exc, ConfigError) else 1
     except RuntimeError as exc:
-        # GPUs have an exception for it, CPUs only a sentence.
-        if not isinstance(exc, torch.OutOfMemoryError) and "can't allocate memory" not in str(exc):
+        # PyTorch has an exception for it; CPUs, cuBLAS and cuDNN have only words.
+        words = re.search("can't allocate memory|_STATUS_ALLOC_FAILED", str(exc))
+        if not isinstance(exc, torch.OutOfMemoryError) and words is None:
             raise
         parts = config.trainer.accumulate * processes.WORLD
         half = config.data.batch_size // 2 // parts * parts

@@ -110,11 +110,6 @@ def make_machine(root: Path, python: str | Path = sys.executable) -> Machine:
     return machine
 
 
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
-
-
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     """A machine with the Python of these tests."""
@@ -259,7 +254,7 @@ def test_prepare_makes_the_work_dir_and_may_be_repeated(
 def test_unknown_request_is_refused_by_name_and_the_loop_goes_on(agent: Agent) -> None:
     with pytest.raises(ProtocolError, match="knows no request 'fly'"):
         agent.request("fly")
-    with pytest.raises(ProtocolError, match="knows no request None"):
+    with pytest.raises(ProtocolError, match="knows no request 'None'"):
         agent.request(None)  # type: ignore[arg-type]
     assert agent.request("ping", {"x": 1}) == ({"x": 1}, b"")
 

@@ -11,17 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent import manifest
 from colabdev.crash_points import CRASH_POINTS
 from tests.support.carrying import Carried
 
 CARRYING = sorted(point for point in CRASH_POINTS if point.startswith("checkpoint."))
-
-
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
 
 
 @pytest.fixture

@@ -11,17 +11,12 @@ from typing import Any
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive
 from tests.support.carrying import Carried, give_token
 from tests.support.colab import Colab
 from tests.support.disks import tiny_disk
 from tests.support.drive.simulated import FuseDrive
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
 
 
 @pytest.fixture

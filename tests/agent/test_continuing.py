@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent import jobdir, tree
 from colabdev.agent.ledger import Ledger
 from colabdev.errors import ColabdevError, NoCode
 from tests.support.carrying import Carried
-from tests.support.pythons import find_pythons
+from tests.support.pythons import find_python
 from tests.support.waiting import wait_until
 
-PYTHON = find_pythons().get("3.8", Path(sys.executable))
+PYTHON = find_python("3.8") or Path(sys.executable)
 """The oldest that it must run on."""
 MARKER = {"computer": "mine", "project": "/home/me/digits"}
 
@@ -30,11 +30,6 @@ open("made-by-the-job", "w").write("x")
 while not os.path.exists("enough"):
     time.sleep(0.05)
 """
-
-
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent import manifest
 from colabdev.agent.arrival import Patience
 from colabdev.agent.fence import Claimant, Wish
@@ -25,11 +25,6 @@ from tests.support.waiting import wait_until
 
 TOKENS = ("5ccccccc", "2aaaaaaa", "9bbbbbbb")
 FENCED = {**QUICK, "fence_s": 0.1}
-
-
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
 
 
 @pytest.fixture
@@ -136,6 +131,12 @@ def test_machine_that_was_left_behind_stops_itself_and_what_it_saved_late_counts
     (second.stored / "checkpoints" / "2-99").mkdir()
     (second.stored / "checkpoints" / "2-99" / "MANIFEST.json").write_text(json.dumps(zombie))
     assert second.stream("checkpoint.restore", **asked)[-1]["row"]["name"] == "2-15"
+    # What was proved is not fallen behind in silence, nor by whoever never heard of it.
+    (second.stored / "checkpoints" / "2-15" / "MANIFEST.json").unlink()
+    unheard = {**asked, "minimum": None}
+    end = second.stream("checkpoint.restore", **unheard, proved=True)[-1]
+    assert (end["problem"], end["minimum"], end["row"]["name"]) == ("behind", [2, 15], "1-10")
+    assert second.stream("checkpoint.restore", **unheard)[-1]["row"]["name"] == "1-10"
     # The second machine's record is not the third's, whoever claims it.
     assert claim(first, TOKENS[1])["taken"]["runtime"] == "runtime-2"
     assert claim(second, TOKENS[0], attempt=1)["taken"]["attempt"] == 2
@@ -169,6 +170,20 @@ def test_claim_that_was_killed_at_any_point_is_gone_on_with(tmp_path: Path) -> N
         assert claimed(store, number, TOKENS[0])["won"] is True
         record = json.loads((attempts / f"{number}.json").read_text())
         assert (record["attempt"], record["token"]) == (number, TOKENS[0])
+
+
+def test_claimant_that_died_before_its_record_leaves_the_number_void(tmp_path: Path) -> None:
+    """By another token, the lowest one: nobody begins that attempt, and the next is free."""
+    attempts = tmp_path / "drive" / "colabdev" / "digits" / "runs" / "a" / "attempts"
+    attempts.mkdir(parents=True)
+    dead = {"schema": 1, "claims": 2, "token": TOKENS[1], "runtime": "dead", "claimed": 1.0}
+    (attempts / f"2-{TOKENS[1]}.json").write_text(json.dumps(dead))
+    store = Disk(str(tmp_path / "drive"))
+    assert claimed(store, 2, TOKENS[0], dead_s=0.2)["left"] == dead
+    assert not (attempts / "2.json").exists()
+    assert claimed(store, 3, TOKENS[0])["won"] is True
+    # Should it live after all, it finds that it is too late.
+    assert claimed(store, 2, TOKENS[1])["taken"]["attempt"] == 3
 
 
 @pytest.mark.parametrize("lag_s", [pytest.param(0.05, marks=pytest.mark.long), 0.3])
@@ -227,11 +242,12 @@ def faults_of(values: Mapping[str, Any], seed: int) -> Faults:
     return Faults(seed=seed, **values)
 
 
-def claimed(store: Disk, attempt: int, token: str) -> dict[str, Any]:
+def claimed(store: Disk, attempt: int, token: str, *, dead_s: float = 30.0) -> dict[str, Any]:
     said: list[dict[str, Any]] = []
     wish = Wish(attempt, token, f"machine-{token}", {})
     folder = manifest.run_folder("digits", "a")
-    Claimant(store, folder, store.lag_s(), Patience()).claim(wish, said.append)
+    claimant = Claimant(store, folder, store.lag_s(), Patience(), dead_s=dead_s)
+    claimant.claim(wish, said.append)
     return said[-1]
 
 

@@ -26,11 +26,10 @@ from colabdev.agent.ledger import Ledger
 from colabdev.errors import ColabdevError, StaleTree
 from tests.support.agents import Talk
 from tests.support.disks import tiny_disk
-from tests.support.pythons import find_pythons
+from tests.support.pythons import oldest_and_ours
 from tests.support.waiting import wait_until
 
-PYTHONS = {version: path for version, path in find_pythons().items() if version == "3.8"}
-PYTHONS["ours"] = Path(sys.executable)
+PYTHONS = oldest_and_ours()
 MARKER = {"computer": "mine", "project": "/home/me/digits"}
 
 ENDINGS = [

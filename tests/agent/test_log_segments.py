@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive
 from colabdev.agent.arrival import Patience
 from colabdev.agent.jobdir import JobFiles
 from colabdev.agent.log_segments import LogTransfer, Segment, chain, parse, reach
@@ -22,11 +22,6 @@ from tests.support.house import is_running
 from tests.support.waiting import wait_until
 
 OFTEN = {**QUICK, "log_s": 0.05, "log_much_s": 0.05}
-
-
-@pytest.fixture(scope="module")
-def archive() -> AgentArchive:
-    return build_agent()
 
 
 @pytest.fixture

@@ -5,46 +5,38 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive
 from tests.support.disks import tiny_disk
 from tests.support.house import is_running
 from tests.support.mirrors import QUICK, Mirrored
-from tests.support.pythons import find_pythons
+from tests.support.pythons import oldest_and_ours
 from tests.support.read_only import read_only_mount
 from tests.support.waiting import wait_until
 
-PYTHONS = {version: path for version, path in find_pythons().items() if version == "3.8"}
-PYTHONS["ours"] = Path(sys.executable)
+PYTHONS = oldest_and_ours()
 PATIENT = {**QUICK, "settle_s": 60.0}
 
 
-@pytest.fixture(scope="module")
-def agent() -> AgentArchive:
-    return build_agent()
-
-
 @pytest.fixture
-def place(tmp_path: Path, agent: AgentArchive) -> Iterator[Mirrored]:
-    place = Mirrored(tmp_path, agent)
-    yield place
-    place.close()
+def place(tmp_path: Path, archive: AgentArchive) -> Iterator[Mirrored]:
+    with closing(Mirrored(tmp_path, archive)) as place:
+        yield place
 
 
 @pytest.fixture(params=list(PYTHONS))
 def versioned(
-    request: pytest.FixtureRequest, tmp_path: Path, agent: AgentArchive
+    request: pytest.FixtureRequest, tmp_path: Path, archive: AgentArchive
 ) -> Iterator[Mirrored]:
-    place = Mirrored(tmp_path, agent, PYTHONS[request.param])
-    yield place
-    place.close()
+    with closing(Mirrored(tmp_path, archive, PYTHONS[request.param])) as place:
+        yield place
 
 
 def flush(place: Mirrored, timeout_s: float = 20) -> dict[str, Any]:

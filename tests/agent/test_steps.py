@@ -108,7 +108,8 @@ def carried(tmp_path: Path) -> Iterator[Carried]:
 def test_checkpoints_tell_the_step_where_nothing_else_does(carried: Carried) -> None:
     carried.lay_out()
     files = JobFiles(str(carried.directory))
-    watch = StepWatch(files, json.loads((carried.directory / "spec.json").read_text()))
+    spec = json.loads((carried.directory / "spec.json").read_text())
+    watch = StepWatch(files, spec)
     for step in (10, 20):
         carried.save(step, total_steps=200)
         assert carried.run() == 0
@@ -116,4 +117,12 @@ def test_checkpoints_tell_the_step_where_nothing_else_does(carried: Carried) -> 
     told = steps.told(files)
     assert told is not None
     assert [step for _, step in told["marks"]] == [10, 20]
+    assert told["total"] == 200
+    # Finer rows say where it is, and the checkpoints still where it ends.
+    (carried.checkpoints.parent / "metrics.jsonl").write_text('{"step": 25}\n')
+    spec["progress"] = {"file": "runs/*/metrics.jsonl"}
+    StepWatch(files, spec).look()
+    told = steps.told(files)
+    assert told is not None
+    assert [step for _, step in told["marks"]] == [25]
     assert told["total"] == 200

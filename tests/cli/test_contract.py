@@ -55,6 +55,7 @@ EXIT_CODES = {
 ERROR_EXIT_CODES = {
     "AgentUnusable": 1,
     "AuthNeeded": 10,
+    "BehindProved": 1,
     "CheckpointNotFound": 1,
     "ConflictsLeft": 3,
     "GuardHalted": 14,
@@ -74,7 +75,6 @@ ERROR_EXIT_CODES = {
     "StaleTree": 1,
     "StateNotWritable": 1,
     "StateUnreadable": 15,
-    "TunnelRefused": 12,
     "UsageError": 2,
 }
 
@@ -148,6 +148,7 @@ RUNTIME_KEYS = {
     "running_jobs",
     "metrics",
     "mirrors",
+    "lost_jobs",
 }
 
 
@@ -252,6 +253,7 @@ def test_status_document_has_the_documented_keys(capsys: pytest.CaptureFixture[s
         "running_jobs": None,
         "metrics": None,
         "mirrors": None,
+        "lost_jobs": None,
     }
 
 
@@ -336,6 +338,7 @@ def test_forecast_is_a_document_a_column_and_a_line(capsys: pytest.CaptureFixtur
         high=moment + timedelta(minutes=24),
         limit=moment,
         hand_overs=1,
+        hand_overs_left=3,
         units=21.504,
         balance=18.0,
     )
@@ -348,9 +351,13 @@ def test_forecast_is_a_document_a_column_and_a_line(capsys: pytest.CaptureFixtur
         "done_high": "2026-11-20T22:58:05Z",
         "limit": "2026-11-20T22:34:05Z",
         "hand_overs": 1,
+        "hand_overs_left": 3,
         "units": 21.5,
         "balance": 18.0,
     }
+    ends_before = render.outlook_json(replace(ahead, hand_overs_left=0))
+    assert ends_before is not None
+    assert (ends_before["hand_overs"], ends_before["hand_overs_left"]) == (None, 0)
     render_jobs.jobs(JobListing((job,), outlooks={job.id: ahead}), as_json=False)
     assert " ± 12 min  " in capsys.readouterr().out
     status = RuntimeStatus(make_record(), RuntimeState.READY)

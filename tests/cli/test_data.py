@@ -25,7 +25,7 @@ from tests.agent.test_tree import HOSTILE
 from tests.cli.test_restore import drive_of, type_json
 from tests.support.disks import tiny_disk
 from tests.support.house import House
-from tests.support.pythons import find_pythons
+from tests.support.pythons import find_python
 from tests.support.relay import Relay
 from tests.support.syncing import look
 from tests.support.waiting import wait_until
@@ -318,7 +318,7 @@ def test_places_that_are_no_folder_of_its_own_are_refused(house: House, folder: 
 
 
 def test_oldest_python_of_a_runtime_will_do(folder: Path, tmp_path: Path) -> None:
-    python = find_pythons().get("3.8")
+    python = find_python("3.8")
     if python is None:
         pytest.fail("no Python 3.8 was found, neither on the PATH nor from pyenv")
     with House(tmp_path / "old") as old:

@@ -36,6 +36,11 @@ def test_killed_runtime_is_lost_and_so_are_its_jobs(house: House) -> None:
     attached = house.colabdev("attach")
     assert (attached.returncode, attached.stdout) == (125, "")
     assert f"{job['id']} is lost: its runtime went before it ended\n" in attached.stderr
+    again = house.colabdev("run", "--continue", job["id"], "--detach")
+    assert (again.returncode, again.stdout) == (125, "")
+    assert (
+        f"cannot go on with {job['id']}: it was started without [checkpoints] dir" in again.stderr
+    )
     assert house.colabdev("sync").returncode == 12
     ran = house.colabdev("run", "true")
     assert (ran.returncode, "no runtime is up" in ran.stderr) == (125, True)

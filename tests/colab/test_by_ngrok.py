@@ -9,10 +9,12 @@ import signal
 import pytest
 
 from colabdev.models import RuntimeRecord
-from tests.colab.test_life import ssh
+from tests.colab.test_continuing import LIMITED, reclaim, wait_for_attempt
+from tests.colab.test_life import runtime, ssh
 from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse
 from tests.support.ngrok_edge import TOKEN, NgrokEdge
+from tests.support.recovering import settle, train
 from tests.support.vscode import wait_for_entry
 from tests.support.waiting import wait_until
 
@@ -67,6 +69,30 @@ def test_job_left_alone_by_ngrok_ends_its_runtime(house: ColabHouse, colab: Cola
             message="it does not end itself",
         )
         assert house.colabdev("down", timeout_s=60).returncode == 0
+    house.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_job_goes_on_on_the_next_runtime_by_ngrok(house: ColabHouse, colab: Colab) -> None:
+    """That is reached as the one before, by the same keeper, and the host entry leads to it."""
+    house.log_in()
+    settle(house, LIMITED)
+    with NgrokEdge(house.root) as edge:
+        house.environment |= edge.variables | {"NGROK_AUTHTOKEN": TOKEN}
+        connected = house.colabdev("connect", timeout_s=150)
+        assert connected.returncode == 0, connected.stderr
+        job, keeper = train(house, "--yes"), house.keeper_pid("colab")
+        reclaim(colab)
+        assert wait_for_attempt(house, job, 2) > 0
+        assert house.keeper_pid("colab") == keeper
+        assert house.record("colab").tunnel is not None
+        wait_for_entry(house, _port(house.record("colab")))
+        with ssh(house, "colab", "cat /var/colab/hostname") as shell:
+            assert shell.stdout is not None
+            assert shell.stdout.read().strip() == runtime(colab)["endpoint"]
+        released = house.colabdev("down", "--force", timeout_s=120)
+        assert released.returncode == 0, released.stderr
     house.assert_nothing_is_billed()
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -87,13 +87,15 @@ def check_end_comes_home_with_the_next_runtime(ready: ColabHouse, job: str) -> N
     assert ready.colabdev("logs", job).stdout == "trained\n"
 
 
-def end_ttl(house: ColabHouse) -> None:
-    """As if the hours had passed."""
+def end_ttl(house: ColabHouse, in_s: float = 0.0) -> None:
+    """As if the hours had passed, but for those seconds."""
 
     def ended(record: RuntimeRecord) -> RuntimeRecord:
         assert record.machine is not None
         assert record.machine.ssh.tunnel is not None
-        tunnel = replace(record.machine.ssh.tunnel, keep_until=datetime.now(UTC))
+        tunnel = replace(
+            record.machine.ssh.tunnel, keep_until=datetime.now(UTC) + timedelta(seconds=in_s)
+        )
         ssh = replace(record.machine.ssh, tunnel=tunnel)
         return replace(record, machine=replace(record.machine, ssh=ssh))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from colabdev.errors import RuntimeUnreachable
 from tests.support.colab import Colab
 from tests.support.colab_user import CLIENT_SECRET, ColabHouse, files_with
 from tests.support.vscode import Window
@@ -257,6 +258,7 @@ def test_lost_runtime_is_said_to_be_lost(house: ColabHouse, colab: Colab) -> Non
     colab.do("drop_websockets", first)
     assert [one["state"] for one in house.status()] == ["ready"]
     colab.fault("backend_status", None)
+    check_answer_that_tells_nothing(house, colab, first)
     colab.do("reclaim", first)
     wait_until(
         lambda: [one["state"] for one in house.status()] == ["lost"],
@@ -266,6 +268,18 @@ def test_lost_runtime_is_said_to_be_lost(house: ColabHouse, colab: Colab) -> Non
     assert house.colabdev("down").returncode == 0
     house.assert_nothing_is_billed()
     assert record.machine is not None
+
+
+def check_answer_that_tells_nothing(house: ColabHouse, colab: Colab, endpoint: str) -> None:
+    """It does not say either that the runtime is gone."""
+    provider = house.colab_provider()
+    in_a_new_form = json.dumps({"assignments": [{"endpoint": endpoint}]})
+    for body in ("", in_a_new_form, json.dumps({"assignments": "none"})):
+        colab.fault("list_gives", body)
+        with pytest.raises(RuntimeUnreachable, match="cannot make sense of what Colab answers"):
+            provider.find("colab")
+    colab.fault("list_gives", None)
+    assert provider.find("colab")
 
 
 def test_runtime_is_given_back_at_the_end_of_its_ttl(house: ColabHouse, colab: Colab) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from colabdev.core.ngrok_problems import FINAL_CODES, explain_ngrok
-from colabdev.errors import AuthNeeded, ColabdevError, NoCapacity, RuntimeUnreachable, TunnelRefused
+from colabdev.errors import AuthNeeded, ColabdevError, NoCapacity, RuntimeUnreachable, SshRefused
 from tests.support.ngrok_edge import TOKEN
 
 CASES: list[tuple[str, type[ColabdevError], str, str]] = [
@@ -15,16 +15,16 @@ CASES: list[tuple[str, type[ColabdevError], str, str]] = [
     ("106", AuthNeeded, "version 1", "colabdev auth ngrok"),
     ("107", AuthNeeded, "revoked", "colabdev auth ngrok"),
     ("108", RuntimeUnreachable, "as many agents online", "dashboard.ngrok.com/agents"),
-    ("109", TunnelRefused, "does not understand", "update colabdev"),
-    ("110", TunnelRefused, "does not understand", "update colabdev"),
-    ("120", TunnelRefused, "too old", "update colabdev"),
-    ("121", TunnelRefused, "too old", "update colabdev"),
+    ("109", SshRefused, "does not understand", "update colabdev"),
+    ("110", SshRefused, "does not understand", "update colabdev"),
+    ("120", SshRefused, "too old", "update colabdev"),
+    ("121", SshRefused, "too old", "update colabdev"),
     ("123", AuthNeeded, "e-mail address is not verified", "verify it"),
-    ("218", TunnelRefused, "API", "update colabdev"),
+    ("218", SshRefused, "API", "update colabdev"),
     ("226", RuntimeUnreachable, "asked too often", "nothing to do"),
     ("302", AuthNeeded, "has an account", "colabdev auth ngrok"),
-    ("308", TunnelRefused, "ACL", "dashboard.ngrok.com/authtokens"),
-    ("316", TunnelRefused, "ACL", "dashboard.ngrok.com/authtokens"),
+    ("308", SshRefused, "ACL", "dashboard.ngrok.com/authtokens"),
+    ("316", SshRefused, "ACL", "dashboard.ngrok.com/authtokens"),
     ("324", RuntimeUnreachable, "as many endpoints", "dashboard.ngrok.com/endpoints"),
     ("334", RuntimeUnreachable, "online already", "stop the other one"),
     ("338", AuthNeeded, "banned", "--tunnel colab"),
@@ -32,13 +32,13 @@ CASES: list[tuple[str, type[ColabdevError], str, str]] = [
     ("703", RuntimeUnreachable, "connections a minute", "leave connections open"),
     ("725", NoCapacity, "1 GB", "on the 1st"),
     ("729", NoCapacity, "5,000", "on the 1st"),
-    ("811", TunnelRefused, "does not understand", "update colabdev"),
+    ("811", SshRefused, "does not understand", "update colabdev"),
     ("4018", AuthNeeded, "no token", "colabdev auth ngrok"),
     ("4027", NoCapacity, "used up", "on the 1st"),
     ("8012", RuntimeUnreachable, "no SSH server answers", "colabdev connect"),
     ("8013", AuthNeeded, "a card is on file", "id-verification"),
     ("8014", AuthNeeded, "banned", "--tunnel colab"),
-    ("9009", TunnelRefused, "HTTP proxy", "directly"),
+    ("9009", SshRefused, "HTTP proxy", "directly"),
     ("9017", NoCapacity, "restrict addresses", "without --allow-ip"),
     ("15002", NoCapacity, "reserved address", "--ngrok-url"),
 ]

@@ -13,6 +13,7 @@ from colabdev.core.outlook import (
     Bounds,
     Prices,
     bounds_of,
+    describe_done,
     describe_outlook,
     last_to_end,
     outlook_of,
@@ -35,7 +36,7 @@ def row(**progress: Any) -> dict[str, object]:
 
 def test_all_of_it_is_said_in_one_line() -> None:
     bounds = Bounds(NOW + 4.5 * HOUR, 12 * 3600, hourly_rate=4.0, balance=18.0)
-    outlook = outlook_of(row(), bounds, NOW)
+    outlook = outlook_of(row(), bounds, NOW, 3)
     assert outlook is not None
     said = describe_outlook(outlook, NOW, UTC)
     assert said.startswith("done 03:05 ± ")
@@ -45,7 +46,7 @@ def test_all_of_it_is_said_in_one_line() -> None:
 
 
 def test_machine_of_ones_own_has_no_limit_and_no_price() -> None:
-    outlook = outlook_of(row(), UNBOUND, NOW)
+    outlook = outlook_of(row(), UNBOUND, NOW, 0)
     assert outlook is not None
     said = describe_outlook(outlook, NOW, UTC)
     assert said.startswith("done 03:00 ± ")
@@ -65,11 +66,28 @@ def test_machine_of_ones_own_has_no_limit_and_no_price() -> None:
     ],
 )
 def test_hand_overs_are_counted(left: timedelta, life: timedelta, count: int, words: str) -> None:
-    outlook = outlook_of(row(), Bounds(NOW + left, life.total_seconds()), NOW)
+    outlook = outlook_of(row(), Bounds(NOW + left, life.total_seconds()), NOW, 5)
     assert outlook is not None
     assert outlook.hand_overs == count
     assert describe_outlook(outlook, NOW, UTC).partition("; ")[2] == words
     assert outlook.done == NOW + 5 * HOUR + count * timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("left", "words", "done"),
+    [
+        (0, "its machine ends before that, and it does not continue by itself", "after VM limit"),
+        (2, "three hand-overs, of which 2 by itself", "after VM limit 23:00"),
+        (3, "three hand-overs", "03:15 ± "),
+    ],
+)
+def test_machine_that_ends_first_is_only_got_over_as_agreed(
+    left: int, words: str, done: str
+) -> None:
+    outlook = outlook_of(row(), Bounds(NOW + HOUR, 2 * 3600.0), NOW, left)
+    assert outlook is not None
+    assert describe_outlook(outlook, NOW, UTC).endswith(f"; VM limit 23:00; {words}")
+    assert describe_done(outlook, NOW, UTC).startswith(done)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +107,7 @@ def test_hand_overs_are_counted(left: timedelta, life: timedelta, count: int, wo
 def test_nothing_is_said_of_a_job_that_tells_too_little_or_no_sense(
     told: dict[str, object],
 ) -> None:
-    assert outlook_of({**row(), **told}, UNBOUND, NOW) is None
+    assert outlook_of({**row(), **told}, UNBOUND, NOW, 3) is None
 
 
 def test_bounds_are_those_of_the_machine() -> None:

@@ -24,6 +24,7 @@ from colabdev.core.recovery import (
     put_off,
     record_attempt,
     record_try,
+    starts_left,
     told_of_checkpoint,
     units_left,
     wish_within,
@@ -34,23 +35,13 @@ from colabdev.core.recovery_records import (
     parse_continuation,
     parse_order,
 )
-from colabdev.models import HardwareWish, JobRecord, JobState, Phase
+from colabdev.models import HardwareWish, JobState, Phase
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Consent, Continuation, Resumed, Try
 from colabdev.models.tunnels import TunnelUse
-from tests.support.records import MOMENT, make_record
+from tests.support.records import MOMENT, make_job, make_record
 
-JOB = JobRecord(
-    "a-261120-aaaa",
-    "a",
-    "box",
-    "request-1",
-    ("a.py",),
-    MOMENT,
-    state=JobState.RUNNING,
-    started=MOMENT,
-    continues=Consent(times=3, max_units=8.0, agreed="asked"),
-)
+JOB = make_job(Consent(times=3, max_units=8.0, agreed="asked"))
 UP = replace(make_record(), name="box", request_id="request-1", phase=Phase.UP)
 LOST = replace(UP, phase=Phase.LOST)
 NEW = replace(UP, request_id="request-2")
@@ -58,9 +49,7 @@ NONE_YET = Continuation()
 
 
 def case(**changes: object) -> Case:
-    known = Case(
-        job=JOB, runtime=LOST, going_on=NONE_YET, has_order=True, safe=Resumed(1, 20), now=MOMENT
-    )
+    known = Case(job=JOB, runtime=LOST, going_on=NONE_YET, has_order=True, now=MOMENT)
     known = replace(known, **changes)  # type: ignore[arg-type]
     # A start that was counted is the one that the job's record names.
     attempt = max(known.job.attempt, known.going_on.attempt)
@@ -100,11 +89,8 @@ def tried(*steps: int | None, apart_s: float = 7200.0) -> Continuation:
         # Its runtime is there and does not know it: that is no death of a machine.
         ({"job": replace(JOB, state=JobState.LOST), "runtime": UP}, Verdict.LEAVE),
         ({"going_on": tried(None)}, Verdict.GO_ON),
-        ({"going_on": tried(20), "safe": Resumed(1, 20)}, Verdict.NEVER),
-        ({"going_on": tried(20), "safe": Resumed(2, 30)}, Verdict.GO_ON),
-        ({"going_on": tried(20), "safe": Resumed(2, None)}, Verdict.GO_ON),
-        ({"going_on": tried(20), "safe": None}, Verdict.GO_ON),
-        ({"going_on": tried(10, 20, 30), "safe": Resumed(4, 40)}, Verdict.NEVER),
+        ({"going_on": tried(20)}, Verdict.GO_ON),
+        ({"going_on": tried(10, 20, 30)}, Verdict.NEVER),
         ({"going_on": give_up(NONE_YET, "no code")}, Verdict.NEVER),
         ({"going_on": put_off(NONE_YET, "no GPU", MOMENT)}, Verdict.WAIT),
         (
@@ -119,10 +105,27 @@ def test_decision(changes: dict[str, object], verdict: Verdict) -> None:
     assert bool(decision.why) == (verdict in (Verdict.NEVER, Verdict.WAIT))
 
 
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({}, 3),
+        ({"runtime": UP}, 3),
+        ({"going_on": tried(20)}, 2),
+        ({"going_on": tried(20, 30, 40, 50)}, 0),
+        ({"job": replace(JOB, continues=None)}, 0),
+        ({"job": replace(JOB, state=JobState.SUCCEEDED)}, 0),
+        ({"has_order": False}, 0),
+        ({"going_on": give_up(NONE_YET, "no units")}, 0),
+    ],
+)
+def test_starts_that_are_left(changes: dict[str, object], left: int) -> None:
+    assert starts_left(case(**changes)) == left
+
+
 def test_starts_are_bounded_by_the_hour_whatever_was_agreed() -> None:
     generous = replace(JOB, continues=Consent(times=100))
     going_on = tried(*range(1, MOST_PER_HOUR + 1), apart_s=60)
-    now = case(job=generous, going_on=going_on, safe=Resumed(9, 90))
+    now = case(job=generous, going_on=going_on)
     decision = decide(now)
     assert decision.verdict is Verdict.WAIT
     assert decision.until == going_on.tries[0].time + timedelta(hours=1)
@@ -152,7 +155,7 @@ def test_attempt_is_recorded_before_it_may_start_and_once() -> None:
     started = replace(counted, step=STARTED)
     assert decide(replace(in_the_making, going_on=started)).verdict is Verdict.LEAVE
     # That machine died before the start was known: what ran there, nobody knows.
-    died = replace(in_the_making, runtime=replace(NEW, phase=Phase.LOST), safe=Resumed(1, 30))
+    died = replace(in_the_making, runtime=replace(NEW, phase=Phase.LOST))
     assert decide(died).verdict is Verdict.GO_ON
     assert begin_attempt(job, counted, "request-3", "token-3").attempt == 3
 

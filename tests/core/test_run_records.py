@@ -53,6 +53,19 @@ def test_run_of_which_only_the_first_carrier_wrote_has_one_attempt() -> None:
     assert (stored.newest, stored.safe) == (PastAttempt(1, "", MOMENT, 0), None)
 
 
+def test_what_must_not_be_fallen_behind_is_of_the_lineage_and_as_safe_as_the_job_accepts() -> None:
+    """Attempt 1 was gone on with from step 800, knowingly; what it had proved after that is over."""
+    second = {"attempt": 2, "runtime": "second", "from_attempt": 1, "from_step": 800}
+    listed = {"attempt": 2, "step": 820, "level": "published"}
+    row = {**ROW, "starts": [second], "confirmed": [{"attempt": 1, "step": 900}]}
+    assert parse_stored_job(row).safe == Resumed(1, 800)
+    assert parse_stored_job({**row, "checkpoints": [listed]}).safe == Resumed(1, 800)
+    accepts = {**RUN, "checkpoints": {"stores": ["drivefs"], "accept": "published"}}
+    assert parse_stored_job({**row, "run": accepts, "checkpoints": [listed]}).safe == Resumed(
+        2, 820
+    )
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -63,6 +76,8 @@ def test_run_of_which_only_the_first_carrier_wrote_has_one_attempt() -> None:
         {**ROW, "run": {name: RUN[name] for name in RUN if name != "checkpoints"}},
         {**ROW, "starts": [{"attempt": "2", "runtime": "r"}]},
         {**ROW, "confirmed": [{"attempt": -1}]},
+        {**ROW, "run": {**RUN, "checkpoints": "all"}},
+        {**ROW, "checkpoints": [{"attempt": 2, "step": 3, "level": "sure"}]},
     ],
 )
 def test_run_that_makes_no_sense_is_a_value_error(row: dict[str, Any]) -> None:

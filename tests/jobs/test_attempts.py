@@ -142,6 +142,31 @@ def test_who_waits_for_a_job_that_does_not_go_on_is_told_why(died: Died) -> None
     assert died.known().state is JobState.LOST
 
 
+def test_status_of_the_lost_machine_says_whether_its_jobs_continue(died: Died) -> None:
+    died.is_going_on = False
+    name, hand_overs = died.job.id, died.bench.jobs.hand_overs
+    runtime = make_record()
+    assert (hand_overs.fates(runtime), hand_overs.to_go_on("box")) == ([], [name])
+    died.die()
+    aside = died.bench.job("aside", started=MOMENT).id
+    died.bench.job("gone", started=MOMENT, request_id="an earlier machine's")
+    assert [(fate.goes_on, fate.says) for fate in hand_overs.fates(runtime)] == [
+        (False, f"{aside} is lost with it"),
+        (True, f"{name} continues: starting a new machine for it"),
+    ]
+    died.recovery.save_continuation(name, give_up(Continuation(), "no units are left"))
+    by_hand = f"colabdev run --continue {name} goes on with it"
+    assert says_of(died) == f"{name} is lost: no units are left; {by_hand}"
+    died.bench.store.save(replace(died.job, continues=None))
+    assert says_of(died) == f"{name} is lost with it: nobody agreed that it continues; {by_hand}"
+    assert hand_overs.to_go_on("box") == []
+
+
+def says_of(died: Died) -> str:
+    fates = died.bench.jobs.hand_overs.fates(make_record())
+    return next(fate.says for fate in fates if fate.job == died.job.id)
+
+
 def test_job_between_two_machines_is_starting(died: Died) -> None:
     died.is_going_on = False
     died.die()

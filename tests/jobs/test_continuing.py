@@ -17,7 +17,7 @@ from colabdev.models.recovery import Consent
 from tests.services.test_recovery import RECOVERY
 from tests.support.house import House
 from tests.support.jobs import allow, job_directory
-from tests.support.recovering import is_safe, log_of, record, settle, standing, train
+from tests.support.recovering import beside, is_safe, log_of, record, settle, standing, train
 from tests.support.waiting import wait_until
 
 
@@ -69,6 +69,7 @@ def test_job_goes_on_by_itself_until_it_is_stopped(house: House) -> None:
     """By the same keeper, which goes over to the new machine; and stopped between two it stays so."""
     job = train(house)
     keeper = house.keeper_pid()
+    beside(house, job, "code.zip").unlink()  # Drive has it, too.
     die(house)
     wait_for_attempt(house, job, 2)
     assert house.keeper_pid() == keeper

@@ -33,6 +33,8 @@ class World:
     hours_left: float | None = 90.0
     goes_on_without: bool = False
     max_units: float | None = None
+    agreed: float = float("-inf")
+    """So low the balance may fall for the job there."""
     offline: bool = False
     asked: int = 0
 
@@ -43,6 +45,7 @@ class World:
             max_units=self.max_units,
             has_job=lambda: self._ask(self.has_job),
             funds=lambda: self._ask(Funds(self.balance, self.hours_left, self.goes_on_without)),
+            overspent=lambda balance: "train-1" if balance <= self.agreed else "",
         )
         return Demand(
             signs,
@@ -66,6 +69,7 @@ def test_used_runtime_is_kept_until_its_ttl() -> None:
     world.passed_s = TTL_S
     assert not demand.is_wanted()
     assert demand.notice.startswith("its ttl is over")
+    assert demand.let_go == "", "it died of its age, if nobody set a ttl"
 
 
 def test_idle_runtime_is_kept_only_for_a_job_and_again_when_it_is_used() -> None:
@@ -76,6 +80,7 @@ def test_idle_runtime_is_kept_only_for_a_job_and_again_when_it_is_used() -> None
     world.passed_s += JOBS_INTERVAL_S
     assert not demand.is_wanted()
     assert demand.notice.startswith("unused for 1 h and without a job")
+    assert demand.let_go == demand.notice
     world.idle_s = 0
     assert demand.is_wanted()
     assert demand.notice == ""
@@ -137,3 +142,13 @@ def test_nothing_is_asked_of_the_runtime_while_it_is_used() -> None:
     for _ in range(10):
         demand.is_wanted()
     assert world.asked == 1
+
+
+def test_job_that_went_on_costs_no_more_than_was_agreed_also_while_somebody_looks_on() -> None:
+    world = World(agreed=80, balance=81)
+    demand = world.demand()
+    assert demand.is_wanted()
+    world.balance = 80
+    world.passed_s += FUNDS_INTERVAL_S
+    assert not demand.is_wanted()
+    assert demand.let_go.startswith("train-1 has cost all that was agreed to")

@@ -24,20 +24,10 @@ from colabdev.services import recovery
 from colabdev.services.recovery import MOST_FAILURES, Recovery
 from colabdev.services.recovery_cases import RecoveryCases, end_consent, end_consents
 from colabdev.services.recovery_steps import CannotGoOn, Making
-from tests.support.records import MOMENT, make_record
+from tests.support.records import make_job, make_record
 
 RECOVERY = sorted(point for point in CRASH_POINTS if point.startswith("recovery."))
-JOB = JobRecord(
-    "a-261120-aaaa",
-    "a",
-    "box",
-    "request-1",
-    ("a.py",),
-    MOMENT,
-    state=JobState.RUNNING,
-    started=MOMENT,
-    continues=Consent(times=9),
-)
+JOB = make_job(Consent(times=9))
 
 
 class Killed(BaseException):
@@ -55,6 +45,8 @@ class World:
     runs: list[tuple[int, str, Resumed | None]] = field(default_factory=list)
     """Every attempt that was let go: its number, its machine, what from."""
     claims: dict[int, str] = field(default_factory=dict)
+    left: tuple[int, ...] = ()
+    """The attempts that somebody claimed who died then."""
     newest: Resumed | None = field(default_factory=lambda: Resumed(1, 20))
     released: list[str] = field(default_factory=list)
     fails: Callable[[str], None] = lambda step: None
@@ -76,7 +68,7 @@ class World:
     def sync_project(self, making: Making, progress: object) -> None:
         pass
 
-    def restore(self, making: Making, safe: Resumed | None, *, accept_rollback: bool) -> Any:
+    def restore(self, making: Making, safe: Resumed | None, *_: object, **wish: bool) -> Any:
         self.fails("restore")
         if self.newest is None:
             return None
@@ -85,11 +77,14 @@ class World:
         checkpoint = type("Row", (), {"attempt": attempt, "step": step, "name": name})
         return type("Restored", (), {"checkpoint": checkpoint, "path": f"/restored/{name}"})
 
-    def claim(self, making: Making) -> None:
+    def claim(self, making: Making) -> bool:
         self.fails("claim")
         going_on = making.going_on
+        if going_on.attempt in self.left:
+            return False
         if self.claims.setdefault(going_on.attempt, going_on.token) != going_on.token:
             raise CannotGoOn("attempt 2 was begun elsewhere")
+        return True
 
     def start(self, making: Making, secrets: Mapping[str, str], progress: object) -> None:
         self.fails("start")
@@ -259,12 +254,35 @@ def test_given_back_at_any_step_nothing_starts_another_machine(
 
 def test_attempt_that_somebody_else_has_ends_it_and_the_machine_goes_back(bench: Bench) -> None:
     bench.world.claims[2] = "another computer's"
+    # Lost with an earlier machine, which nobody wrote down: it keeps no other one up.
+    long_ago = replace(JOB, id="b-261101-bbbb", request_id="request-0", continues=None)
+    assert bench.jobs.create(long_ago)
     with pytest.raises(CannotGoOn):
         bench.go_on()
     assert (bench.world.runs, bench.world.released) == ([], ["request-2"])
     going_on = bench.plans.continuation(JOB.id)
     assert (going_on.is_over, going_on.why) == (True, "attempt 2 was begun elsewhere")
     assert bench.job.attempt == 1
+
+
+def test_number_that_somebody_claimed_and_never_began_is_left_void(bench: Bench, at: Any) -> None:
+    bench.world.left = (2, 3)
+    at("recovery.claimed", die_here)
+    with pytest.raises(Killed):
+        bench.go_on()
+    assert bench.go_on() is Verdict.GO_ON
+    assert bench.world.runs == [(4, "request-2", Resumed(1, 20))]
+    bench.assert_runs()
+    bench.world.left = tuple(range(99))
+    bench.world.newest = Resumed(4, 30)
+    bench.world.die()
+    with pytest.raises(ColabdevError, match="others claim each number"):
+        bench.go_on()
+    bench.world.left = ()
+    going_on = bench.plans.continuation(JOB.id)
+    bench.plans.save_continuation(JOB.id, replace(going_on, waits_until=None))
+    assert bench.go_on() is Verdict.GO_ON
+    assert bench.world.runs[-1] == (9, "request-3", Resumed(4, 30))
 
 
 def test_what_fails_for_now_is_tried_later_and_a_machine_is_not_kept_for_ever(bench: Bench) -> None:
@@ -309,6 +327,18 @@ def test_second_start_without_a_newer_checkpoint_is_not_made(bench: Bench) -> No
     with pytest.raises(CannotGoOn, match="nothing newer was safe"):
         bench.go_on()
     assert bench.world.released == ["request-3"]
+
+
+def test_what_was_saved_while_nobody_here_heard_of_it_is_gone_on_from(bench: Bench) -> None:
+    """The computer slept, or its keeper was killed: what it knows is no word about what there is."""
+    before = bench.jobs.version()
+    bench.plans.note_safe(JOB.id, Resumed(1, 20))
+    assert bench.go_on() is Verdict.GO_ON
+    assert bench.jobs.version() != before, "whoever looks after its copies looks now"
+    bench.world.die()
+    bench.world.newest = Resumed(2, 900)
+    assert bench.go_on() is Verdict.GO_ON
+    bench.assert_runs()
 
 
 def test_job_that_is_found_to_have_ended_is_not_run_again(bench: Bench, at: Any) -> None:

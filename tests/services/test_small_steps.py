@@ -108,6 +108,18 @@ def test_a_rescan_tells_what_a_scan_would(which: str, request: pytest.FixtureReq
     assert sum(told) >= 10, "it must not be in doubt of everything"
 
 
+@pytest.mark.parametrize("path", ["empty/deep/file", "empty"])
+def test_a_file_where_an_empty_folder_was_is_more_than_that_file(
+    project: PipedProject, path: str
+) -> None:
+    (project.local / "empty").mkdir()
+    opened = project.open()
+    _, _, folders = scan(opened)
+    assert folders == ("empty",)
+    edit(project.local, [("write", path, b"new")])
+    assert opened.tree.rescan({path}, folders) is None
+
+
 def reset(root: Path) -> None:
     """As the fixture made it."""
     for place in root.iterdir():

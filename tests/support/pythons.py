@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +16,23 @@ MINORS = range(8, 14)
 
 def find_pythons() -> dict[str, Path]:
     """The executable of each version that was found and really runs, oldest first: `{"3.8": …}`."""
-    found: dict[str, Path] = {}
-    for minor in MINORS:
-        version = f"3.{minor}"
-        for candidate in _candidates(version):
-            if (executable := _executable(candidate, version)) is not None:
-                found[version] = executable
-                break
-    return found
+    versions = [f"3.{minor}" for minor in MINORS]
+    found = {version: find_python(version) for version in versions}
+    return {version: executable for version, executable in found.items() if executable is not None}
+
+
+def oldest_and_ours() -> dict[str, Path]:
+    """The oldest that the agent must run on, where it was found, and as `ours` the tests' own."""
+    version = f"3.{MINORS[0]}"
+    oldest = find_python(version)
+    found = {} if oldest is None else {version: oldest}
+    return {**found, "ours": Path(sys.executable)}
+
+
+def find_python(version: str) -> Path | None:
+    """The executable of that version, which really runs."""
+    executables = (_executable(candidate, version) for candidate in _candidates(version))
+    return next((executable for executable in executables if executable is not None), None)
 
 
 def _candidates(version: str) -> Iterator[Path]:

@@ -1,10 +1,12 @@
-"""A runtime's record, complete and always the same."""
+"""Records of a runtime and of a job, always the same."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from colabdev.models import (
+    JobRecord,
+    JobState,
     KeeperAddress,
     Machine,
     Phase,
@@ -13,6 +15,7 @@ from colabdev.models import (
     SshAddress,
     UserLogin,
 )
+from colabdev.models.recovery import Consent
 from colabdev.models.tunnels import Endpoint, TunnelUse
 
 MOMENT = datetime(2026, 11, 20, 22, 34, 5, 123456, tzinfo=UTC)
@@ -52,4 +55,19 @@ def make_record(name: str = "box", *, provider: str = "local") -> RuntimeRecord:
         projects=(ProjectLink("/home/me/digits", "/content/digits", MOMENT),),
         python="/usr/bin/python3",
         host="me@gpu",
+    )
+
+
+def make_job(consent: Consent | None = None) -> JobRecord:
+    """A job that runs on `make_record()`, and goes on elsewhere if somebody agreed to that."""
+    return JobRecord(
+        "a-261120-aaaa",
+        "a",
+        "box",
+        "request-1",
+        ("a.py",),
+        MOMENT,
+        state=JobState.RUNNING,
+        started=MOMENT,
+        continues=consent,
     )

@@ -17,14 +17,21 @@ resume = "--resume {path}"
 """
 
 TRAINER = """
-import hashlib, json, os, sys, time
+import hashlib, json, os, signal, sys, time
 
+asked = []
+signal.signal(signal.SIGUSR1, lambda *_: asked.append(True))
 resumed = os.environ.get("COLABDEV_RESUME_FROM")
 step = json.load(open(resumed + "/state.json"))["step"] if resumed else 0
 print("attempt", os.environ["COLABDEV_ATTEMPT"], "from", step, *sys.argv[1:], flush=True)
 os.makedirs("runs/checkpoints", exist_ok=True)
 while not os.path.exists("enough"):
     step += 1
+    print("step", step, flush=True)
+    time.sleep(0.3)
+    if "--when-asked" in sys.argv and not asked:
+        continue
+    asked.clear()
     content = json.dumps({"step": step}).encode()
     path = "runs/checkpoints/step-%06d" % step
     os.makedirs(path)
@@ -33,8 +40,6 @@ while not os.path.exists("enough"):
     entry["sha256"] = hashlib.sha256(content).hexdigest()
     entry["md5"] = hashlib.md5(content).hexdigest()
     json.dump({"step": step, "files": [entry]}, open(path + "/MANIFEST.json", "w"))
-    print("step", step, flush=True)
-    time.sleep(0.3)
 print("done", step, flush=True)
 """
 

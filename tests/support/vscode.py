@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 from tests.support.house import House
 from tests.support.waiting import wait_until
@@ -57,12 +56,7 @@ class Window:
             pass  # It could not connect; `said` is empty then.
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ssh.kill()
         self._ssh.communicate()
 

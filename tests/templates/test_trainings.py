@@ -80,9 +80,10 @@ def test_settings_say_what_the_template_does_and_test_measures_the_same(
     assert settings.job.requirements is not None
     assert (copy / settings.job.requirements).is_file()
 
-    measured = trainings.run(copy, "test.py")
     (last,) = (line for line in trained.splitlines() if line.startswith("test of step 40: "))
-    assert measured.split(": ")[1].strip() == last.split(": ")[1]
+    for arguments in ([], ["-r", "latest"], ["-r", str(saved)]):
+        measured = trainings.run(copy, "test.py", *arguments)
+        assert measured.split(": ")[1].strip() == last.split(": ")[1]
 
 
 @pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,17 +109,23 @@ class ColabClient:
 
     def assignments(self) -> list[Assignment]:
         """All runtimes of the account, whoever made them; each with a new token."""
-        listed = self._get("/tun/m/assignments").get("assignments")
-        rows = listed if isinstance(listed, list) else []
-        return [found for row in rows if (found := _parse_assignment(row)) is not None]
+        return [found for row in self._rows() if (found := _parse_assignment(row)) is not None]
 
     def find(self, endpoint: str) -> Assignment | None:
         """The runtime as listed now, with a new token; None when it is gone."""
-        return next((one for one in self.assignments() if one.endpoint == endpoint), None)
+        row = next((row for row in self._rows() if row.get("endpoint") == endpoint), None)
+        return None if row is None else _understood(row)
+
+    def is_gone(self, endpoint: str) -> bool:
+        """Whether Colab says so; that it cannot be asked says nothing."""
+        with suppress(ColabdevError):
+            return self.find(endpoint) is None
+        return False
 
     def look_up(self, notebook_hash: str) -> Assignment | None:
         """The runtime that was asked for by that name, if one came of it."""
-        return _parse_assignment(self._get("/tun/m/assign", {"nbh": notebook_hash}))
+        told = self._get("/tun/m/assign", {"nbh": notebook_hash})
+        return _understood(told) if "endpoint" in told else None
 
     def assign(
         self, notebook_hash: str, accelerator: Accelerator, *, high_memory: bool
@@ -193,6 +200,13 @@ class ColabClient:
             )
         return page
 
+    def _rows(self) -> list[dict[str, Any]]:
+        """Of all runtimes. An answer of any other form does not say that there are none."""
+        listed = self._get("/tun/m/assignments").get("assignments", [])
+        if not isinstance(listed, list):
+            raise _no_sense("it lists no runtimes")
+        return [row for row in listed if isinstance(row, dict)]
+
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         return self._ask(_Question("GET", path, query or {}, {}, self._timeout_s))
 
@@ -226,8 +240,10 @@ class ColabClient:
             )
         if answer.status_code in (502, 504):
             raise Unclear(f"Colab's gateway answered with {answer.status_code}", hint=_OFFLINE_HINT)
-        if not answer.ok:
+        if not 200 <= answer.status_code < 300:
             raise Refused(answer.status_code)
+        if not answer.content and question.method == "GET":
+            raise _no_sense("it is empty")  # Not even that there is nothing.
         return _parse_body(answer.text)
 
     def _send(self, question: _Question) -> requests.Response:
@@ -301,11 +317,23 @@ def _parse_body(text: str) -> dict[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise RuntimeUnreachable(
-            "cannot make sense of what Colab answers: it is no JSON object",
-            hint="its protocol may have changed; is there a newer colabdev?",
-        )
+        raise _no_sense("it is no JSON object")
     return document
+
+
+def _no_sense(cause: str) -> RuntimeUnreachable:
+    return RuntimeUnreachable(
+        f"cannot make sense of what Colab answers: {cause}",
+        hint="its protocol may have changed; is there a newer colabdev?",
+    )
+
+
+def _understood(row: Mapping[str, Any]) -> Assignment:
+    """One that is listed is there, also when it is not understood."""
+    found = _parse_assignment(row)
+    if found is None:
+        raise _no_sense(f"it lists {row.get('endpoint')} in a form that is new to us")
+    return found
 
 
 def _parse_assignment(row: object) -> Assignment | None:

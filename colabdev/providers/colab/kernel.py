@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from colabdev.errors import ColabdevError, RuntimeUnreachable
+from colabdev.errors import ColabdevError, RuntimeLost, RuntimeUnreachable
 from colabdev.providers.colab.client import Assignment
 from colabdev.providers.colab.websockets import Closed, UpgradeRefused, WebSocket, open_websocket
 from colabdev.providers.colab.wire import AGENT_HEADER, PROXY_TOKEN_HEADER
@@ -26,6 +26,9 @@ _SESSION_PATH = "/colabdev"
 Answer = Callable[[str, Mapping[str, Any]], str | None]
 """Answers a cell's request to its client, by kind and content: None, or why that is impossible."""
 
+IsGone = Callable[[], bool]
+"""Whether Colab says that the runtime is not there any more."""
+
 
 class CellFailed(ColabdevError):
     """The code raised; `kind` is the exception's name there."""
@@ -38,8 +41,13 @@ class CellFailed(ColabdevError):
         self.text = text
 
 
-def start_kernel(assignment: Assignment, *, timeout_s: float = START_TIMEOUT_S) -> str:
-    """The id of the runtime's kernel, waited for while the machine starts."""
+def start_kernel(
+    assignment: Assignment,
+    *,
+    timeout_s: float = START_TIMEOUT_S,
+    is_gone: IsGone = lambda: False,
+) -> str:
+    """The id of the runtime's kernel, waited for while the machine starts; RuntimeLost when it went."""
     body = {
         "name": "colabdev",
         "path": _SESSION_PATH,
@@ -59,6 +67,12 @@ def start_kernel(assignment: Assignment, *, timeout_s: float = START_TIMEOUT_S) 
             if answer.status_code == 201:
                 return str(answer.json()["kernel"]["id"])
             cause = f"its Jupyter server answered with {answer.status_code}"
+            # A token that is too old is answered so, and a runtime that Colab has taken.
+            if answer.status_code in (401, 404) and is_gone():
+                raise RuntimeLost(
+                    f"Colab took {assignment.endpoint} before it could be used",
+                    hint="colabdev connect asks for another one",
+                )
         except (requests.RequestException, ValueError, KeyError, TypeError) as exc:
             cause = type(exc).__name__
         if time.monotonic() >= deadline:
@@ -89,10 +103,13 @@ def open_channels(assignment: Assignment, kernel_id: str, session: str) -> WebSo
 class Kernel:
     """A kernel with a websocket of our own. One cell at a time."""
 
-    def __init__(self, assignment: Assignment, answer: Answer) -> None:
+    def __init__(
+        self, assignment: Assignment, answer: Answer, *, is_gone: IsGone = lambda: False
+    ) -> None:
         self._answer = answer
         self._session = uuid.uuid4().hex
-        self._socket = open_channels(assignment, start_kernel(assignment), self._session)
+        kernel_id = start_kernel(assignment, is_gone=is_gone)
+        self._socket = open_channels(assignment, kernel_id, self._session)
         try:
             self._wait_until_it_answers()
         except BaseException:

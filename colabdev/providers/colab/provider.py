@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib import resources
 
 from colabdev.core.bootstrap import VmAnswer, parse_bootstrap, render_bootstrap
@@ -273,7 +274,8 @@ class ColabProvider:
         self, assignment: Assignment, request: StartRequest, note: Note, progress: Progress
     ) -> Machine:
         progress(f"waiting for {assignment.endpoint} to answer")
-        with Kernel(assignment, self._answers(assignment)) as kernel:
+        is_gone = partial(self._client.is_gone, assignment.endpoint)
+        with Kernel(assignment, self._answers(assignment), is_gone=is_gone) as kernel:
             progress("setting it up")
             told = _bootstrap(kernel, request.public_key)
             _check_keys(told, assignment)

@@ -1,6 +1,7 @@
 """A small transformer that learns to write like a text, a character at a time."""
 
 import argparse
+import json
 import math
 import os
 from pathlib import Path
@@ -113,6 +114,9 @@ for step in range(done + 1, args.steps + 1):
     print(
         f"step {step}  loss {loss.item():.4f}  valid {valid_loss:.4f}  1 in {guess:.1f}", flush=True
     )
+    row = {"step": step, "total_steps": args.steps, "loss": loss.item(), "valid_loss": valid_loss}
+    with open(args.out / "metrics.jsonl", "a") as file:
+        print(json.dumps(row), file=file)
     final = checkpoints / f"step-{step:06d}.pt"
     with open(staging := final.with_suffix(".tmp"), "wb") as file:
         torch.save(

@@ -1,6 +1,7 @@
 """Classify the pictures of a folder with a folder for each class; EMA, torch.compile, optional W&B."""
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -120,8 +121,11 @@ for epoch in range(done, args.epochs):
         ]
     accuracy = torch.cat(hits).mean().item()
     print(f"epoch {epoch + 1}  loss {loss.item():.4f}  accuracy {accuracy:.3f}", flush=True)
+    row = {"step": epoch + 1, "total_steps": args.epochs, "loss": loss.item(), "accuracy": accuracy}
+    with open(args.out / "metrics.jsonl", "a") as file:
+        print(json.dumps(row), file=file)
     if board is not None:
-        board.log({"loss": loss.item(), "accuracy": accuracy}, step=epoch + 1)
+        board.log(row, step=epoch + 1)
 
     state = {"model": model.state_dict(), "average": average.state_dict(), "epochs": epoch + 1}
     state |= {"optimizer": optimizer.state_dict(), "classes": classes}

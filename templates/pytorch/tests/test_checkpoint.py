@@ -122,11 +122,13 @@ def test_saver_writes_what_the_state_was_when_it_was_called(tmp_path: Path) -> N
     with checkpoint.Saver(tmp_path, about={"attempt": 2}) as saver:
         for step in range(1, 4):
             weights.fill_(step)
-            saver.save(step, {"weights": weights, "empty": torch.empty(0), "more": (1, [step])})
+            state = {"weights": weights, "empty": torch.empty(0), "more": (1, [step])}
+            saver.save(step, state | {"grows": [torch.full((step,), step)] * step})
             weights.fill_(-1)
     for step, path in checkpoint.checkpoints(tmp_path):
         state = checkpoint.load(path)
         assert state["weights"].eq(step).all()
+        assert [grown.tolist() for grown in state["grows"]] == [[step] * step] * step
         assert (state["more"], state["empty"].shape) == ((1, [step]), (0,))
         assert json.loads((path / "MANIFEST.json").read_text())["attempt"] == 2
 
@@ -135,16 +137,22 @@ def test_training_does_not_wait_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is not on the disk yet is not waited for, and what comes meanwhile is left out if it may."""
-    disk = threading.Event()
-    monkeypatch.setattr(checkpoint, "flush", lambda _: disk.wait(60))
+    disk, write = threading.Event(), torch.save
+
+    def save_when_there_is_a_disk(*arguments: object) -> None:
+        assert disk.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(torch, "save", save_when_there_is_a_disk)
     with checkpoint.Saver(tmp_path) as saver:
-        assert saver.save(1, STATE)
+        assert saver.save(1, {"step": torch.tensor(1)})
         assert not saver.check()
-        assert not saver.save(2, STATE, wait=False)
+        assert not saver.save(2, {"step": torch.tensor(2)}, wait=False)
         assert checkpoint.checkpoints(tmp_path) == []
-        disk.set()
-        assert saver.save(3, STATE)
-    assert [step for step, _ in checkpoint.checkpoints(tmp_path)] == [1, 3]
+        threading.Timer(0.2, disk.set).start()
+        assert saver.save(3, {"step": torch.tensor(3)})
+    states = [checkpoint.load(path) for _, path in checkpoint.checkpoints(tmp_path)]
+    assert states == [{"step": 1}, {"step": 3}]
 
 
 def test_checkpoint_that_cannot_be_written_is_told_by_the_next_call(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ NAMES = {
     "no_xssi": "answers come without the XSSI prefix",
     "no_ssh": "runtimes are made without SSH: /colab/ssh is 404",
     "unassign_status": "HTTP status of POST unassign",
+    "list_gives": "the whole body of assignments, with HTTP 200: empty, or in a form that is new",
     "list_lags": "assignments still has the runtime that was given back last",
     "backend_status": "HTTP status of everything below /tun/m",
     "captcha": "GET assign says that a browser should show a reCAPTCHA",

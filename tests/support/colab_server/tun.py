@@ -95,6 +95,8 @@ class Tun:
         listed = [runtime.describe() for runtime in self._runtimes.of(account)]
         if self._given_back and self._world.faults.take("list_lags"):
             listed.append(self._given_back)
+        if (body := self._world.faults.take("list_gives")) is not None:
+            return web.Response(text=body, content_type="application/json")
         return self._answer({"assignments": listed})
 
     async def unassign_token(self, request: web.Request) -> web.Response:

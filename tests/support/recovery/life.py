@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colabdev.agent.claims import read_claims
+from colabdev.agent.claims import Claims, read_claims
 from colabdev.agent.manifest import CONFIRMED
 from tests.support.drive.simulated import FuseDrive
 from tests.support.house import House, is_running
@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 
 CONTINUES_WITHIN_S = 60.0
 """On a machine that is busy with other tests."""
-ENDS_WITHIN_S = 60.0
+ENDS_WITHIN_S = 120.0
 SETTLED_S = 5.0
 """A keeper that takes a new machine up needs some time until it has its logs."""
 MOST_DEATHS = 3
@@ -81,6 +81,7 @@ class Life:
         *,
         accept: str = CONFIRMED,
         drive: FuseDrive | None = None,
+        continues_within_s: float = CONTINUES_WITHIN_S,
     ) -> None:
         """With a `drive` the house's Drive is that one, which loses what had not arrived when a machine
         dies; so it has one life."""
@@ -93,6 +94,7 @@ class Life:
         self.job = ""
         self._accept = accept
         self._drive = drive
+        self._continues_within_s = continues_within_s
 
     def live(self, deaths: int = MOST_DEATHS) -> None:
         """From `connect` to the judge's word."""
@@ -123,6 +125,8 @@ class Life:
         """Let the machine die at some moment, and perhaps more with it; whether the job goes on."""
         moments = MOMENTS if self.dice.random() < 0.5 or not self.deaths else MOMENTS[:-1]
         moment, trouble = self.dice.choice(moments), self.dice.choice(TROUBLES)
+        if trouble == AGAIN and len(self.deaths) + 2 > MOST_DEATHS:
+            trouble = QUIET  # It goes on no more often.
         self.wait_for(moment)
         dying = self.training.written()[-1]
         if trouble == KEEPER:
@@ -151,6 +155,8 @@ class Life:
         before = self.deaths[-1].attempt if self.deaths else 0
         self.wait_until(lambda: self.newest_attempt() > before, "it does not begin")
         if moment == START:
+            # Without its code, which a keeper brings soon after the start, nobody can go on with it.
+            self.wait_until((self.place / "code.zip").exists, "its code does not come")
             time.sleep(self.dice.uniform(0.0, 0.2))
             return
         begun_after = self.training.written()[-1].begun_after
@@ -192,7 +198,7 @@ class Life:
         with suppress(AssertionError):
             wait_until(
                 lambda: self.newest_attempt() > attempt or self.given_up(),
-                timeout_s=CONTINUES_WITHIN_S,
+                timeout_s=self._continues_within_s,
                 message="it does not go on",
             )
         last = self.training.written()[-1]
@@ -208,7 +214,7 @@ class Life:
 
     def wait_until(self, condition: Callable[[], object], otherwise: str) -> None:
         try:
-            wait_until(condition, timeout_s=CONTINUES_WITHIN_S, message=otherwise)
+            wait_until(condition, timeout_s=self._continues_within_s, message=otherwise)
         except AssertionError as exc:
             raise AssertionError(f"{self.name}: {otherwise}: {self.describe()}") from exc
 
@@ -219,15 +225,18 @@ class Life:
         return max((one.attempt for one in self.training.written() if one.pieces), default=0)
 
     def saves(self) -> int:
-        return self.training.written()[-1].text.count(b"saved")
+        """How many checkpoints were seen of this attempt, safe or not."""
+        return len(self.claims().checkpoints)
 
     def safe(self) -> int:
         """The newest step that is claimed to be safe; 0 for none."""
-        jobs = self.workdir.parent.parent / "root" / ".colabdev" / "jobs"
-        found = read_claims(str(jobs / self.job / "checkpoints" / "journal.jsonl")).safe(
-            self._accept
-        )
+        found = self.claims().safe(self._accept)
         return found.step or 0 if found else 0
+
+    def claims(self) -> Claims:
+        """What is claimed on the machine of the job's checkpoints."""
+        jobs = self.workdir.parent.parent / "root" / ".colabdev" / "jobs"
+        return read_claims(str(jobs / self.job / "checkpoints" / "journal.jsonl"))
 
     def recoverer(self) -> int:
         """The process that goes on with the job; 0 for none."""

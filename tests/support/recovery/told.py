@@ -14,10 +14,11 @@ import time
 
 
 class Told(io.RawIOBase):
-    """stdout, told first."""
+    """stdout or stderr, told first."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, handle: int) -> None:
         self._truth = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._handle = handle
 
     def writable(self) -> bool:
         return True
@@ -25,13 +26,15 @@ class Told(io.RawIOBase):
     def write(self, data) -> int:  # type: ignore[no-untyped-def]
         line = json.dumps([time.time(), bytes(data).decode("latin-1")])
         os.write(self._truth, line.encode("ascii") + b"\n")
-        return os.write(1, data)
+        return os.write(self._handle, data)
 
 
 if __name__ == "__main__":
     truth, *sys.argv = sys.argv[1:]
     os.makedirs(truth, exist_ok=True)
     name = f"{os.environ['COLABDEV_ATTEMPT']}-{os.getpid()}.jsonl"
-    sys.stdout = io.TextIOWrapper(Told(os.path.join(truth, name)), line_buffering=True)
+    path = os.path.join(truth, name)
+    sys.stdout = io.TextIOWrapper(Told(path, 1), line_buffering=True)
+    sys.stderr = io.TextIOWrapper(Told(path, 2), line_buffering=True)
     # Beside this file, wherever the code lies.
     runpy.run_path(os.path.join(sys.path[0], sys.argv[0]), run_name="__main__")
