@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _turn(file: Path) -> int:
     """When a file is run; those of the same turn as they were found."""
-    name = file.relative_to(Path(__file__).parent).as_posix()
+    name = Path(os.path.relpath(file, Path(__file__).parent)).as_posix()
     if name in LONG_FILES:
         return LONG_FILES.index(name)
     return len(LONG_FILES) + (name.split("/")[0] in SHORT_FOLDERS)

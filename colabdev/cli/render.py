@@ -89,9 +89,10 @@ def listing(
             [_row(status) for status in runtimes.runtimes],
         )
         for status in runtimes.runtimes:
-            if status.detail:
-                say(f"{status.record.name}: {status.detail}")
             name = status.record.name
+            # While a job is brought to a new machine there is nothing to type.
+            if status.detail and not any(fate.goes_on for fate in fates.get(name, ())):
+                say(f"{name}: {status.detail}")
             for sentence in _sentences(seen.get(name), outlooks.get(name)):
                 line(printable(f"{name}: {sentence}"))
             for fate in fates.get(name, ()):

@@ -23,7 +23,7 @@ checkpoints = Path("runs/logistic/checkpoints")
 checkpoints.mkdir(parents=True, exist_ok=True)
 weights, first_epoch, path = [0.0, 0.0, 0.0], 1, args.resume
 if path == "auto":
-    path = max(checkpoints.glob("epoch-*.json"), default=None)
+    path = max(checkpoints.glob("epoch-*.ckpt"), default=None)
 if path:
     saved = json.loads(Path(path).read_text())
     weights, first_epoch = saved["weights"], saved["epoch"] + 1
@@ -45,7 +45,7 @@ for epoch in range(first_epoch, args.epochs + 1):
     print(f"epoch {epoch} loss {loss:.4f} accuracy {accuracy:.3f}", flush=True)
 
     # Checkpoint: under another name until it is whole, so that nobody ever sees half of one
-    path = checkpoints / f"epoch-{epoch:04d}.json"
+    path = checkpoints / f"epoch-{epoch:04d}.ckpt"
     with open(staging := path.with_suffix(".tmp"), "w") as file:
         json.dump({"epoch": epoch, "weights": weights}, file)
         file.flush()

@@ -20,6 +20,7 @@ from colabdev.config.places import Places
 from colabdev.errors import StateUnreadable
 from colabdev.models import RuntimeRecord
 from colabdev.providers.local import LocalProvider, find_login
+from tests.support.command_lines import run_colabdev
 
 PYTHON_BIN = Path(sys.base_prefix, "bin")
 
@@ -67,15 +68,11 @@ class House:
         timeout_s: float = 60,
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line as a user would."""
-        return subprocess.run(
-            [sys.executable, "-m", "colabdev", *map(str, arguments)],
+        return run_colabdev(
+            [str(argument) for argument in arguments],
             cwd=cwd or self.project,
-            env={**self.environment, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
+            environment={**self.environment, **(env or {})},
+            timeout_s=timeout_s,
         )
 
     def connect(self, name: str = "local") -> RuntimeRecord:

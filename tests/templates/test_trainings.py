@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from colabdev.agent.finding import candidates
 from colabdev.config.settings import load_settings
 from tests.templates.conftest import PYTORCH, TEMPLATES, copied
 from tests.templates.torch_runs import Trainings
@@ -62,7 +63,8 @@ def test_example_trains_and_goes_on(
         trainings.run(copy, str(tmp_path / "draw.py"))
     trainings.run(copy, "train.py", *half)
     assert said in trainings.run(copy, "train.py", *whole, "--resume", "auto")
-    assert list((copy / "runs").glob("*/checkpoints/*"))
+    found = list(candidates([str(copy / "runs/*/checkpoints")], since=0.0))
+    assert found, "what it saves is taken for a checkpoint, and carried"
 
 
 def test_settings_say_what_the_template_does_and_test_measures_the_same(
