@@ -49,8 +49,7 @@ WEATHERS: Sequence[Mapping[str, Any]] = (
 """What Drive's own word can be trusted in."""
 
 
-@pytest.mark.long
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_machines_die_and_each_job_ends_as_if_none_had(tmp_path: Path) -> None:
     judge(campaign(tmp_path, SHORT, seed=11, storms=1), SHORT)
 
