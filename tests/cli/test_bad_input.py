@@ -243,7 +243,7 @@ def test_state_directory_that_is_removed_ends_everything(house: House) -> None:
 
 def test_down_makes_room_on_a_full_disk(house: House) -> None:
     house.places.state_dir.mkdir(mode=0o700)
-    with tiny_disk(house.places.state_dir, size_kb=512) as state:
+    with tiny_disk(house.places.state_dir, size_kb=1024) as state:
         house.connect()
         fill(state / "ballast")
         done = house.colabdev("down", "local")
