@@ -44,7 +44,12 @@ def describe_hand_over(case: Case, decision: Decision) -> str:
         return "starting a new machine for it"
     if making.step == MACHINE:
         return f"attempt {making.attempt} has its machine, and is given its checkpoint"
-    return f"starting attempt {making.attempt}{_beginning(making.began_from)}"
+    return describe_start(making.attempt, making.began_from)
+
+
+def describe_start(attempt: int, began_from: Resumed | None) -> str:
+    """Which attempt comes, and from where."""
+    return f"starting attempt {attempt}{_beginning(began_from)}"
 
 
 def describe_loss(job: JobRecord, decision: Decision) -> str:

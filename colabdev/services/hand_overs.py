@@ -10,6 +10,7 @@ from colabdev.core.hand_overs import (
     Fate,
     describe_hand_over,
     describe_loss,
+    describe_start,
     fate_of,
     goes_on,
     has_begun,
@@ -99,6 +100,9 @@ class HandOvers:
             case = self._cases.of(known)
             has_ended = known.state.is_end and known.state is not JobState.LOST
             if has_ended or (known.attempt > attempt and has_begun(case)):
+                started = describe_start(known.attempt, known.resumed)
+                if known.attempt > attempt and started != said:
+                    progress(started)  # It went too fast to be seen.
                 self.note(known)
                 return known
             decision = decide(case)

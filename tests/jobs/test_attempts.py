@@ -98,6 +98,7 @@ def test_log_goes_on_with_the_next_machine_and_reads_as_one_later(died: Died) ->
         "the connection to box was cut; reconnecting",
         "attempt 1 ended unseen after byte 3",
         "starting a new machine for it",
+        "starting attempt 2 from step 1200",
     ]
     assert died.tell() == [], "who followed it need not be told"
     known = bench.store.load(died.job.id)
