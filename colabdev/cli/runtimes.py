@@ -17,7 +17,7 @@ from colabdev.cli.requests import (
     wanted_environment,
 )
 from colabdev.errors import ColabdevError, ExitCode
-from colabdev.models import RuntimeState
+from colabdev.models import RuntimeRecord, RuntimeState
 from colabdev.services.outlooks import outlooks_of
 
 if TYPE_CHECKING:
@@ -111,13 +111,19 @@ def connect(
     )
     begun = datetime.now(UTC)
     status = wiring.runtimes().connect(request, output.progress)
-    if status.record.created >= begun:
-        wiring.starts().warm_start().bring(status.record, wanted_environment(), output.progress)
-    if keeps_editor():
-        wiring.starts().warm_start().bring_editors(status.record, output.progress)
+    _bring_what_drive_keeps(wiring, status.record, is_new=status.record.created >= begun)
     ssh_command = wiring.host_entries().short_command(request.name)
     render.connected(status, ssh_command, request.tunnel_line, as_json=as_json)
     return ExitCode.OK
+
+
+def _bring_what_drive_keeps(wiring: Wiring, record: RuntimeRecord, *, is_new: bool) -> None:
+    """What the machine before had installed; editors' servers each time, which has them kept, too."""
+    warm_start = wiring.starts().warm_start
+    if is_new:
+        warm_start().bring(record, wanted_environment(), output.progress)
+    if keeps_editor():
+        warm_start().bring_editors(record, output.progress)
 
 
 def status(ctx: typer.Context, as_json: JsonOption = False) -> int:

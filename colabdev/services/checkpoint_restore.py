@@ -127,7 +127,7 @@ class CheckpointRestorer:
         own = self._whole_copy(job, wish.starts)
         here = _NEVER if own is None else _mark(own).rank
         at_least = max(here, _NEVER if wish.accept_rollback else _rank(wish.minimum))
-        with closing(self.keepers.ensure(runtime.name).agent()) as agent:
+        with closing(self.keepers.agent(runtime.name)) as agent:
             if place is not None:
                 asked = {
                     **place,

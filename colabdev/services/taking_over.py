@@ -54,7 +54,7 @@ class TakingOver:
                 f"no job is called {word!r} here, and {runtime.name!r} has no Drive to ask",
                 hint="colabdev ps lists those of this computer",
             )
-        with closing(self.keepers.ensure(runtime.name).agent()) as agent:
+        with closing(self.keepers.agent(runtime.name)) as agent:
             ids = [run.job for run in runs_in_store(agent, place)]
             try:
                 job_id = choose_job_id(word, ids)
@@ -98,6 +98,6 @@ class TakingOver:
         self.jobs.create(job)
         drive_dir = runtime.machine.drive_dir if runtime.machine else None
         if drive_dir is not None:
-            with closing(self.keepers.ensure(runtime.name).agent()) as agent:
+            with closing(self.keepers.agent(runtime.name)) as agent:
                 KeptJobs(self.runtimes, self.jobs).bring_home(agent, drive_dir, progress)
         return self.jobs.load(job.id) or job

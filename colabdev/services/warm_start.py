@@ -42,8 +42,7 @@ class WarmStart:
             return
         arguments = {"name": wanted.name, "lines": list(wanted.lines), "drive_dir": drive_dir}
         try:
-            with closing(self.keepers.ensure(runtime.name).agent()) as agent:
-                told, _ = agent.request("environment.restore", arguments)
+            told = self._ask(runtime, "environment.restore", arguments)
         except ColabdevError as exc:
             progress(f"cannot bring the environment of {wanted.name} from Drive: {exc.message}")
             return
@@ -57,13 +56,19 @@ class WarmStart:
             return
         arguments = {"drive_dir": drive_dir, "folders": list(_SERVERS)}
         try:
-            with closing(self.keepers.ensure(runtime.name).agent()) as agent:
-                told, _ = agent.request("editor.restore", arguments)
+            told = self._ask(runtime, "editor.restore", arguments)
         except ColabdevError as exc:
             progress(f"cannot bring editors' servers from Drive: {exc.message}")
             return
         for sentence in _editor_sentences(told):
             progress(sentence)
+
+    def _ask(
+        self, runtime: RuntimeRecord, kind: str, arguments: Mapping[str, object]
+    ) -> Mapping[str, object]:
+        with closing(self.keepers.agent(runtime.name)) as agent:
+            told, _ = agent.request(kind, arguments)
+        return told
 
 
 def _editor_sentences(told: Mapping[str, object]) -> Iterator[str]:
