@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 import sys
@@ -63,6 +64,11 @@ def write_cache(path: Path, content: bytes) -> None:
         log.info("cannot keep %s: %s", path, exc)
         with contextlib.suppress(OSError):
             os.unlink(staging)
+
+
+def cache_name(root: Path) -> str:
+    """What the caches begin with that are kept about the project in that folder."""
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
 
 
 def list_directory(path: Path, inside: Path) -> list[str]:

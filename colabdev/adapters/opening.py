@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from colabdev.adapters.files import write_cache
+from colabdev.adapters.files import cache_name, write_cache
 from colabdev.adapters.project_rules import RuleSettings
-from colabdev.adapters.project_tree import ProjectTree, TreeSettings, cache_name, project_gone
+from colabdev.adapters.project_tree import ProjectTree, TreeSettings, project_gone
 from colabdev.adapters.rule_files import Compile
 from colabdev.adapters.sync_memory import FileSyncMemory
 from colabdev.config.project import SETTINGS_FILE

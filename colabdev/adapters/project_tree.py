@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from colabdev.adapters.block_files import BlockFiles
 from colabdev.adapters.empty_folders import EmptyFolders
 from colabdev.adapters.explaining import Explainer
-from colabdev.adapters.files import write_cache
+from colabdev.adapters.files import cache_name, write_cache
 from colabdev.adapters.project_files import list_project
 from colabdev.adapters.project_rules import ProjectRules, RuleSettings
 from colabdev.adapters.project_watch import watch_project
@@ -49,11 +48,6 @@ def project_gone(root: Path) -> ColabdevError:
     return ColabdevError(
         f"cannot sync {root}: the folder is not there", hint="bring it back; nothing was deleted"
     )
-
-
-def cache_name(root: Path) -> str:
-    """What the files begin with that are kept about a project."""
-    return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
 
 
 class ProjectTree:

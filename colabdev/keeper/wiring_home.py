@@ -17,6 +17,7 @@ from colabdev.adapters.checkpoint_copies import FileCheckpointCopies
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.keepers import LocalKeepers
 from colabdev.adapters.ngrok_use import NgrokUse
+from colabdev.adapters.own_code import OwnCode
 from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.store import FileStore
 from colabdev.adapters.typed_commands import type_command
@@ -93,6 +94,7 @@ class HomeTasks:
             runtimes=self._store,
             jobs=self._jobs,
             plans=self._plans,
+            own_code=OwnCode(self._places.state_dir / "indexes", self._store.computer_id).pieces,
             open_agent=lambda: self._logs.agent(self._name),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from colabdev.models.machines import NO_WISH, HardwareWish
 from colabdev.models.tunnels import TunnelUse
@@ -42,3 +42,13 @@ class JobOrder:
         """What was started."""
         spec = self.arguments.get("spec")
         return spec if isinstance(spec, Mapping) else {}
+
+    @property
+    def tree(self) -> str | None:
+        """The hash of the files that it is started from, where that is known."""
+        tree = self.spec.get("tree")
+        return tree if isinstance(tree, str) else None
+
+    def with_tree(self, tree: str) -> JobOrder:
+        """The same, started from those files."""
+        return replace(self, arguments={**self.arguments, "spec": {**self.spec, "tree": tree}})

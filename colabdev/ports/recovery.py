@@ -39,7 +39,7 @@ class RecoveryStore(Protocol):
         """The tree of the job's frozen code, if that is here."""
 
     def receive_code(self, job_id: str, pieces: Iterable[bytes]) -> None:
-        """Take it, whole or not at all."""
+        """Take it, whole or not at all: what `pieces` raises goes through."""
 
     def read_code(self, job_id: str) -> Iterator[bytes]:
         """The archive of it, in pieces."""

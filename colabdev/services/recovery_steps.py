@@ -200,16 +200,16 @@ class RecoverySteps:
         return arguments
 
     def _tree(self, making: Making) -> str:
-        known = making.order.spec.get("tree") or self.plans.code_tree(making.job.id)
+        known = making.order.tree or self.plans.code_tree(making.job.id)
         known = known or self._tree_in_store(making)
-        if not known:
+        if known is None:
             raise CannotGoOn(
                 f"the code of {making.job.id} came neither here nor to Drive: nobody knows what it ran",
                 hint="colabdev run starts it anew",
             )
-        return str(known)
+        return known
 
-    def _tree_in_store(self, making: Making) -> object:
+    def _tree_in_store(self, making: Making) -> str | None:
         """Of a job whose machine died before its code was here."""
         place, job_id = making.store, making.job.id
         if place is None:
@@ -217,7 +217,8 @@ class RecoverySteps:
         with closing(self._agent(making.machine)) as agent:
             rows = survey_store(agent, place, job_id)
         runs = [row.get("run") for row in rows if row.get("job") == job_id]
-        return next((run.get("tree") for run in runs if isinstance(run, Mapping)), None)
+        trees = (run.get("tree") for run in runs if isinstance(run, Mapping))
+        return next((tree for tree in trees if isinstance(tree, str)), None)
 
     def _send_code(self, making: Making, progress: Progress) -> None:
         tree = self._tree(making)

@@ -186,7 +186,8 @@ class JobStarter:
         if may_start_again(request, runtime):
             # Before it starts: what runs must be known to those who are to go on with it, also when
             # nobody agrees to that until its machine has died.
-            self.plans.save_order(job.id, order_of(request, runtime, spec))
+            begun = {**spec, "tree": expect.get("tree")}
+            self.plans.save_order(job.id, order_of(request, runtime, begun))
         return Start(job, runtime, Starting(arguments))
 
     def _checkpoints(
@@ -268,6 +269,8 @@ class JobStarter:
                 progress(sentence)
             expect = self.code.expected(start.runtime).with_tree(synced.sent_tree).arguments
             starting.arguments = {**starting.arguments, "expect": expect}
+            if (order := self.plans.order(start.job.id)) is not None:
+                self.plans.save_order(start.job.id, order.with_tree(synced.sent_tree))
             yield starting
         raise _other_files(synced)
 
