@@ -19,6 +19,7 @@ from colabdev.core.times import format_clock
 from colabdev.models import JobRecord, JobState
 from colabdev.models.recovery import Resumed
 
+_NEXT = "; next: "
 _SOON = timedelta(seconds=90)
 _ITS_RUNTIME_WENT = "its runtime went before it ended"
 
@@ -77,12 +78,10 @@ def fate_of(case: Case) -> Fate | None:
         return None
     if not case.has_order:
         return Fate(job.id, False, f"{job.id} is lost with it")
-    by_hand = f"colabdev run --continue {job.id} goes on with it"
     if decision.verdict is Verdict.NEVER:
-        return Fate(job.id, False, f"{describe_loss(job, decision)}; {by_hand}")
-    return Fate(
-        job.id, False, f"{job.id} is lost with it: nobody agreed that it continues; {by_hand}"
-    )
+        return Fate(job.id, False, _with_next(describe_loss(job, decision), job))
+    said = f"{job.id} is lost with it: nobody agreed that it continues"
+    return Fate(job.id, False, _with_next(said, job))
 
 
 def news_of(case: Case, heard: datetime | None) -> tuple[str, str]:
@@ -91,7 +90,7 @@ def news_of(case: Case, heard: datetime | None) -> tuple[str, str]:
     job, decision = case.job, decide(case)
     is_lost = as_it_stands(job, case.runtime).state is JobState.LOST
     if decision.verdict is Verdict.NEVER and is_lost:
-        return f"{job.attempt} never", describe_loss(job, decision)
+        return f"{job.attempt} never", _with_next(describe_loss(job, decision), job)
     if goes_on(decision):
         key = f"{job.attempt} {decision.verdict.value} {decision.why}"
         return key, f"{job.id}: its machine died; {describe_hand_over(case, decision)}"
@@ -105,6 +104,11 @@ def news_of(case: Case, heard: datetime | None) -> tuple[str, str]:
         f"{job.attempt} began",
         f"{died}; attempt {job.attempt} {now}{_beginning(job.resumed)}",
     )
+
+
+def _with_next(said: str, job: JobRecord) -> str:
+    """And what to type, unless the reason says that already."""
+    return said if _NEXT in said else f"{said}; colabdev run --continue {job.id} goes on with it"
 
 
 def _when(until: datetime | None, now: datetime) -> str:

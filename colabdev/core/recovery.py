@@ -126,7 +126,9 @@ def _within_bounds(case: Case) -> Decision | None:
     if is_in_the_making(case.job, case.going_on, runtime):
         return None
     if runtime.request_id == case.job.request_id and is_ttl_over(runtime, case.now):
-        return Decision(Verdict.NEVER, "its machine's ttl was over")
+        return Decision(
+            Verdict.NEVER, "its machine's ttl was over, and after that nothing is begun anew"
+        )
     tries = counted(case.job, case.going_on)
     if len(tries) >= consent.times:
         times = "once" if consent.times == 1 else f"{consent.times} times"

@@ -22,7 +22,7 @@ UNATTENDED_S = 600.0
 JOBS_INTERVAL_S = 60.0
 FUNDS_INTERVAL_S = 600.0
 SHORT_BALANCE_H = 2.0
-_OVER = "its ttl is over: it is not kept alive any more, and Colab takes it when it likes"
+_LET_GO = "it is not kept alive any more, and Colab takes it when it likes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Signs:
 
     idle_s: Callable[[], float]
     keep_until: Callable[[], datetime]
+    has_ttl: Callable[[], bool]
+    """Somebody set that time; else it is the age that Colab's runtimes surely reach."""
     max_units: float | None
     """What it may cost while nobody uses it."""
     has_job: Callable[[], bool]
@@ -79,7 +81,7 @@ class Demand:
         is_over = self._now() >= self._signs.keep_until()
         if not is_over:
             self.let_go = self._why_let_go()
-        reason = _OVER if is_over else self.let_go
+        reason = self._why_over() if is_over else self.let_go
         notice = reason or self._warning()
         if notice != self.notice:
             log.info("%s", notice or "kept alive")
@@ -92,6 +94,11 @@ class Demand:
         if funds is None or funds.goes_on_without or funds.hours_left is None:
             return None
         return self._now() + timedelta(hours=funds.hours_left, seconds=-self._funds.age_s)
+
+    def _why_over(self) -> str:
+        if self._signs.has_ttl():
+            return f"its ttl is over: {_LET_GO}"
+        return f"it is as old as Colab lets a runtime become at least: {_LET_GO}"
 
     def _why_let_go(self) -> str:
         funds, idle_s = self._funds.ask(), self._signs.idle_s()

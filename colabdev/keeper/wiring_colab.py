@@ -119,7 +119,8 @@ class ColabSide:
             self._kept.stop()
         signs = Signs(
             idle_s=self._idle_s,
-            keep_until=lambda: self._keep_until(tunnel),
+            keep_until=lambda: self._known(tunnel).keep_until,
+            has_ttl=lambda: self._known(tunnel).gives_back,
             max_units=tunnel.max_units,
             has_job=self._has_job,
             funds=self._funds,
@@ -136,14 +137,14 @@ class ColabSide:
         rows = parse_job_list(answer).rows.values()
         return any(not JobState(str(row["state"])).is_end for row in rows)
 
-    def _keep_until(self, tunnel: ColabTunnel) -> datetime:
+    def _known(self, tunnel: ColabTunnel) -> ColabTunnel:
         """As the record has it now, when it can be read."""
         with suppress(ColabdevError):
             record = self._store.load(self._name)
             known = record.machine.ssh.tunnel if record and record.machine else None
             if known is not None and known.endpoint == tunnel.endpoint:
-                return known.keep_until
-        return tunnel.keep_until
+                return known
+        return tunnel
 
     def _funds(self) -> Funds:
         from colabdev.config.user_settings import load_user_settings

@@ -45,6 +45,7 @@ def test_runtime_is_kept_only_within_its_bounds(house: ColabHouse, colab: Colab)
     signs = Signs(
         idle_s=lambda: use.idle_s,
         keep_until=lambda: datetime.fromtimestamp(began, UTC) + timedelta(hours=8),
+        has_ttl=lambda: True,
         max_units=20,
         has_job=lambda: use.has_job,
         funds=funds,

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from colabdev.core.hand_overs import fate_of, news_of
 from colabdev.core.job_records import format_job, parse_job
 from colabdev.core.recovery import (
     CLAIMED,
@@ -35,7 +36,7 @@ from colabdev.core.recovery_records import (
     parse_continuation,
     parse_order,
 )
-from colabdev.models import HardwareWish, JobState, Phase
+from colabdev.models import ColabTunnel, HardwareWish, JobState, Phase
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Consent, Continuation, Resumed, Try
 from colabdev.models.tunnels import TunnelUse
@@ -103,6 +104,26 @@ def test_decision(changes: dict[str, object], verdict: Verdict) -> None:
     decision = decide(case(**changes))
     assert decision.verdict is verdict
     assert bool(decision.why) == (verdict in (Verdict.NEVER, Verdict.WAIT))
+
+
+@pytest.mark.parametrize("has_ttl", [True, False])
+def test_after_a_ttl_nothing_is_begun_anew_and_what_to_type_is_said(has_ttl: bool) -> None:
+    """Whatever took the machine: nobody saw that while this computer slept past the ttl."""
+    tunnel = ColabTunnel("gpu-t4", (), MOMENT, gives_back=has_ttl)
+    machine = LOST.machine
+    assert machine is not None
+    gone = replace(LOST, machine=replace(machine, ssh=replace(machine.ssh, tunnel=tunnel)))
+    slept = case(runtime=gone, now=MOMENT + timedelta(hours=1))
+    said = (
+        f"{JOB.id} is lost: its machine's ttl was over, and after that nothing is begun anew; "
+        f"colabdev run --continue {JOB.id} goes on with it"
+    )
+    assert decide(slept).verdict is (Verdict.NEVER if has_ttl else Verdict.GO_ON)
+    assert (news_of(slept, None)[1] == said) == has_ttl
+    fate = fate_of(slept)
+    assert fate is not None
+    assert (fate.says == said) == has_ttl
+    assert decide(replace(slept, by_hand=True)).verdict is Verdict.GO_ON
 
 
 @pytest.mark.parametrize(

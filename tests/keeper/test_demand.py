@@ -27,6 +27,7 @@ class World:
     """What the demand looks at, with a clock of its own."""
 
     passed_s: float = 0.0
+    has_ttl: bool = True
     idle_s: float = 0.0
     has_job: bool = False
     balance: float = 100.0
@@ -42,6 +43,7 @@ class World:
         signs = Signs(
             idle_s=lambda: self.idle_s,
             keep_until=lambda: START + timedelta(seconds=TTL_S),
+            has_ttl=lambda: self.has_ttl,
             max_units=self.max_units,
             has_job=lambda: self._ask(self.has_job),
             funds=lambda: self._ask(Funds(self.balance, self.hours_left, self.goes_on_without)),
@@ -69,6 +71,11 @@ def test_used_runtime_is_kept_until_its_ttl() -> None:
     world.passed_s = TTL_S
     assert not demand.is_wanted()
     assert demand.notice.startswith("its ttl is over")
+    world.has_ttl = False
+    assert not demand.is_wanted()
+    assert demand.notice.startswith(
+        "it is as old as Colab lets a runtime become at least: it is not"
+    )
     assert demand.let_go == "", "it died of its age, if nobody set a ttl"
 
 
