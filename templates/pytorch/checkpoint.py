@@ -130,6 +130,8 @@ def resume(directory: str | Path) -> dict[str, Any] | None:
 
 def load(path: Path, *, verified: bool = False) -> dict[str, Any]:
     """The state in the checkpoint at `path`, on the CPU, after its hashes were verified."""
+    if path.is_file():
+        raise CheckpointError(f"cannot use {path}: a checkpoint is a directory with a {MANIFEST}")
     if not path.is_dir():
         raise CheckpointError(f"cannot use {path}: there is no such checkpoint")
     if not verified and (problem := damage(path)):
@@ -139,6 +141,12 @@ def load(path: Path, *, verified: bool = False) -> dict[str, Any]:
         return torch.load(path / STATE, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as exc:
         raise CheckpointError(f"cannot use {path}: {STATE} is no file of torch.save") from exc
+
+
+def meant(path: str) -> Path:
+    """The checkpoint that somebody means by the path of its directory, or of a file in it."""
+    folder = Path(path).parent
+    return folder if Path(path).is_file() and (folder / MANIFEST).is_file() else Path(path)
 
 
 def latest(directory: Path) -> Path | None:

@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("-d", "--device", default="auto", choices=["auto", "cuda", "cpu"])
     args = parser.parse_args()
     try:
-        path = Path(args.resume)
+        path = checkpoint.meant(args.resume)
         if args.resume in ("best", "latest"):
             path = find(args.resume, args.out)
         means = test(path, args.device)

@@ -102,7 +102,7 @@ def go_on(trainer: Trainer, folder: Path, resume: str | None) -> str:
                 f"{earlier[-1][1]} is of an earlier run: add --resume auto, or choose another --out"
             )
         return ""
-    path = checkpoint.latest(folder) if resume == "auto" else Path(resume)
+    path = checkpoint.latest(folder) if resume == "auto" else checkpoint.meant(resume)
     if path is None:
         return ""
     state = checkpoint.load(path, verified=resume == "auto")

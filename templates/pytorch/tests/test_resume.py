@@ -111,7 +111,7 @@ def test_longer_run_goes_on_where_the_shorter_ended(copied: Runs) -> None:
 def test_fresh_machine_needs_only_the_newest_checkpoint(whole: Runs, runs: Runs) -> None:
     newest = RUN / "checkpoints" / "step-000044"
     shutil.copytree(whole.folder / newest, runs.folder / newest)
-    runs.done("--resume", str(newest))
+    runs.done("--resume", str(newest / "state.pt"))  # As the path is that somebody found.
     assert differences(whole.folder / RUN, runs.folder / RUN) == []
 
 
@@ -120,6 +120,7 @@ def test_fresh_machine_needs_only_the_newest_checkpoint(whole: Runs, runs: Runs)
     [
         ("--resume nowhere", 1, "cannot use nowhere: there is no such checkpoint"),
         ("--resume runs", 1, "cannot use runs: it has no MANIFEST.json"),
+        ("--resume err", 1, "cannot use err: a checkpoint is a directory with a MANIFEST.json"),
         ("--resume auto --seed 1", 2, "step-000066: its run had seed = 0"),
         ("--resume auto optimizer.lr=1", 2, "step-000066: its run had optimizer.lr = 0.003"),
         ("--resume auto --epochs 2", 2, "step-000066: its run is beyond 2 epochs already"),
