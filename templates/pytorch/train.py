@@ -163,9 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         short = [f"{key}={vars(args)[key]}" for key in SHORT.values() if vars(args)[key]]
         config = read(args.config, [*args.changes, *short])
         return train(config, args.out or Path("runs", config.name), args.resume)
-    except (ConfigError, checkpoint.CheckpointError, TrainingError) as exc:
+    except ConfigError as exc:
+        say(f"train.py: {exc}", file=sys.stderr)  # Every process finds the same.
+        processes.let_first_tell()
+        return 2
+    except (checkpoint.CheckpointError, TrainingError) as exc:
         print(f"train.py: {exc}", file=sys.stderr)
-        return 2 if isinstance(exc, ConfigError) else 1
+        return 1
     except RuntimeError as exc:
         # PyTorch has an exception for it; CPUs, cuBLAS and cuDNN have only words.
         words = re.search("can't allocate memory|_STATUS_ALLOC_FAILED", str(exc))

@@ -8,6 +8,7 @@ from torch.distributed import TCPStore
 
 import checkpoint
 import config
+import train
 from compare import differences
 from conftest import COMPARABLE, FAST, PROJECT, TOLERANCE, Runs, wait_for_checkpoint
 
@@ -64,6 +65,23 @@ def test_torchrun_starts_them_the_same(runs: Runs) -> None:
     train = [PROJECT / "train.py", *FAST, *SHORT, "--out", "runs/started"]
     subprocess.run([*torchrun, *train], cwd=runs.folder, check=True, timeout=300)
     assert differences(runs.folder / "runs/two", runs.folder / "runs/started") == []
+    refused = subprocess.run(
+        [*torchrun, PROJECT / "train.py", "no.such=1"],
+        cwd=runs.folder, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert refused.stderr.count("train.py: unknown key no") == 1, refused.stderr
+
+
+def test_error_that_all_find_is_told_by_the_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    for rank, sentences in ((1, 0), (0, 1)):
+        monkeypatch.setattr(config.processes, "RANK", rank)
+        assert train.main(["no.such=1"]) == 2
+        assert capsys.readouterr().err.count("train.py: unknown key no") == sentences
+        assert len(waited) == 1, "only the other one gives the first time to tell it"
 
 
 def test_batch_that_cannot_be_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

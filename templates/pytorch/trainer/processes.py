@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -55,6 +56,13 @@ def gathered(mine: Any) -> list[Any]:
 def say(*words: object, **options: Any) -> None:
     if RANK == 0:
         print(*words, **options)
+
+
+def let_first_tell() -> None:
+    """Wait until the first process has said what is wrong for all: once it ends, torchrun ends this
+    one, and would end the first if this one were quicker."""
+    if RANK > 0:
+        time.sleep(10)
 
 
 def leave(status: int) -> NoReturn:
