@@ -251,7 +251,9 @@ class Recovery:
             self.plans.save_continuation(job_id, give_up(going_on, _said_of(error)))
             self._let_go(job_id, progress)
             return
-        self.plans.save_continuation(job_id, put_off(going_on, _said_of(error), datetime.now(UTC)))
+        self.plans.save_continuation(
+            job_id, put_off(going_on, _said_meanwhile(error), datetime.now(UTC))
+        )
 
     def _begun(self, job_id: str) -> RuntimeRecord | None:
         """The machine that was asked for to go on with the job, and is not of use yet."""
@@ -275,6 +277,12 @@ def _said_of(error: ColabdevError) -> str:
     """In a line, for whoever looks later: nobody may have read the error itself."""
     said = error.message.partition("\n")[0].rstrip(".")
     return f"{said}; next: {error.hint}" if error.hint else said
+
+
+def _said_meanwhile(error: ColabdevError) -> str:
+    """The same while it is tried again and again: nobody needs to type anything for that."""
+    before, _, _ = error.hint.partition("type the command again")
+    return _said_of(ColabdevError(error.message, hint=before.removesuffix("then ").rstrip(" ,;")))
 
 
 def _may_use(job: JobRecord, machine: RuntimeRecord) -> bool:

@@ -304,8 +304,16 @@ def test_what_fails_for_now_is_tried_later_and_a_machine_is_not_kept_for_ever(be
 
 
 def test_no_machine_to_be_had_is_waited_for(bench: Bench) -> None:
+    hints = {
+        "": "no T4 is free now",
+        "type the command again in a minute": "no T4 is free now",
+        "run a cell, then type the command again": "no T4 is free now; next: run a cell",
+        "is it online? then type the command again": "no T4 is free now; next: is it online?",
+    }
+    told = list(hints)
+
     def fails(step: str) -> None:
-        raise NoCapacity("no T4 is free now")
+        raise NoCapacity("no T4 is free now", hint=told[0])
 
     bench.world.fails = fails
     for _ in range(2 * MOST_FAILURES):
@@ -313,6 +321,8 @@ def test_no_machine_to_be_had_is_waited_for(bench: Bench) -> None:
             bench.go_on()
         going_on = bench.plans.continuation(JOB.id)
         assert not going_on.is_over
+        assert going_on.why == hints[told[0]], "nobody needs to type it again: it is tried again"
+        told.append(told.pop(0))
         bench.plans.save_continuation(JOB.id, replace(going_on, waits_until=None))
     bench.world.fails = lambda step: None
     assert bench.go_on() is Verdict.GO_ON
