@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Annotated, Any, NamedTuple
@@ -151,6 +152,19 @@ def _invoke(arguments: list[str], wiring: Wiring) -> object:
         return command.main(args=arguments, prog_name="colabdev", standalone_mode=False, obj=wiring)
     except SystemExit:
         return None  # How the library that prints the help leaves when nobody reads on.
+    except OSError as exc:
+        if not _is_of_help(exc):
+            raise
+        output.drop(sys.stdout)
+        raise output.OutputLost(
+            f"cannot write the help: {exc}", hint="make room there, or let it go elsewhere"
+        ) from exc
+
+
+def _is_of_help(exc: OSError) -> bool:
+    """Whether the library that prints the help met it while it did."""
+    frames = traceback.walk_tb(exc.__traceback__)
+    return any(frame.f_code.co_name == "get_help" for frame, _ in frames)
 
 
 def _print_version(wanted: bool) -> None:

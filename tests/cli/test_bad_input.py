@@ -270,14 +270,21 @@ def test_progress_that_nobody_reads_does_not_stop_the_work(house: House) -> None
 
 
 def test_result_that_cannot_be_written_is_said(house: House) -> None:
-    for arguments in (["status"], ["status", "--json"], ["--version"], ["config", "schema"]):
+    results = (["status"], ["status", "--json"], ["--version"], ["config", "schema"])
+    for arguments in (*results, ["--help"], ["run", "--help"]):
+        code, what = (
+            (125 if "run" in arguments else 1),
+            "result" if arguments in results else "help",
+        )
         command = [sys.executable, "-m", "colabdev", *arguments]
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
                 command, env=house.environment, stdout=full, stderr=subprocess.PIPE, text=True,
                 check=False,
             )  # fmt: skip
-        assert (done.returncode, "cannot write the result" in done.stderr) == (1, True), arguments
+        assert (done.returncode, f"cannot write the {what}" in done.stderr) == (code, True), (
+            arguments
+        )
         assert "Exception" not in done.stderr
 
 
