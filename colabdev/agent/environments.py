@@ -33,6 +33,7 @@ WHOLE, FILES = "whole", "files.json"
 _MOST = 10
 _MAX_AGE_S = 30 * 86400.0
 _KEY = re.compile("[0-9a-f]{32}")
+_OF_NO_USE = b"Requirement already satisfied: "
 
 
 class CannotInstall(Exception):
@@ -253,11 +254,19 @@ def _install(
 
 
 def _run(argv: List[str], workdir: str, lock: int) -> None:
-    """Its words go to the job's log. It holds the lock, too: as long as it runs, nobody else begins."""
-    done = subprocess.run(argv, cwd=workdir, env=_environment(), pass_fds=[lock], check=False)
-    if done.returncode:
+    """Its words go to the job's log, but for what pip says of each package that needs nothing. It holds
+    the lock, too: as long as it runs, nobody else begins."""
+    with subprocess.Popen(
+        argv, cwd=workdir, env=_environment(), pass_fds=[lock], stdout=subprocess.PIPE
+    ) as process, open(1, "wb", closefd=False) as log:
+        assert process.stdout is not None, "opened with a pipe"
+        for line in process.stdout:
+            if not line.startswith(_OF_NO_USE):
+                log.write(line)
+                log.flush()
+    if process.returncode:
         program = os.path.basename(argv[0])
-        raise CannotInstall("{} ended with {}".format(program, done.returncode))
+        raise CannotInstall("{} ended with {}".format(program, process.returncode))
 
 
 def _environment() -> Dict[str, str]:

@@ -58,6 +58,8 @@ def test_requirements_are_installed_once_and_the_machines_torch_stays(bench: Ben
     assert status["exit_code"] == 0, log.decode()
     assert log.startswith(b"colabdev: installing requirements.txt with ")
     assert log.endswith(b"1.5 2.5.1+cu999\n"), log.decode()
+    assert b"already satisfied" not in log, log.decode()
+    assert b"tool-1.5" in log or b"tool==1.5" in log, "what was installed is said"
     log, _ = bench.finish(requiring(bench, "tool"))
     assert log == b"1.5 2.5.1+cu999\n"
     log, _ = bench.finish(requiring(bench, "tool", "torch==9.9"))
