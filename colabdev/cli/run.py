@@ -22,7 +22,13 @@ from colabdev.cli.options import JsonOption, RuntimeOption
 from colabdev.cli.recovering import hold_secrets, offer_for
 from colabdev.cli.requests import ask_around, filed_variables, run_request
 from colabdev.cli.streams import Screen
-from colabdev.cli.taking_over import TakeOver, is_known, take_over
+from colabdev.cli.taking_over import (
+    TakeOver,
+    find_known,
+    is_as_taken,
+    is_half_taken,
+    take_over,
+)
 from colabdev.config.scripts import parse_variables
 from colabdev.errors import ExitCode, UsageError
 from colabdev.models.recovery import Going
@@ -292,12 +298,18 @@ def _own_job(
     """The job that is to go on, which is this computer's, or becomes it."""
     wiring: Wiring = ctx.obj
     _check_alone(ctx, _FOR_A_JOB_OF_ANOTHER_COMPUTER)
-    if is_known(wiring, word):
-        _check_alone(ctx, ("yes",))  # As it was typed before it was known here.
-        return word
     variables = parse_variables(env)
     typed = TakeOver(runtime=sought, env=variables, secrets=secrets, recovers=recovers)
-    return take_over(wiring, word, typed)
+    known = find_known(wiring, word)
+    if known is None:
+        return take_over(wiring, word, typed)
+    # The line that took it over may be typed again, because what it started was killed.
+    if any(ctx.params[name] for name in _FOR_A_JOB_OF_ANOTHER_COMPUTER):
+        if is_half_taken(wiring, known):
+            return take_over(wiring, known.id, typed, again=True)
+        if not is_as_taken(wiring, known, typed):
+            _check_alone(ctx, ("yes",))
+    return word
 
 
 def _go_on(ctx: typer.Context, word: str, wish: Going, *, detach: bool, as_json: bool) -> int:

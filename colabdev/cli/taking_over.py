@@ -19,6 +19,7 @@ from colabdev.errors import ColabdevError, JobNotFound, UsageError
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
     from colabdev.core.run_records import StoredJob
+    from colabdev.models import JobRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,21 +33,43 @@ class TakeOver:
     """It may continue once more by itself."""
 
 
-def is_known(wiring: Wiring, word: str) -> bool:
-    """Whether a job of that id or name is known here, or on a runtime of this computer's."""
+def find_known(wiring: Wiring, word: str) -> JobRecord | None:
+    """The job of that id or name that is known here, or on a runtime of this computer's."""
     try:
-        wiring.jobs().find(word, output.progress)
+        return wiring.jobs().find(word, output.progress)
     except JobNotFound:
-        return False
-    return True
+        return None
 
 
-def take_over(wiring: Wiring, word: str, typed: TakeOver) -> str:
-    """Bring up a runtime, find the job on its Drive, and make it this computer's; its id."""
-    check_is_no_slip(word, wiring.job_store().ids())
-    output.progress(
-        f"no job is called {word!r} here; what Drive knows of it is looked up on a runtime"
+def is_half_taken(wiring: Wiring, job: JobRecord) -> bool:
+    """Whether it was written down here and no more: whoever did that was killed, maybe before a keeper
+    had its secrets."""
+    plans = wiring.recovery().plans()
+    order = plans.order(job.id)
+    return order is not None and order.taken_over and not plans.continuation(job.id).tries
+
+
+def is_as_taken(wiring: Wiring, job: JobRecord, typed: TakeOver) -> bool:
+    """Whether the job was taken over, and by what is typed now; of a secret only its name is known."""
+    order = wiring.recovery().plans().order(job.id)
+    return (
+        order is not None
+        and order.taken_over
+        and typed.runtime.named in (None, job.runtime)
+        and typed.runtime.provider in (None, order.machine.provider)
+        and {*typed.secrets} <= {*order.held}
+        and all(name in order.held or order.env.get(name) == typed.env[name] for name in typed.env)
     )
+
+
+def take_over(wiring: Wiring, word: str, typed: TakeOver, *, again: bool = False) -> str:
+    """Bring up a runtime, find the job on its Drive, and make it this computer's; its id. `again`: who
+    began with that was killed."""
+    if not again:
+        check_is_no_slip(word, wiring.job_store().ids())
+        output.progress(
+            f"no job is called {word!r} here; what Drive knows of it is looked up on a runtime"
+        )
     project = standing.own_project()
     settings = project.settings
 

@@ -102,6 +102,7 @@ def format_order(order: JobOrder) -> str:
             "resume": order.resume,
             "machine": _format_wish(order.machine),
             "project": {"path": order.project_path, "name": order.project_name},
+            "taken_over": order.taken_over,
         }
     )
 
@@ -118,6 +119,7 @@ def parse_order(written: str) -> JobOrder:
         machine=_parse_wish(mapping(document["machine"])),
         project_path=optional_text(project["path"]),
         project_name=optional_text(project["name"]),
+        taken_over=document.get("taken_over") is True,  # Older ones do not say it.
     )
     mapping(order.arguments["spec"])
     return order

@@ -36,6 +36,8 @@ class JobOrder:
     machine: MachineWish = field(default_factory=lambda: MachineWish(""))
     project_path: str | None = None
     project_name: str | None = None
+    taken_over: bool = False
+    """Another computer started it, and this one was told to go on with it."""
 
     @property
     def spec(self) -> Mapping[str, object]:

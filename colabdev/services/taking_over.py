@@ -90,6 +90,7 @@ class TakingOver:
             machine=machine_like(runtime, here.gpu),
             project_path=here.project_path,
             project_name=here.project_name,
+            taken_over=True,
         )
         # The job's record last: with it the job is known here, and goes on by what is beside it.
         self.plans.save_order(job.id, order)

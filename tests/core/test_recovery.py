@@ -239,6 +239,7 @@ def test_records_are_given_back_as_they_were_written() -> None:
         ),
         project_path="/p",
         project_name="p",
+        taken_over=True,
     )
     assert parse_order(format_order(order)) == order
     for broken in ("[]", "{}", '{"schema": 1}', '{"schema": 9}'):

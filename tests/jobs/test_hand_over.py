@@ -83,8 +83,11 @@ def test_another_computer_goes_on_with_a_job_by_what_drive_knows(tmp_path: Path)
         assert f"{job} was started with SEED, whose values are on no disk" in done.stderr
         assert "local stays up; colabdev down local gives it back" in done.stderr
         assert listed(other) == [], "nothing is written down of what was not begun"
-        done = other.colabdev(*typed, "--env", "SEED=4", env={"HF_TOKEN": SECRET})
-        assert done.returncode == 0, done.stderr
+        (armed := tmp_path / "armed").touch()
+        killed = {"COLABDEV_CRASH_AT": f"recovery.machine@{armed}"}
+        for code, env in ((137, killed), (0, {}), (0, {})):  # The same line goes on with it.
+            done = other.colabdev(*typed, "--env", "SEED=4", env={"HF_TOKEN": SECRET, **env})
+            assert done.returncode == code, done.stderr
         assert f"{job} is at attempt 2 on local\n" in done.stderr
         (workdir(other) / "enough").touch()
         done = other.colabdev("logs", "-f", job)
