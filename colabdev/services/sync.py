@@ -12,6 +12,7 @@ from colabdev.agent import rules
 from colabdev.agent.blocks import FROM_BYTES
 from colabdev.agent.tree import FILE, Problem, hash_entries
 from colabdev.core.names import check_project_name
+from colabdev.core.secret_files import describe_secret_files
 from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.crash_points import crash_point
 from colabdev.models import ProjectLink, RuntimeRecord, TreeScan
@@ -85,6 +86,9 @@ class Syncer:
             if not outcome.again:
                 break
         assert report is not None, "there is at least one pass"
+        has_drive = usable_machine(record).drive_dir is not None
+        if said := describe_secret_files(report.new_there, has_drive=has_drive):
+            progress(said)
         if not options.dry_run:
             project.tree.tidy()  # One that was killed may have had nothing left but this to do.
             self._remember(record, project, workdir_of(record, project.path, project.name))

@@ -40,6 +40,11 @@ class SyncReport:
         return tuple(a for a in self.actions if not a.here and a.change.op in changes.PUTS)
 
     @property
+    def new_there(self) -> tuple[str, ...]:
+        """Those of them that were not there before."""
+        return tuple(a.path for a in self.sent if a.change.expected == changes.NOTHING)
+
+    @property
     def received(self) -> tuple[Action, ...]:
         """The files and links that were put here."""
         return tuple(a for a in self.actions if a.here and a.change.op in changes.PUTS)

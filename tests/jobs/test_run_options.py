@@ -96,6 +96,9 @@ def test_env_files_are_read_as_dotenv_does_and_options_win(house: House) -> None
     done = house.colabdev("run", *files, "--env", "OVER=option", "sh", "-c", line)
     assert done.stdout == "later|two words\non two lines|${HOME} $(id)|option||", done.stderr
     assert "  .env goes there as a file, too; a line in .colabdevignore keeps it" in done.stderr
+    named = "  .env, more.env may hold secrets, and go to the runtime and to Drive; lines in"
+    assert done.stderr.count(named) == 1
+    assert "may hold secrets" not in house.colabdev("run", "true").stderr, "it is said once"
     (house.project / ".colabdevignore").write_text("*.env\n")
     assert "as a file" not in house.colabdev("run", "--env-file", "more.env", "true").stderr
     (house.project / ".colabdevignore").unlink()
