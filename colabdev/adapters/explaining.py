@@ -58,12 +58,14 @@ class Explainer:
         return None
 
     def _own_place(self, line: int) -> str:
-        """Where the rule stands: those of the settings come first, then those of the file."""
+        """Where the rule stands: those of the settings come first, then those of the file, then ours."""
         excluded = self.settings.exclude
         if line <= len(excluded):
             return f"excluded by {excluded[line - 1]!r} in [sync] exclude of colabdev.toml"
         lines = [text for file in self.rules.own_files() for text in file.lines]
         number = line - len(excluded)
+        if number > len(lines):
+            return "a file of colabdev's own, which is never synced"
         return f"ignored by {OWN_RULES}:{number}: {lines[number - 1]}"
 
     def _by_outputs(self, path: str) -> Explanation | None:

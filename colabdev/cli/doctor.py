@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from colabdev.cli import render
+from colabdev.cli import output, render
 from colabdev.cli.options import JsonOption, complete_name
-from colabdev.errors import ExitCode, UsageError
+from colabdev.errors import ColabdevError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from colabdev.cli.wiring import Wiring
@@ -50,10 +51,22 @@ def doctor(
     checks = wiring.examination().doctor().examine()
     if bundle:
         path = wiring.absolute(file) if file is not None else None
-        render.reported(wiring.examination().bug_report().write(path, checks), as_json=as_json)
+        report = wiring.examination().bug_report().write(path, checks)
+        render.reported(report, as_json=as_json)
+        _say_if_synced(wiring, report.path)
         return ExitCode.OK
     render.checks(checks, as_json=as_json)
     return ExitCode.OK if all(check.ok for check in checks) else ExitCode.FAILED
+
+
+def _say_if_synced(wiring: Wiring, path: Path) -> None:
+    """Under a name of the user's own it is a file as any. Where no project can be read it is not."""
+    with suppress(ColabdevError):
+        files = wiring.sync()
+        project = files.project()
+        within = files.path_in_project(project.path, str(path))
+        if project.tree.explain(within).synced == "yes":
+            output.progress(f"sync takes {within} along; a line in .colabdevignore keeps it here")
 
 
 def _check_words(file: Path | None, repair: str | None, bundle: bool) -> None:

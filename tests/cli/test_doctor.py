@@ -294,11 +294,15 @@ def test_bundle_overwrites_nothing(ready: House) -> None:
     second = Path(json.loads(ready.colabdev("doctor", "--bundle", "--json").stdout)["bundle"])
     assert (first != second, first.read_bytes() == before) == (True, True)
     done = ready.colabdev("doctor", "--bundle", first.name)
+    assert "sync takes" not in done.stderr
+    explained = ready.colabdev("sync", "--explain", first.name)
+    assert "not synced: a file of colabdev's own" in explained.stdout, explained.stderr
     assert (done.returncode, "not overwritten" in done.stderr) == (1, True)
     assert first.read_bytes() == before
     done = ready.colabdev("doctor", "--bundle", "mine.zip")
     assert done.returncode == 0
     assert "versions.json" in done.stdout
+    assert "  sync takes mine.zip along; a line in .colabdevignore keeps it here\n" in done.stderr
     assert (ready.project / "mine.zip").exists()
 
 

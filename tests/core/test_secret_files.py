@@ -34,6 +34,6 @@ def test_they_are_said_with_what_keeps_them_here() -> None:
         "a line in .colabdevignore keeps it here"
     )
     assert describe_secret_files(SECRET, has_drive=False).endswith(
-        "/secrets.toml and 7 more may hold secrets, and go to the runtime; lines in .colabdevignore keep "
-        "them here"
+        "/secrets.toml and 7 more may hold secrets, and go to the runtime; "
+        "lines in .colabdevignore keep them here"
     )
