@@ -69,6 +69,10 @@ def test_job_goes_on_by_itself_until_it_is_stopped(house: House) -> None:
     """By the same keeper, which goes over to the new machine; and stopped between two it stays so."""
     job = train(house)
     keeper = house.keeper_pid()
+    plans = FileRecoveryStore(house.places.state_dir)
+    order = plans.order(job)
+    assert order is not None
+    assert order.tree == plans.code_tree(job), "it may be packed here, before any machine is asked"
     beside(house, job, "code.zip").unlink()  # Drive has it, too.
     die(house)
     wait_for_attempt(house, job, 2)
