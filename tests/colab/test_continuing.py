@@ -15,7 +15,7 @@ from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse
 from tests.support.house import is_running
 from tests.support.jobs import Running, job_of, state_of
-from tests.support.recovering import TRAINER, log_of, record, settle, standing, train
+from tests.support.recovering import TRAINER, beside, log_of, record, settle, standing, train
 from tests.support.waiting import wait_until
 from tests.test_crash_points import crash
 
@@ -31,6 +31,7 @@ accept = "published"
 resume = "--resume {{path}}"
 """
 LIMITED = SETTINGS.format(limit="max_units = 20")
+ASKED_TO_SAVE = LIMITED.replace("accept", 'ask = "USR1"\naccept')
 NEXT_RUNTIME_S = 90.0
 BEFORE_ITS_KEEPER = ("connect.recorded", *ASKED, "connect.started", "connect.addressed")
 
@@ -271,7 +272,7 @@ def test_job_saves_before_its_runtime_ends_by_age_and_goes_on_from_that(
     ready: ColabHouse, colab: Colab
 ) -> None:
     """Kept alive for as long as a runtime may live, and then taken by Colab: that is a death."""
-    settle(ready, LIMITED.replace("accept", 'ask = "USR1"\naccept'))
+    settle(ready, ASKED_TO_SAVE)
     ready.connect_colab()
     started = ready.colabdev("run", "--yes", "--detach", "train.py", "--when-asked")
     assert started.returncode == 0, started.stderr
@@ -329,21 +330,28 @@ def test_runtime_that_gave_itself_back_after_the_job_is_told_from_one_that_died(
 def test_next_runtime_costs_no_more_than_was_agreed_also_while_a_run_follows(
     ready: ColabHouse, colab: Colab
 ) -> None:
+    settle(ready, ASKED_TO_SAVE)
     colab.account(balance=100)
     ready.connect_colab()
-    with Running(ready, "run", "--yes", "train.py") as running:
+    with Running(ready, "run", "--yes", "train.py", "--when-asked") as running:
         job = job_of(running.read_complaints("job "))
-        wait_until(lambda: is_safe(ready, job), timeout_s=60, message="nothing of it is safe")
+        wait_until(
+            lambda: beside(ready, job, "code.zip").exists(), timeout_s=60, message="it is not here"
+        )
         reclaim(colab)
         wait_for_attempt(ready, job, 2)
+        assert not is_safe(ready, job)
         colab.account(balance=80)
         ready.end_keeper("colab")  # The next one asks at once.
         spent = f"{job} has cost all that was agreed to for new machines"
         wait_until(
             lambda: spent in ready.colabdev("status").stderr, timeout_s=60, message="not said"
         )
+        wait_until(lambda: is_safe(ready, job), timeout_s=60, message="it is not asked to save")
+        assert newest_safe(ready, job) == 2
         wait_until(
             lambda: not runtime(colab)["kernel_websockets"],
+            timeout_s=60,
             message="somebody holds its kernel still",
         )
         colab.advance(IDLE_S)
