@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,24 @@ import pytest
 from tests.colab.crashes import ASKED
 from tests.colab.test_leaving import end_ttl
 from tests.colab.test_life import IDLE_S, runtime
+from tests.services.test_recovery import RECOVERY
 from tests.support.colab import Colab
 from tests.support.colab_user import ColabHouse
 from tests.support.house import is_running
 from tests.support.jobs import Running, job_of, state_of
-from tests.support.recovering import TRAINER, beside, log_of, record, settle, standing, train
+from tests.support.recovering import (
+    TRAINER,
+    allow_many,
+    beside,
+    forget_the_hour,
+    is_safe,
+    kill_at,
+    log_of,
+    record,
+    settle,
+    standing,
+    train,
+)
 from tests.support.waiting import wait_until
 from tests.test_crash_points import crash
 
@@ -101,12 +115,6 @@ def test_run_goes_on_when_colab_takes_its_runtime_and_gives_the_next_one_back(
     assert "attempt 1 ended unseen after byte" in complaints
     assert "colab is released" in complaints
     ready.assert_nothing_is_billed()
-
-
-def is_safe(house: ColabHouse, job: str) -> bool:
-    """Whether it would go on from something."""
-    place = house.places.state_dir / "jobs" / job
-    return (place / "safe.json").exists() and (place / "code.zip").exists()
 
 
 def check_unreachable_is_not_gone(house: ColabHouse, colab: Colab) -> None:
@@ -365,12 +373,14 @@ def test_next_runtime_costs_no_more_than_was_agreed_also_while_a_run_follows(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
-def test_killed_at_one_point_after_another_one_runtime_is_allocated(
+@pytest.mark.timeout(900)
+def test_killed_at_each_point_there_is_one_runtime_and_each_attempt_once(
     ready: ColabHouse, colab: Colab
 ) -> None:
-    """kill -9 of what goes on with a job, wherever that asks for its runtime; then a keeper does it."""
+    """kill -9 of what goes on with a job, wherever that asks for its runtime, and at each of its steps;
+    then a keeper does it."""
     job = begin(ready, "--yes")
+    allow_many(ready, job)
     ready.end_keeper("colab")
     reclaim(colab)
     for point in BEFORE_ITS_KEEPER:
@@ -378,6 +388,29 @@ def test_killed_at_one_point_after_another_one_runtime_is_allocated(
         assert len(colab.describe()["runtimes"]) <= 1
     ready.status()
     assert wait_for_attempt(ready, job, 2) > 0
-    assert (made(colab), len(colab.describe()["runtimes"])) == (2, 1)
+    for number, point in enumerate(RECOVERY, start=3):
+        forget_the_hour(ready, job)
+        wait_until(
+            lambda number=number: is_safe(ready, job, attempt=number - 1),  # type: ignore[misc]
+            timeout_s=60,
+            message=f"attempt {number - 1} is not safe",
+        )
+        ready.end_keeper("colab")
+        reclaim(colab)
+        kill_at(ready, point, job)
+        ready.end_keeper("colab")
+        ready.status()
+        assert wait_for_attempt(ready, job, number) > 0
+        assert (made(colab), len(colab.describe()["runtimes"])) == (number, 1)
+        check_one_lineage(ready, job, number)
     assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
     ready.assert_nothing_is_billed()
+
+
+def check_one_lineage(house: ColabHouse, job: str, attempts: int) -> None:
+    """Each attempt was begun once, after the one before, and the last one's process runs once."""
+    assert [row["attempt"] for row in record(house, job)["past"]] == list(range(1, attempts))
+    folder = f"/content/drive/MyDrive/colabdev/project/runs/{job}/attempts"
+    begun = there(house, f"cat {folder}/[0-9].json | tr -d '\\n'")
+    assert sorted(re.findall(r'"attempt": ?(\d+)', begun)) == [str(n + 1) for n in range(attempts)]
+    assert there(house, "pgrep -fc '[t]rain.py --resume'").strip() == "1"
