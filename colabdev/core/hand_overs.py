@@ -77,12 +77,11 @@ def fate_of(case: Case) -> Fate | None:
         return None
     if not case.has_order:
         return Fate(job.id, False, f"{job.id} is lost with it")
-    by_hand = f"colabdev run --continue {job.id} goes on with it"
+    typed = f"colabdev run --continue {job.id}"
+    loss = f"{job.id} is lost with it: nobody agreed that it continues"
     if decision.verdict is Verdict.NEVER:
-        return Fate(job.id, False, f"{describe_loss(job, decision)}; {by_hand}")
-    return Fate(
-        job.id, False, f"{job.id} is lost with it: nobody agreed that it continues; {by_hand}"
-    )
+        loss = describe_loss(job, decision)
+    return Fate(job.id, False, loss if typed in loss else f"{loss}; {typed} goes on with it")
 
 
 def news_of(case: Case, heard: datetime | None) -> tuple[str, str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from colabdev.adapters.recovery_store import FileRecoveryStore
+from colabdev.services.recovery import USER_PATIENCE
 from tests.colab.crashes import ASKED
 from tests.colab.test_leaving import end_ttl
 from tests.colab.test_life import IDLE_S, runtime
@@ -165,7 +168,7 @@ REFUSALS = [
     ("assign_status", 503, "Colab has no L4 free now"),
     ("captcha", True, "it asks for a CAPTCHA; next: run a cell at https://colab."),
     ("assign_outcome", 1, "the account's quota for it is used up"),
-    ("mount_failure", "disabled", "'colab' came without Drive, which has the checkpoints of "),
+    ("mount_failure", "disabled", "'colab' came without Drive: "),
 ]
 
 
@@ -211,6 +214,64 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     assert f"{job} is lost: {used_up}; next: colabdev run --continue {job}\n" in seen, seen
     assert ready.colabdev("down").returncode == 0
     ready.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_user_is_waited_for_who_alone_can_let_the_next_runtime_into_drive(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    job = begin(ready, "--yes")
+    colab.account(consented=False)
+    reclaim(colab)
+    page = f"open {colab.base_url}/drive-consent"
+    asks = f"Google asks whether the new runtime may use your Drive; next: {page}"
+    wait_until(
+        lambda: asks in standing(ready, job).get("why", ""),
+        timeout_s=NEXT_RUNTIME_S,
+        message="nobody says what it waits for",
+    )
+    assert asks in ready.colabdev("ps").stderr
+    assert (
+        f"colab: {job} continues: it is tried again soon: {asks}" in ready.colabdev("status").stdout
+    )
+    assert page in (ready.places.log_dir / "continue-colab.log").read_text()
+    assert (made(colab), len(colab.describe()["runtimes"])) == (2, 1)
+    colab.account(consented=True)
+    assert wait_for_attempt(ready, job, 2) > 0
+    assert made(colab) == 2
+
+    wait_until(lambda: newest_safe(ready, job) == 2, timeout_s=60, message="attempt 2 is not safe")
+    colab.account(consented=False)
+    reclaim(colab)
+    wait_until(
+        lambda: standing(ready, job)["user_awaited"],
+        timeout_s=NEXT_RUNTIME_S,
+        message="it is not waited for",
+    )
+    as_if_nobody_came(ready, job)
+    wait_until(lambda: standing(ready, job)["is_over"], timeout_s=90, message="it waits for ever")
+    wait_until(lambda: colab.describe()["runtimes"] == [], timeout_s=60, message="one is left over")
+    assert made(colab) == 3
+    status = ready.colabdev("status")
+    typed = ("run", "--continue", job)
+    said = "may use your Drive; its new machine was given back; next: colabdev " + " ".join(typed)
+    assert said in status.stdout + status.stderr, status
+    assert ready.colabdev(*typed, "--detach", timeout_s=120).returncode == 0
+    assert wait_for_attempt(ready, job, 3) > 0
+    assert colab.counters()["drive consent"] == 1, "asked in a browser once somebody was there"
+    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
+    ready.assert_nothing_is_billed()
+
+
+def as_if_nobody_came(house: ColabHouse, job: str) -> None:
+    """For longer than it waits."""
+    plans = FileRecoveryStore(house.places.state_dir)
+    with plans.at_work(job):
+        going_on = plans.continuation(job)
+        assert going_on.user_awaited is not None
+        long_ago = going_on.user_awaited - USER_PATIENCE
+        plans.save_continuation(job, replace(going_on, user_awaited=long_ago))
 
 
 def told(house: ColabHouse) -> str:
