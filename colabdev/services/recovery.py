@@ -82,8 +82,9 @@ class Recovery:
     cases: RecoveryCases
     provider: Callable[[str], Provider]
     steps: RecoverySteps
-    secrets: Callable[[JobRecord, Sequence[str]], Mapping[str, str]]
-    """The values of these variables of the job, as far as somebody has them."""
+    secrets: Callable[[JobRecord, Sequence[str], bool], Mapping[str, str]]
+    """The values of these variables of the job, as far as somebody has them: its keeper, and, when it is
+    gone on with by hand, whoever types that."""
     hold: Callable[[JobRecord, Mapping[str, str]], None]
     """Has the keeper of its machine keep them for the next time."""
     balance: Callable[[str], float | None]
@@ -133,11 +134,11 @@ class Recovery:
     def _make(self, job: JobRecord, going: Going, progress: Progress) -> JobRecord:
         order = self.plans.order(job.id)
         assert order is not None, "without one nothing is decided"
-        values = self.secrets(job, order.held)
+        values = self.secrets(job, order.held, going.by_hand)
         if missing := sorted(set(order.held) - values.keys()):
             raise CannotGoOn(
                 f"{job.id} needs {', '.join(missing)}, and the keeper that had it is gone",
-                hint=f"colabdev run --continue {job.id} asks for it",
+                hint=f"colabdev run --continue {job.id} asks for it, or takes it from the environment",
             )
         making = self._on_a_machine(job, order, progress, by_hand=going.by_hand)
         if values:

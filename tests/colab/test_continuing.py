@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tests.colab.test_leaving import end_ttl
 from tests.colab.test_life import IDLE_S, runtime
 from tests.services.test_recovery import RECOVERY
 from tests.support.colab import Colab
-from tests.support.colab_user import ColabHouse
+from tests.support.colab_user import ColabHouse, files_with
 from tests.support.house import is_running
 from tests.support.jobs import Running, job_of, state_of
 from tests.support.recovering import (
@@ -50,6 +51,13 @@ resume = "--resume {{path}}"
 LIMITED = SETTINGS.format(limit="max_units = 20")
 ASKED_TO_SAVE = LIMITED.replace("accept", 'ask = "USR1"\naccept')
 NEXT_RUNTIME_S = 90.0
+SECRET = "planted-secret-of-hf"
+TELLS_THE_SECRET = f"""{TRAINER}
+import hashlib
+seen = hashlib.sha256(os.environ["HF_TOKEN"].encode()).hexdigest()
+sys.exit(3 if seen == "{hashlib.sha256(SECRET.encode()).hexdigest()}" else 4)
+"""
+"""By its exit code."""
 BEFORE_ITS_KEEPER = ("connect.recorded", *ASKED, "connect.started", "connect.addressed")
 
 
@@ -96,21 +104,25 @@ def made(colab: Colab) -> int:
 def test_run_goes_on_when_colab_takes_its_runtime_and_gives_the_next_one_back(
     ready: ColabHouse, colab: Colab
 ) -> None:
-    with Running(ready, "run", "--yes", "--down", "train.py") as running:
+    (ready.project / "train.py").write_text(TELLS_THE_SECRET)
+    env = {**ready.environment, "HF_TOKEN": SECRET}
+    words = ("run", "--yes", "--down", "--secret", "HF_TOKEN", "train.py")
+    with Running(ready, *words, env=env) as running:
         said = running.read_complaints("job ")
         assert "it continues on a new one, up to 3 times, at most 20 units" in said
         job = job_of(said)
         wait_until(lambda: is_safe(ready, job), timeout_s=60, message="nothing of it is safe")
         check_unreachable_is_not_gone(ready, colab)
-        colab.fault("assign_status", 503, times=1)  # No T4 is free.
+        colab.fault("assign_status", 503, times=3)  # Nothing is free, and then no T4.
         reclaim(colab)
         began = wait_for_attempt(ready, job, 2)
         assert began > 0
         assert (made(colab), runtime(colab)["accelerator"]) == (2, "L4")
         check_run_record(ready, job, began)
-        there(ready, "touch /content/project/enough")
+        held = there(ready, f"grep -rl {SECRET} /content /root; touch /content/project/enough")
         code, read, complaints = running.finish(120)
     assert code == 3, complaints
+    assert (held, files_with(SECRET, ready.root)) == ("", [])
     logs = [log_of(ready, job, attempt) for attempt in (1, 2)]
     assert read.decode() == "".join(logs)
     assert f"step {began}\n" in logs[0]
@@ -298,6 +310,38 @@ def newest_safe(house: ColabHouse, job: str) -> int:
     path = house.places.state_dir / "jobs" / job / "safe.json"
     number: int = json.loads(path.read_text())["attempt"]
     return number
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_job_whose_secret_went_with_its_keeper_waits_for_whoever_has_it(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    (ready.project / "train.py").write_text(TELLS_THE_SECRET)
+    ready.environment["HF_TOKEN"] = SECRET
+    job = begin(ready, "--yes", "--secret", "HF_TOKEN")
+    ready.end_keeper("colab")
+    del ready.environment["HF_TOKEN"]
+    reclaim(colab)
+    typed = ("run", "--continue", job)
+    wait_until(
+        lambda: f"next: colabdev {' '.join(typed)} asks for it" in told(ready),
+        timeout_s=60,
+        message="nobody says what is to be typed",
+    )
+    why = f"{job} is lost: needs HF_TOKEN, and the keeper that had it is gone; "
+    assert why in ready.colabdev("status").stdout
+    refused = ready.colabdev(*typed, "--detach")
+    assert (refused.returncode, why[:-2].replace("is lost: ", "") in refused.stderr) == (125, True)
+    assert (made(colab), colab.describe()["runtimes"]) == (1, [])
+    done = ready.colabdev(*typed, "--detach", env={"HF_TOKEN": SECRET}, timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    assert wait_for_attempt(ready, job, 2) > 0
+    assert there(ready, f"grep -rl {SECRET} /content /root; touch /content/project/enough") == ""
+    assert ready.colabdev("attach", job).returncode == 3
+    assert files_with(SECRET, ready.root) == []
+    assert ready.colabdev("down", timeout_s=120).returncode == 0
+    ready.assert_nothing_is_billed()
 
 
 @pytest.mark.long

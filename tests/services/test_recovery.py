@@ -160,7 +160,7 @@ def bench(tmp_path: Path) -> Bench:
         cases=RecoveryCases(runtimes=runtimes, jobs=jobs, plans=plans),
         provider=lambda name: cast(Any, world),
         steps=cast(Any, world),
-        secrets=lambda job, names: {},
+        secrets=lambda job, names, by_hand: {},
         hold=lambda job, values: None,
         balance=lambda provider: None,
         give_back=world.give_back,
