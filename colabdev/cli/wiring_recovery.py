@@ -117,6 +117,7 @@ class RecoveryWiring:
             restorer=wiring.checkpoints().restorer(),
             computer_id=wiring.store().computer_id,
             sync=self._sync,
+            tokens=wiring.colab().login,
         )
 
     def _sync(self, runtime: RuntimeRecord, path: str, progress: Progress) -> None:

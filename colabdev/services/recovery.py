@@ -140,9 +140,11 @@ class Recovery:
                 f"{job.id} needs {', '.join(missing)}, and the keeper that had it is gone",
                 hint=f"colabdev run --continue {job.id} asks for it, or takes it from the environment",
             )
+        token = self.steps.token(order)  # Before anything is spent, for it may be refused.
         making = self._on_a_machine(job, order, progress, by_hand=going.by_hand)
         if values:
             self.hold(job, values)  # Whoever held them until now ended with the machine before.
+        self.steps.let_in(making, token)
         if not has_done(making.going_on, CHOSEN):
             self.steps.sync_project(making, progress)
             making = self._choose(making, going, progress)

@@ -16,7 +16,7 @@ from colabdev.errors import ColabdevError, NoCode
 from colabdev.models import DriveWish, JobRecord, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Continuation, Resumed, Try
-from colabdev.ports import AgentStream, Keepers, Progress
+from colabdev.ports import AgentStream, DriveTokens, Keepers, Progress
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.checkpoint_lists import StoreChoice, find_store, survey_store
 from colabdev.services.checkpoint_restore import (
@@ -82,6 +82,7 @@ class RecoverySteps:
     computer_id: Callable[[], str]
     sync: Callable[[RuntimeRecord, str, Progress], None]
     """Brings the project in that folder in step with the machine."""
+    tokens: Callable[[], DriveTokens]
 
     def bring_up(
         self,
@@ -106,6 +107,18 @@ class RecoverySteps:
             tunnel=wish.tunnel,
         )
         return self.runtimes.connect(request, progress).record
+
+    def token(self, order: JobOrder) -> Mapping[str, object] | None:
+        """What lets a machine into Drive by its API; None when its checkpoints are not there."""
+        if manifest.DRIVEAPI not in _stores(order):
+            return None
+        return self.tokens().mint(with_refresh=False)
+
+    def let_in(self, making: Making, token: Mapping[str, object] | None) -> None:
+        """Give it to the machine, which has no job yet that its keeper would give it for."""
+        if token is not None:
+            with closing(self._agent(making.machine)) as agent:
+                agent.request("checkpoint.token", token)
 
     def sync_project(self, making: Making, progress: Progress) -> None:
         """Bring what of the project is no code. That it cannot be is no reason to lose the job."""

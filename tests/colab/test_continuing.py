@@ -83,12 +83,14 @@ def there(house: ColabHouse, command: str) -> str:
     return done.stdout
 
 
-def wait_for_attempt(house: ColabHouse, job: str, attempt: int) -> int:
+def wait_for_attempt(
+    house: ColabHouse, job: str, attempt: int, timeout_s: float = NEXT_RUNTIME_S
+) -> int:
     """The step that it began from."""
     wait_until(
         lambda: "\n" in log_of(house, job, attempt),
-        timeout_s=NEXT_RUNTIME_S,
-        message=f"attempt {attempt} is not seen to run: {standing(house, job)}",
+        timeout_s=timeout_s,
+        message=f"attempt {attempt} is not seen to run; before: {standing(house, job)}",
     )
     number, step = log_of(house, job, attempt).split()[1:4:2]
     assert (int(number), record(house, job)["attempt"]) == (attempt, attempt)
@@ -213,7 +215,7 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
         assert why in seen, seen
         assert len(colab.describe()["runtimes"]) == (fault == "mount_failure")
     colab.fault(fault, None)
-    assert wait_for_attempt(ready, job, 3) > 0
+    assert wait_for_attempt(ready, job, 3, timeout_s=300) > 0
     wait_until(lambda: newest_safe(ready, job) == 3, timeout_s=60, message="attempt 3 is not safe")
     assert made(colab) == 3
 
@@ -310,6 +312,24 @@ def newest_safe(house: ColabHouse, job: str) -> int:
     path = house.places.state_dir / "jobs" / job / "safe.json"
     number: int = json.loads(path.read_text())["attempt"]
     return number
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_job_whose_checkpoints_go_by_the_api_goes_on_also_without_a_mounted_drive(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    ready.log_in()
+    ready.environment["COLABDEV_DRIVE_URL"] = colab.base_url
+    settle(ready, LIMITED.replace('["drivefs", "pull"]\naccept = "published"', '["driveapi"]'))
+    job = begin(ready, "--yes")
+    colab.account(consented=False)
+    reclaim(colab)
+    assert wait_for_attempt(ready, job, 2) > 0
+    wait_until(lambda: newest_safe(ready, job) == 2, timeout_s=60, message="attempt 2 is not safe")
+    assert made(colab) == 2
+    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
+    ready.assert_nothing_is_billed()
 
 
 @pytest.mark.long

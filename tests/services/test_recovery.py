@@ -66,6 +66,12 @@ class World:
             self.runtimes.save(record)
         return record
 
+    def token(self, order: JobOrder) -> None:
+        pass
+
+    def let_in(self, making: Making, token: None) -> None:
+        pass
+
     def sync_project(self, making: Making, progress: object) -> None:
         pass
 
