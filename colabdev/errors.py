@@ -87,6 +87,10 @@ class AuthNeeded(ColabdevError):
     exit_code = ExitCode.AUTH
 
 
+class DriveNotAllowed(AuthNeeded):
+    """Only its user can let a runtime into their Drive, and nobody is there to be asked."""
+
+
 class NoCapacity(ColabdevError):
     """The provider gives this account no such runtime, or none now."""
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colabdev.cli import output, terminal
+from colabdev.cli import output
 
 if TYPE_CHECKING:
     from colabdev.adapters.recovery_store import FileRecoveryStore
@@ -117,6 +117,7 @@ class RecoveryWiring:
             restorer=wiring.checkpoints().restorer(),
             computer_id=wiring.store().computer_id,
             sync=self._sync,
+            tokens=wiring.colab().login,
         )
 
     def _sync(self, runtime: RuntimeRecord, path: str, progress: Progress) -> None:
@@ -126,7 +127,7 @@ class RecoveryWiring:
         project = files.opener().open(Path(path))
         files.syncer().sync_project(runtime, project, SyncOptions(outputs=False), progress)
 
-    def _secrets(self, job: JobRecord, names: Sequence[str]) -> Mapping[str, str]:
+    def _secrets(self, job: JobRecord, names: Sequence[str], by_hand: bool) -> Mapping[str, str]:
         """From whoever holds them; else, of somebody who types, as `--secret` has them."""
         keeper = None
         record = self._wiring.store().load(job.runtime)
@@ -134,8 +135,8 @@ class RecoveryWiring:
             keeper = self._wiring.keepers().find(record)
         held = dict((keeper.held(job.id) if keeper is not None else None) or {})
         missing = [name for name in names if name not in held]
-        if missing and terminal.has_keyboard():
-            held |= self._wiring.starts().secret_sources().find(missing)
+        if missing and by_hand:
+            held |= self._wiring.starts().secret_sources().known(missing)
         return held
 
     def _hold(self, job: JobRecord, variables: Mapping[str, str]) -> None:

@@ -33,6 +33,8 @@ FREE = frozenset({"local"})
 MOST_PER_HOUR = 4
 RETRY_FIRST_S = 5.0
 RETRY_CAP_S = 600.0
+USER_RETRY_CAP_S = 60.0
+"""While its user is waited for: once they have answered it is to go on soon."""
 
 
 class Verdict(Enum):
@@ -102,7 +104,8 @@ def _is_open(case: Case) -> bool:
     if not may_ever or not case.has_order:
         return False
     if runtime is None:
-        return case.by_hand  # It was given back, which is no death.
+        # It was given back: no death by itself, but a new machine goes as well when it is of no use.
+        return case.by_hand or case.going_on.is_over
     if runtime.phase is Phase.RELEASING:
         return False
     return is_machine_gone(job, runtime) or is_in_the_making(job, case.going_on, runtime)
@@ -242,6 +245,8 @@ def record_start(going_on: Continuation) -> Continuation:
         step=STARTED,
         tries=(*before, replace(last, ran=True)),
         failures=0,
+        failures_there=0,
+        user_awaited=None,
         waits_until=None,
         why="",
         replaces="",
@@ -250,7 +255,8 @@ def record_start(going_on: Continuation) -> Continuation:
 
 def put_off(going_on: Continuation, why: str, now: datetime) -> Continuation:
     """It did not work out now, and is tried again, each time later."""
-    delay_s = min(RETRY_FIRST_S * 2.0**going_on.failures, RETRY_CAP_S)
+    cap_s = RETRY_CAP_S if going_on.user_awaited is None else USER_RETRY_CAP_S
+    delay_s = min(RETRY_FIRST_S * 2.0**going_on.failures, cap_s)
     return replace(
         going_on,
         failures=going_on.failures + 1,

@@ -148,6 +148,8 @@ def format_continuation(going_on: Continuation) -> str:
                 for one in going_on.tries
             ],
             "failures": going_on.failures,
+            "failures_there": going_on.failures_there,
+            "user_awaited": _format_moment(going_on.user_awaited),
             "waits_until": _format_moment(going_on.waits_until),
             "why": going_on.why,
             "is_over": going_on.is_over,
@@ -177,6 +179,8 @@ def parse_continuation(written: str) -> Continuation:
             for row in listing(document["tries"])
         ),
         failures=count(document["failures"]),
+        failures_there=count(document["failures_there"]),
+        user_awaited=_parse_moment(document["user_awaited"]),
         waits_until=_parse_moment(document["waits_until"]),
         why=text(document["why"]),
         is_over=document["is_over"] is True,

@@ -158,7 +158,8 @@ class _Keeper:
             idle_s=lambda: self._server.idle_s,
         )
         self._home = HomeTasks(name, places, store)
-        self._foresight = self._home.foresight(self._colab.funds_end)
+        self._foresight = self._home.foresight(self._colab.funds_end, self._colab.is_unpaid)
+        self._colab.have_saved = lambda: self._foresight.have_saved
         self._parting = Parting(
             name,
             runtimes=store,

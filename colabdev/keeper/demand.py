@@ -23,6 +23,8 @@ JOBS_INTERVAL_S = 60.0
 FUNDS_INTERVAL_S = 600.0
 SHORT_BALANCE_H = 2.0
 _LET_GO = "it is not kept alive any more, and Colab takes it when it likes"
+MOST_SAVING_S = 1800.0
+"""For so long and no longer one that nobody pays for is kept for its jobs to save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Funds:
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What a decision is made of; the last two ask over the network, and may raise `ColabdevError`."""
+    """What a decision is made of; `has_job` and `funds` ask over the network: they may raise
+    `ColabdevError`."""
 
     idle_s: Callable[[], float]
     keep_until: Callable[[], datetime]
@@ -50,6 +53,8 @@ class Signs:
     funds: Callable[[], Funds]
     overspent: Callable[[float], str] = lambda balance: ""
     """By that balance the job which has cost on new machines what was agreed to; "" while none has."""
+    have_saved: Callable[[], bool] = lambda: True
+    """Whether its jobs saved what they could since `Demand.is_unpaid`."""
 
 
 class Demand:
@@ -66,7 +71,9 @@ class Demand:
     ) -> None:
         self._signs = signs
         self._idle_limit_s = idle_limit_s
+        self._clock = clock
         self._now = now
+        self._unpaid_since: float | None = None
         self._has_job = _Remembered(signs.has_job, True, JOBS_INTERVAL_S, clock)
         self._funds = _Remembered[Funds | None](signs.funds, None, FUNDS_INTERVAL_S, clock)
         self._attended_balance: float | None = None
@@ -79,14 +86,21 @@ class Demand:
     def is_wanted(self) -> bool:
         """Whether to keep it alive now."""
         is_over = self._now() >= self._signs.keep_until()
+        unpaid = "" if is_over else self._why_unpaid()
         if not is_over:
-            self.let_go = self._why_let_go()
+            self.let_go = unpaid or self._why_unused()
+        is_saving = self._is_saving(unpaid)
         reason = self._why_over() if is_over else self.let_go
         notice = reason or self._warning()
         if notice != self.notice:
             log.info("%s", notice or "kept alive")
             self.notice = notice
-        return not reason
+        return is_saving or not reason
+
+    @property
+    def is_unpaid(self) -> bool:
+        """What it may cost is used up: it is let go once its jobs have saved."""
+        return self._unpaid_since is not None
 
     def funds_end(self) -> datetime | None:
         """When the balance will be used up, if that ends it, by what is known already."""
@@ -100,23 +114,36 @@ class Demand:
             return f"its ttl is over: {_LET_GO}"
         return f"it is as old as Colab lets a runtime become at least: {_LET_GO}"
 
-    def _why_let_go(self) -> str:
-        funds, idle_s = self._funds.ask(), self._signs.idle_s()
-        if funds is not None:
-            if funds.balance <= 0 and not funds.goes_on_without:
-                return "the balance of compute units is used up: it is not kept alive any more"
-            spent = self._spent_unattended(funds, idle_s)
-            if self._signs.max_units is not None and spent >= self._signs.max_units:
-                return (
-                    f"unattended it has cost {spent:.1f} compute units, and max_units is "
-                    f"{self._signs.max_units:g}: it is not kept alive until it is used again"
-                )
-            if job := self._signs.overspent(funds.balance):
-                return (
-                    f"{job} has cost all that was agreed to for new machines: its runtime is not kept "
-                    "alive any more"
-                )
-        if idle_s > self._idle_limit_s and not self._has_job.ask():
+    def _is_saving(self, unpaid: str) -> bool:
+        if not unpaid:
+            self._unpaid_since = None
+            return False
+        if self._unpaid_since is None:
+            self._unpaid_since = self._clock()
+        is_late = self._clock() - self._unpaid_since >= MOST_SAVING_S
+        return not (is_late or self._signs.have_saved())
+
+    def _why_unpaid(self) -> str:
+        funds = self._funds.ask()
+        if funds is None:
+            return ""
+        if funds.balance <= 0 and not funds.goes_on_without:
+            return "the balance of compute units is used up: it is not kept alive any more"
+        spent = self._spent_unattended(funds, self._signs.idle_s())
+        if self._signs.max_units is not None and spent >= self._signs.max_units:
+            return (
+                f"unattended it has cost {spent:.1f} compute units, and max_units is "
+                f"{self._signs.max_units:g}: it is not kept alive until it is used again"
+            )
+        if job := self._signs.overspent(funds.balance):
+            return (
+                f"{job} has cost all that was agreed to for new machines: its runtime is not kept "
+                "alive any more"
+            )
+        return ""
+
+    def _why_unused(self) -> str:
+        if self._signs.idle_s() > self._idle_limit_s and not self._has_job.ask():
             return (
                 f"unused for {self._idle_limit_s / 3600:g} h and without a job: it is not kept alive "
                 "until it is used again"

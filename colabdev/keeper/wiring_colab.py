@@ -50,6 +50,8 @@ class ColabSide:
         self._store = store
         self._own_agent = own_agent
         self._idle_s = idle_s
+        self.have_saved: Callable[[], bool] = lambda: True
+        """Whether the runtime's jobs have, since `is_unpaid`."""
         self._client: ColabClient | None = None
         self._kept: KeepAlive | None = None
         self._demand: Demand | None = None
@@ -63,6 +65,10 @@ class ColabSide:
     def funds_end(self) -> datetime | None:
         """When the account cannot pay the runtime any more, as far as that is known."""
         return self._demand.funds_end() if self._demand else None
+
+    def is_unpaid(self) -> bool:
+        """Whether what the runtime may cost is used up."""
+        return self._demand is not None and self._demand.is_unpaid
 
     @property
     def was_let_go(self) -> str:
@@ -125,6 +131,7 @@ class ColabSide:
             has_job=self._has_job,
             funds=self._funds,
             overspent=self._overspent,
+            have_saved=self.have_saved,
         )
         self._demand = Demand(signs)
         self._kept = KeepAlive(client, endpoint, is_wanted=self._demand.is_wanted)

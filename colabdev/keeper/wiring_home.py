@@ -132,13 +132,16 @@ class HomeTasks:
             was_let_go=was_let_go,
         )
 
-    def foresight(self, funds_end: Callable[[], datetime | None]) -> Foresight:
+    def foresight(
+        self, funds_end: Callable[[], datetime | None], is_unpaid: Callable[[], bool]
+    ) -> Foresight:
         """Has jobs save before the runtime ends."""
         return Foresight(
             name=self._name,
             runtimes=self._store,
             open_agent=lambda: self._logs.agent(self._name),
             funds_end=funds_end,
+            is_unpaid=is_unpaid,
         )
 
     def _watches(self) -> Mapping[str, Callable[[], Watch]]:

@@ -7,6 +7,7 @@ from colabdev.models.jobs import TIMED_OUT_STATUS, Begin, JobRecord, JobState
 from colabdev.models.machines import (
     NO_WISH,
     ColabTunnel,
+    DriveWish,
     HardwareWish,
     Machine,
     SshAddress,
@@ -43,6 +44,7 @@ __all__ = [
     "ColabTunnel",
     "Completed",
     "DataPlan",
+    "DriveWish",
     "Editor",
     "EditorKind",
     "ExitStatus",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,17 @@ class HardwareWish:
 NO_WISH = HardwareWish()
 
 
+class DriveWish(Enum):
+    """What is done about a runtime whose Drive its user has to allow, or that cannot be mounted."""
+
+    ASK = "ask"
+    """The user is asked; without an answer it is of use all the same."""
+    WANT = "want"
+    """Nobody is there to be asked, and it is of use all the same."""
+    NEED = "need"
+    """Nobody is there to be asked, and it is of none: its start fails, and may be asked for again."""
+
+
 @dataclass(frozen=True, slots=True)
 class StartRequest:
     """What a provider needs to start a runtime.
@@ -116,3 +128,4 @@ class StartRequest:
     host: str | None = None
     """The host of the user's own that is to be the runtime, as they name it."""
     hardware: HardwareWish = NO_WISH
+    drive: DriveWish = DriveWish.ASK

@@ -89,6 +89,10 @@ class Continuation:
     """Every start, oldest first."""
     failures: int = 0
     """So many times in a row it could not be gone on with, for now."""
+    failures_there: int = 0
+    """Likewise while the new machine was there, which costs; but for waiting for its user."""
+    user_awaited: datetime | None = None
+    """Since when that waits to be let into its user's Drive."""
     waits_until: datetime | None = None
     """Not tried again before."""
     why: str = ""

@@ -33,9 +33,13 @@ class Foresight:
     open_agent: Callable[[], AgentStream]
     funds_end: Callable[[], datetime | None]
     """When nothing is left to pay it with; None for never, or where nobody knows."""
+    is_unpaid: Callable[[], bool] = lambda: False
+    """Whether what it may cost is used up, so that it is let go once its jobs have saved."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     notice: str = ""
     """What could not be made safe, for the user."""
+    have_saved: bool = field(default=False, init=False)
+    """Its jobs, as far as they could, since it is unpaid."""
     _foreseen: datetime = field(default=_NEVER, init=False)
 
     def run(self, stopping: threading.Event) -> None:
@@ -53,6 +57,7 @@ class Foresight:
         record = self.runtimes.load(self.name)
         if record is None or record.phase is not Phase.UP:
             return
+        self._look_at_cost()
         end, now = self._end_of(record), self.now()
         if end is None or not now < end <= now + timedelta(seconds=MOST_LEAD_S):
             return
@@ -66,6 +71,16 @@ class Foresight:
             if told.get("jobs") and end - now <= lead and is_new:
                 self._foreseen = end
                 self._save(agent, (end - now).total_seconds())
+
+    def _look_at_cost(self) -> None:
+        if not self.is_unpaid():
+            self.have_saved = False
+        elif not self.have_saved:
+            with closing(self.open_agent()) as agent:
+                told, _ = agent.request("checkpoint.lead")
+                if told.get("jobs"):
+                    self._save(agent, float(str(told.get("lead_s"))))
+            self.have_saved = True
 
     def _end_of(self, record: RuntimeRecord) -> datetime | None:
         tunnel = record.machine.ssh.tunnel if record.machine else None

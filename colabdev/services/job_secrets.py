@@ -20,8 +20,16 @@ class SecretSources:
         """The secrets of those names; ColabdevError when nobody has one of them."""
         return {name: self._find(name) for name in names}
 
+    def known(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of them that somebody has."""
+        found = {name: self._ask(name) for name in names}
+        return {name: value for name, value in found.items() if value}
+
+    def _ask(self, name: str) -> str | None:
+        return self.keyring(name) or self.environment.get(name) or self.prompt(name)
+
     def _find(self, name: str) -> str:
-        value = self.keyring(name) or self.environment.get(name) or self.prompt(name)
+        value = self._ask(name)
         if not value:
             raise ColabdevError(
                 f"cannot find the secret {name}: neither the keyring nor the environment has it, and "

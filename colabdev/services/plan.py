@@ -20,7 +20,7 @@ from colabdev.core.tunnels import (
     tunnel_use,
 )
 from colabdev.errors import UsageError, unknown_word
-from colabdev.models import LEAVING_PROVIDERS, NO_WISH, HardwareWish, RuntimeRecord
+from colabdev.models import LEAVING_PROVIDERS, NO_WISH, DriveWish, HardwareWish, RuntimeRecord
 from colabdev.models.tunnels import TunnelUse
 
 DEFAULT_PROVIDER = "colab"
@@ -39,6 +39,7 @@ class ConnectRequest:
     host: str | None = None
     """The user's own host that is to be the runtime."""
     hardware: HardwareWish = NO_WISH
+    drive: DriveWish = DriveWish.ASK
     tunnel: TunnelUse | None = None
     """The tunnel that is to reach it; None: the provider's own way."""
     tunnel_line: str = ""

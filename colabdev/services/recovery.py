@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from colabdev.core.recovery import (
     CHOSEN,
@@ -41,7 +41,7 @@ from colabdev.core.recovery import (
     wish_within,
 )
 from colabdev.crash_points import crash_point
-from colabdev.errors import ColabdevError, JobNotFound
+from colabdev.errors import ColabdevError, DriveNotAllowed, JobNotFound
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import ASKED, Consent, Continuation, Going, Resumed
@@ -54,6 +54,8 @@ from colabdev.services.recovery_steps import CannotGoOn, Making, RecoverySteps
 
 MOST_FAILURES = 6
 """So often in a row a machine that is there may fail us before it is given back: it costs."""
+USER_PATIENCE = timedelta(minutes=30)
+"""So long one waits that only its user can let into their Drive."""
 MOST_VOID = 4
 """So many numbers in a row may have been claimed by those who died then."""
 
@@ -80,8 +82,9 @@ class Recovery:
     cases: RecoveryCases
     provider: Callable[[str], Provider]
     steps: RecoverySteps
-    secrets: Callable[[JobRecord, Sequence[str]], Mapping[str, str]]
-    """The values of these variables of the job, as far as somebody has them."""
+    secrets: Callable[[JobRecord, Sequence[str], bool], Mapping[str, str]]
+    """The values of these variables of the job, as far as somebody has them: its keeper, and, when it is
+    gone on with by hand, whoever types that."""
     hold: Callable[[JobRecord, Mapping[str, str]], None]
     """Has the keeper of its machine keep them for the next time."""
     balance: Callable[[str], float | None]
@@ -131,15 +134,17 @@ class Recovery:
     def _make(self, job: JobRecord, going: Going, progress: Progress) -> JobRecord:
         order = self.plans.order(job.id)
         assert order is not None, "without one nothing is decided"
-        values = self.secrets(job, order.held)
+        values = self.secrets(job, order.held, going.by_hand)
         if missing := sorted(set(order.held) - values.keys()):
             raise CannotGoOn(
                 f"{job.id} needs {', '.join(missing)}, and the keeper that had it is gone",
-                hint=f"colabdev run --continue {job.id} asks for it",
+                hint=f"colabdev run --continue {job.id} asks for it, or takes it from the environment",
             )
-        making = self._on_a_machine(job, order, progress)
+        token = self.steps.token(order)  # Before anything is spent, for it may be refused.
+        making = self._on_a_machine(job, order, progress, by_hand=going.by_hand)
         if values:
             self.hold(job, values)  # Whoever held them until now ended with the machine before.
+        self.steps.let_in(making, token)
         if not has_done(making.going_on, CHOSEN):
             self.steps.sync_project(making, progress)
             making = self._choose(making, going, progress)
@@ -154,14 +159,16 @@ class Recovery:
             self.steps.stop(making)  # Somebody stopped it while it was being started.
         return self._load(job.id)
 
-    def _on_a_machine(self, job: JobRecord, order: JobOrder, progress: Progress) -> Making:
+    def _on_a_machine(
+        self, job: JobRecord, order: JobOrder, progress: Progress, *, by_hand: bool
+    ) -> Making:
         going_on = self.plans.continuation(job.id)
         before = self.runtimes.load(job.runtime)
         if before is not None and before.phase is Phase.LOST:
             going_on = replace(going_on, replaces=before.request_id)
         wish, going_on = self._within_budget(job, order.machine, going_on)
         self.plans.save_continuation(job.id, going_on)
-        machine = self.steps.bring_up(job, order, wish, progress)
+        machine = self.steps.bring_up(job, order, wish, progress, by_hand=by_hand)
         crash_point("recovery.machine")
         job = self._load(job.id)
         self._check_wanted(job, machine)
@@ -245,37 +252,71 @@ class Recovery:
             raise _Unwanted
 
     def _note_failure(self, job_id: str, error: ColabdevError, progress: Progress) -> None:
-        going_on = self.plans.continuation(job_id)
-        is_enough = going_on.failures + 1 >= MOST_FAILURES and self._begun(job_id) is not None
-        if isinstance(error, CannotGoOn) or is_enough:
-            self.plans.save_continuation(job_id, give_up(going_on, _said_of(error)))
-            self._let_go(job_id, progress)
+        now, going_on = datetime.now(UTC), self.plans.continuation(job_id)
+        if isinstance(error, CannotGoOn):
+            self._give_up(job_id, going_on, _said_of(error), progress)
             return
-        self.plans.save_continuation(
-            job_id, put_off(going_on, _said_meanwhile(error), datetime.now(UTC))
-        )
+        going_on = _counted(going_on, error, now, is_there=self._is_there(job_id))
+        if _is_enough(going_on, now):
+            again = f"its new machine was given back; next: colabdev run --continue {job_id}"
+            self._give_up(job_id, going_on, f"{_sentence(error)}; {again}", progress)
+            return
+        self.plans.save_continuation(job_id, put_off(going_on, _said_meanwhile(error), now))
+
+    def _give_up(self, job_id: str, going_on: Continuation, why: str, progress: Progress) -> None:
+        self.plans.save_continuation(job_id, give_up(going_on, why))
+        self._let_go(job_id, progress)
+
+    def _is_there(self, job_id: str) -> bool:
+        """Whether a machine that was asked for to go on with the job costs something now. What cannot be
+        asked may be there."""
+        begun = self._begun(job_id)
+        if begun is None or begun.machine is not None:
+            return begun is not None
+        try:
+            return self.provider(begun.provider).find(begun.name) is not None
+        except ColabdevError:
+            return True
 
     def _begun(self, job_id: str) -> RuntimeRecord | None:
         """The machine that was asked for to go on with the job, and is not of use yet."""
         job, replaces = self._load(job_id), self.plans.continuation(job_id).replaces
         record = self.runtimes.load(job.runtime)
-        if record is None or record.machine is None or replaces in ("", record.request_id):
+        if record is None or replaces in ("", record.request_id):
             return None
         return record if record.phase in (Phase.STARTING, Phase.UP) else None
 
     def _let_go(self, job_id: str, progress: Progress) -> None:
         """Give back what was started for nothing, unless others have use for it."""
         begun = self._begun(job_id)
-        if begun is None:
+        if begun is None or not self._is_there(job_id):
             return
         others = (job for job in readable_jobs(self.jobs) if job.id != job_id)
         if not any(_may_use(job, begun) for job in others):
             self.give_back(begun, progress)
 
 
+def _counted(
+    going_on: Continuation, error: ColabdevError, now: datetime, *, is_there: bool
+) -> Continuation:
+    """With that failure, if it leaves a machine that costs."""
+    if not is_there:
+        return replace(going_on, failures_there=0, user_awaited=None)
+    if isinstance(error, DriveNotAllowed):
+        return replace(going_on, user_awaited=going_on.user_awaited or now)
+    return replace(going_on, failures_there=going_on.failures_there + 1, user_awaited=None)
+
+
+def _is_enough(going_on: Continuation, now: datetime) -> bool:
+    """Whether the machine that is there is to be given back."""
+    if going_on.user_awaited is not None:
+        return now - going_on.user_awaited >= USER_PATIENCE
+    return going_on.failures_there >= MOST_FAILURES
+
+
 def _said_of(error: ColabdevError) -> str:
     """In a line, for whoever looks later: nobody may have read the error itself."""
-    said = error.message.partition("\n")[0].rstrip(".")
+    said = _sentence(error)
     return f"{said}; next: {error.hint}" if error.hint else said
 
 
@@ -283,6 +324,10 @@ def _said_meanwhile(error: ColabdevError) -> str:
     """The same while it is tried again and again: nobody needs to type anything for that."""
     before, _, _ = error.hint.partition("type the command again")
     return _said_of(ColabdevError(error.message, hint=before.removesuffix("then ").rstrip(" ,;")))
+
+
+def _sentence(error: ColabdevError) -> str:
+    return error.message.partition("\n")[0].rstrip(".")
 
 
 def _may_use(job: JobRecord, machine: RuntimeRecord) -> bool:

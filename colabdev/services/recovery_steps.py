@@ -13,10 +13,10 @@ from colabdev.core.recovery import told_of_checkpoint
 from colabdev.core.recovery_records import format_resumed
 from colabdev.core.workdirs import usable_machine, workdir_of
 from colabdev.errors import ColabdevError, NoCode
-from colabdev.models import JobRecord, RuntimeRecord
+from colabdev.models import DriveWish, JobRecord, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Continuation, Resumed, Try
-from colabdev.ports import AgentStream, Keepers, Progress
+from colabdev.ports import AgentStream, DriveTokens, Keepers, Progress
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.checkpoint_lists import StoreChoice, find_store, survey_store
 from colabdev.services.checkpoint_restore import (
@@ -47,9 +47,7 @@ class Making:
     @property
     def stores(self) -> tuple[str, ...]:
         """Where the job's checkpoints go, but for copies on computers."""
-        names = _checkpoints(self.order).get("stores")
-        listed = names if isinstance(names, list) else []
-        return tuple(str(name) for name in listed if name != manifest.PULL)
+        return _stores(self.order)
 
     @property
     def api_url(self) -> str:
@@ -84,11 +82,20 @@ class RecoverySteps:
     computer_id: Callable[[], str]
     sync: Callable[[RuntimeRecord, str, Progress], None]
     """Brings the project in that folder in step with the machine."""
+    tokens: Callable[[], DriveTokens]
 
     def bring_up(
-        self, job: JobRecord, order: JobOrder, wish: MachineWish, progress: Progress
+        self,
+        job: JobRecord,
+        order: JobOrder,
+        wish: MachineWish,
+        progress: Progress,
+        *,
+        by_hand: bool,
     ) -> RuntimeRecord:
-        """The machine of that name, a new one when there is none."""
+        """The machine of that name, a new one when there is none. `by_hand`: somebody is there who can
+        let it into their Drive; `DriveNotAllowed` when nobody is, and the checkpoints are there."""
+        drive = DriveWish.NEED if _needs_drive(order) else DriveWish.WANT
         request = ConnectRequest(
             name=job.runtime,
             provider=wish.provider,
@@ -96,9 +103,22 @@ class RecoverySteps:
             project_name=order.project_name,
             python=wish.python,
             hardware=wish.hardware,
+            drive=DriveWish.ASK if by_hand else drive,
             tunnel=wish.tunnel,
         )
         return self.runtimes.connect(request, progress).record
+
+    def token(self, order: JobOrder) -> Mapping[str, object] | None:
+        """What lets a machine into Drive by its API; None when its checkpoints are not there."""
+        if manifest.DRIVEAPI not in _stores(order):
+            return None
+        return self.tokens().mint(with_refresh=False)
+
+    def let_in(self, making: Making, token: Mapping[str, object] | None) -> None:
+        """Give it to the machine, which has no job yet that its keeper would give it for."""
+        if token is not None:
+            with closing(self._agent(making.machine)) as agent:
+                agent.request("checkpoint.token", token)
 
     def sync_project(self, making: Making, progress: Progress) -> None:
         """Bring what of the project is no code. That it cannot be is no reason to lose the job."""
@@ -241,6 +261,17 @@ class RecoverySteps:
 def _checkpoints(order: JobOrder) -> Mapping[str, object]:
     told = order.spec.get("checkpoints")
     return told if isinstance(told, Mapping) else {}
+
+
+def _stores(order: JobOrder) -> tuple[str, ...]:
+    names = _checkpoints(order).get("stores")
+    listed = names if isinstance(names, list) else []
+    return tuple(str(name) for name in listed if name != manifest.PULL)
+
+
+def _needs_drive(order: JobOrder) -> bool:
+    """Whether the store that is asked first is on the machine's own Drive."""
+    return _stores(order)[:1] not in ((), (manifest.DRIVEAPI,))
 
 
 def _start_of(one: Try) -> manifest.Start:

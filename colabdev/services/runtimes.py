@@ -87,6 +87,7 @@ class Runtimes(KnownRuntimes):
                 record.python,
                 record.host,
                 request.hardware,
+                request.drive,
             )
             record = self._start(record, provider, start, progress)
             if record.ssh is not None:  # Else its keeper writes it, once a tunnel has an end.

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from colabdev.adapters.recovery_store import FileRecoveryStore
+from colabdev.services.recovery import USER_PATIENCE
 from tests.colab.crashes import ASKED
 from tests.colab.test_leaving import end_ttl
 from tests.colab.test_life import IDLE_S, runtime
+from tests.services.test_recovery import RECOVERY
 from tests.support.colab import Colab
-from tests.support.colab_user import ColabHouse
+from tests.support.colab_user import ColabHouse, files_with
 from tests.support.house import is_running
 from tests.support.jobs import Running, job_of, state_of
-from tests.support.recovering import TRAINER, log_of, record, settle, standing, train
+from tests.support.recovering import (
+    TRAINER,
+    allow_many,
+    beside,
+    forget_the_hour,
+    is_safe,
+    kill_at,
+    log_of,
+    record,
+    settle,
+    standing,
+    train,
+)
 from tests.support.waiting import wait_until
 from tests.test_crash_points import crash
 
@@ -31,7 +49,15 @@ accept = "published"
 resume = "--resume {{path}}"
 """
 LIMITED = SETTINGS.format(limit="max_units = 20")
+ASKED_TO_SAVE = LIMITED.replace("accept", 'ask = "USR1"\naccept')
 NEXT_RUNTIME_S = 90.0
+SECRET = "planted-secret-of-hf"
+TELLS_THE_SECRET = f"""{TRAINER}
+import hashlib
+seen = hashlib.sha256(os.environ["HF_TOKEN"].encode()).hexdigest()
+sys.exit(3 if seen == "{hashlib.sha256(SECRET.encode()).hexdigest()}" else 4)
+"""
+"""By its exit code."""
 BEFORE_ITS_KEEPER = ("connect.recorded", *ASKED, "connect.started", "connect.addressed")
 
 
@@ -57,12 +83,14 @@ def there(house: ColabHouse, command: str) -> str:
     return done.stdout
 
 
-def wait_for_attempt(house: ColabHouse, job: str, attempt: int) -> int:
+def wait_for_attempt(
+    house: ColabHouse, job: str, attempt: int, timeout_s: float = NEXT_RUNTIME_S
+) -> int:
     """The step that it began from."""
     wait_until(
         lambda: "\n" in log_of(house, job, attempt),
-        timeout_s=NEXT_RUNTIME_S,
-        message=f"attempt {attempt} is not seen to run: {standing(house, job)}",
+        timeout_s=timeout_s,
+        message=f"attempt {attempt} is not seen to run; before: {standing(house, job)}",
     )
     number, step = log_of(house, job, attempt).split()[1:4:2]
     assert (int(number), record(house, job)["attempt"]) == (attempt, attempt)
@@ -78,21 +106,25 @@ def made(colab: Colab) -> int:
 def test_run_goes_on_when_colab_takes_its_runtime_and_gives_the_next_one_back(
     ready: ColabHouse, colab: Colab
 ) -> None:
-    with Running(ready, "run", "--yes", "--down", "train.py") as running:
+    (ready.project / "train.py").write_text(TELLS_THE_SECRET)
+    env = {**ready.environment, "HF_TOKEN": SECRET}
+    words = ("run", "--yes", "--down", "--secret", "HF_TOKEN", "train.py")
+    with Running(ready, *words, env=env) as running:
         said = running.read_complaints("job ")
         assert "it continues on a new one, up to 3 times, at most 20 units" in said
         job = job_of(said)
         wait_until(lambda: is_safe(ready, job), timeout_s=60, message="nothing of it is safe")
         check_unreachable_is_not_gone(ready, colab)
-        colab.fault("assign_status", 503, times=1)  # No T4 is free.
+        colab.fault("assign_status", 503, times=3)  # Nothing is free, and then no T4.
         reclaim(colab)
         began = wait_for_attempt(ready, job, 2)
         assert began > 0
         assert (made(colab), runtime(colab)["accelerator"]) == (2, "L4")
         check_run_record(ready, job, began)
-        there(ready, "touch /content/project/enough")
+        held = there(ready, f"grep -rl {SECRET} /content /root; touch /content/project/enough")
         code, read, complaints = running.finish(120)
     assert code == 3, complaints
+    assert (held, files_with(SECRET, ready.root)) == ("", [])
     logs = [log_of(ready, job, attempt) for attempt in (1, 2)]
     assert read.decode() == "".join(logs)
     assert f"step {began}\n" in logs[0]
@@ -100,12 +132,6 @@ def test_run_goes_on_when_colab_takes_its_runtime_and_gives_the_next_one_back(
     assert "attempt 1 ended unseen after byte" in complaints
     assert "colab is released" in complaints
     ready.assert_nothing_is_billed()
-
-
-def is_safe(house: ColabHouse, job: str) -> bool:
-    """Whether it would go on from something."""
-    place = house.places.state_dir / "jobs" / job
-    return (place / "safe.json").exists() and (place / "code.zip").exists()
 
 
 def check_unreachable_is_not_gone(house: ColabHouse, colab: Colab) -> None:
@@ -156,7 +182,7 @@ REFUSALS = [
     ("assign_status", 503, "Colab has no L4 free now"),
     ("captcha", True, "it asks for a CAPTCHA; next: run a cell at https://colab."),
     ("assign_outcome", 1, "the account's quota for it is used up"),
-    ("mount_failure", "disabled", "'colab' came without Drive, which has the checkpoints of "),
+    ("mount_failure", "disabled", "'colab' came without Drive: "),
 ]
 
 
@@ -189,7 +215,7 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
         assert why in seen, seen
         assert len(colab.describe()["runtimes"]) == (fault == "mount_failure")
     colab.fault(fault, None)
-    assert wait_for_attempt(ready, job, 3) > 0
+    assert wait_for_attempt(ready, job, 3, timeout_s=300) > 0
     wait_until(lambda: newest_safe(ready, job) == 3, timeout_s=60, message="attempt 3 is not safe")
     assert made(colab) == 3
 
@@ -202,6 +228,64 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     assert f"{job} is lost: {used_up}; next: colabdev run --continue {job}\n" in seen, seen
     assert ready.colabdev("down").returncode == 0
     ready.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_user_is_waited_for_who_alone_can_let_the_next_runtime_into_drive(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    job = begin(ready, "--yes")
+    colab.account(consented=False)
+    reclaim(colab)
+    page = f"open {colab.base_url}/drive-consent"
+    asks = f"Google asks whether the new runtime may use your Drive; next: {page}"
+    wait_until(
+        lambda: asks in standing(ready, job).get("why", ""),
+        timeout_s=NEXT_RUNTIME_S,
+        message="nobody says what it waits for",
+    )
+    assert asks in ready.colabdev("ps").stderr
+    assert (
+        f"colab: {job} continues: it is tried again soon: {asks}" in ready.colabdev("status").stdout
+    )
+    assert page in (ready.places.log_dir / "continue-colab.log").read_text()
+    assert (made(colab), len(colab.describe()["runtimes"])) == (2, 1)
+    colab.account(consented=True)
+    assert wait_for_attempt(ready, job, 2) > 0
+    assert made(colab) == 2
+
+    wait_until(lambda: newest_safe(ready, job) == 2, timeout_s=60, message="attempt 2 is not safe")
+    colab.account(consented=False)
+    reclaim(colab)
+    wait_until(
+        lambda: standing(ready, job)["user_awaited"],
+        timeout_s=NEXT_RUNTIME_S,
+        message="it is not waited for",
+    )
+    as_if_nobody_came(ready, job)
+    wait_until(lambda: standing(ready, job)["is_over"], timeout_s=90, message="it waits for ever")
+    wait_until(lambda: colab.describe()["runtimes"] == [], timeout_s=60, message="one is left over")
+    assert made(colab) == 3
+    status = ready.colabdev("status")
+    typed = ("run", "--continue", job)
+    said = "may use your Drive; its new machine was given back; next: colabdev " + " ".join(typed)
+    assert said in status.stdout + status.stderr, status
+    assert ready.colabdev(*typed, "--detach", timeout_s=120).returncode == 0
+    assert wait_for_attempt(ready, job, 3) > 0
+    assert colab.counters()["drive consent"] == 1, "asked in a browser once somebody was there"
+    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
+    ready.assert_nothing_is_billed()
+
+
+def as_if_nobody_came(house: ColabHouse, job: str) -> None:
+    """For longer than it waits."""
+    plans = FileRecoveryStore(house.places.state_dir)
+    with plans.at_work(job):
+        going_on = plans.continuation(job)
+        assert going_on.user_awaited is not None
+        long_ago = going_on.user_awaited - USER_PATIENCE
+        plans.save_continuation(job, replace(going_on, user_awaited=long_ago))
 
 
 def told(house: ColabHouse) -> str:
@@ -228,6 +312,56 @@ def newest_safe(house: ColabHouse, job: str) -> int:
     path = house.places.state_dir / "jobs" / job / "safe.json"
     number: int = json.loads(path.read_text())["attempt"]
     return number
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_job_whose_checkpoints_go_by_the_api_goes_on_also_without_a_mounted_drive(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    ready.log_in()
+    ready.environment["COLABDEV_DRIVE_URL"] = colab.base_url
+    settle(ready, LIMITED.replace('["drivefs", "pull"]\naccept = "published"', '["driveapi"]'))
+    job = begin(ready, "--yes")
+    colab.account(consented=False)
+    reclaim(colab)
+    assert wait_for_attempt(ready, job, 2) > 0
+    wait_until(lambda: newest_safe(ready, job) == 2, timeout_s=60, message="attempt 2 is not safe")
+    assert made(colab) == 2
+    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
+    ready.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_job_whose_secret_went_with_its_keeper_waits_for_whoever_has_it(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    (ready.project / "train.py").write_text(TELLS_THE_SECRET)
+    ready.environment["HF_TOKEN"] = SECRET
+    job = begin(ready, "--yes", "--secret", "HF_TOKEN")
+    ready.end_keeper("colab")
+    del ready.environment["HF_TOKEN"]
+    reclaim(colab)
+    typed = ("run", "--continue", job)
+    wait_until(
+        lambda: f"next: colabdev {' '.join(typed)} asks for it" in told(ready),
+        timeout_s=60,
+        message="nobody says what is to be typed",
+    )
+    why = f"{job} is lost: needs HF_TOKEN, and the keeper that had it is gone; "
+    assert why in ready.colabdev("status").stdout
+    refused = ready.colabdev(*typed, "--detach")
+    assert (refused.returncode, why[:-2].replace("is lost: ", "") in refused.stderr) == (125, True)
+    assert (made(colab), colab.describe()["runtimes"]) == (1, [])
+    done = ready.colabdev(*typed, "--detach", env={"HF_TOKEN": SECRET}, timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    assert wait_for_attempt(ready, job, 2) > 0
+    assert there(ready, f"grep -rl {SECRET} /content /root; touch /content/project/enough") == ""
+    assert ready.colabdev("attach", job).returncode == 3
+    assert files_with(SECRET, ready.root) == []
+    assert ready.colabdev("down", timeout_s=120).returncode == 0
+    ready.assert_nothing_is_billed()
 
 
 @pytest.mark.long
@@ -271,7 +405,7 @@ def test_job_saves_before_its_runtime_ends_by_age_and_goes_on_from_that(
     ready: ColabHouse, colab: Colab
 ) -> None:
     """Kept alive for as long as a runtime may live, and then taken by Colab: that is a death."""
-    settle(ready, LIMITED.replace("accept", 'ask = "USR1"\naccept'))
+    settle(ready, ASKED_TO_SAVE)
     ready.connect_colab()
     started = ready.colabdev("run", "--yes", "--detach", "train.py", "--when-asked")
     assert started.returncode == 0, started.stderr
@@ -329,21 +463,28 @@ def test_runtime_that_gave_itself_back_after_the_job_is_told_from_one_that_died(
 def test_next_runtime_costs_no_more_than_was_agreed_also_while_a_run_follows(
     ready: ColabHouse, colab: Colab
 ) -> None:
+    settle(ready, ASKED_TO_SAVE)
     colab.account(balance=100)
     ready.connect_colab()
-    with Running(ready, "run", "--yes", "train.py") as running:
+    with Running(ready, "run", "--yes", "train.py", "--when-asked") as running:
         job = job_of(running.read_complaints("job "))
-        wait_until(lambda: is_safe(ready, job), timeout_s=60, message="nothing of it is safe")
+        wait_until(
+            lambda: beside(ready, job, "code.zip").exists(), timeout_s=60, message="it is not here"
+        )
         reclaim(colab)
         wait_for_attempt(ready, job, 2)
+        assert not is_safe(ready, job)
         colab.account(balance=80)
         ready.end_keeper("colab")  # The next one asks at once.
         spent = f"{job} has cost all that was agreed to for new machines"
         wait_until(
             lambda: spent in ready.colabdev("status").stderr, timeout_s=60, message="not said"
         )
+        wait_until(lambda: is_safe(ready, job), timeout_s=60, message="it is not asked to save")
+        assert newest_safe(ready, job) == 2
         wait_until(
             lambda: not runtime(colab)["kernel_websockets"],
+            timeout_s=60,
             message="somebody holds its kernel still",
         )
         colab.advance(IDLE_S)
@@ -357,12 +498,14 @@ def test_next_runtime_costs_no_more_than_was_agreed_also_while_a_run_follows(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
-def test_killed_at_one_point_after_another_one_runtime_is_allocated(
+@pytest.mark.timeout(900)
+def test_killed_at_each_point_there_is_one_runtime_and_each_attempt_once(
     ready: ColabHouse, colab: Colab
 ) -> None:
-    """kill -9 of what goes on with a job, wherever that asks for its runtime; then a keeper does it."""
+    """kill -9 of what goes on with a job, wherever that asks for its runtime, and at each of its steps;
+    then a keeper does it."""
     job = begin(ready, "--yes")
+    allow_many(ready, job)
     ready.end_keeper("colab")
     reclaim(colab)
     for point in BEFORE_ITS_KEEPER:
@@ -370,6 +513,29 @@ def test_killed_at_one_point_after_another_one_runtime_is_allocated(
         assert len(colab.describe()["runtimes"]) <= 1
     ready.status()
     assert wait_for_attempt(ready, job, 2) > 0
-    assert (made(colab), len(colab.describe()["runtimes"])) == (2, 1)
+    for number, point in enumerate(RECOVERY, start=3):
+        forget_the_hour(ready, job)
+        wait_until(
+            lambda number=number: is_safe(ready, job, attempt=number - 1),  # type: ignore[misc]
+            timeout_s=60,
+            message=f"attempt {number - 1} is not safe",
+        )
+        ready.end_keeper("colab")
+        reclaim(colab)
+        kill_at(ready, point, job)
+        ready.end_keeper("colab")
+        ready.status()
+        assert wait_for_attempt(ready, job, number) > 0
+        assert (made(colab), len(colab.describe()["runtimes"])) == (number, 1)
+        check_one_lineage(ready, job, number)
     assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
     ready.assert_nothing_is_billed()
+
+
+def check_one_lineage(house: ColabHouse, job: str, attempts: int) -> None:
+    """Each attempt was begun once, after the one before, and the last one's process runs once."""
+    assert [row["attempt"] for row in record(house, job)["past"]] == list(range(1, attempts))
+    folder = f"/content/drive/MyDrive/colabdev/project/runs/{job}/attempts"
+    begun = there(house, f"cat {folder}/[0-9].json | tr -d '\\n'")
+    assert sorted(re.findall(r'"attempt": ?(\d+)', begun)) == [str(n + 1) for n in range(attempts)]
+    assert there(house, "pgrep -fc '[t]rain.py --resume'").strip() == "1"

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from colabdev.adapters.job_store import FileJobStore
-from colabdev.adapters.recovery_store import FileRecoveryStore
-from colabdev.models.recovery import Consent
 from tests.services.test_recovery import RECOVERY
 from tests.support.house import House
 from tests.support.jobs import allow, job_directory
-from tests.support.recovering import beside, is_safe, log_of, record, settle, standing, train
+from tests.support.recovering import (
+    allow_many,
+    beside,
+    forget_the_hour,
+    is_safe,
+    kill_at,
+    log_of,
+    record,
+    settle,
+    standing,
+    train,
+)
 from tests.support.waiting import wait_until
 
 
@@ -106,19 +112,15 @@ def test_next_command_starts_a_keeper_that_goes_on_and_down_is_no_death(house: H
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_whoever_goes_on_with_it_is_killed_at_each_step(house: House, tmp_path: Path) -> None:
+def test_whoever_goes_on_with_it_is_killed_at_each_step(house: House) -> None:
     """kill -9 of the command at every crash point, and of the keeper that typed it: typed again by the
     keeper that the next command starts, the job goes on, each attempt once."""
     job = train(house)
     allow_many(house, job)
-    armed = tmp_path / "armed"
     for number, point in enumerate(RECOVERY, start=2):
         house.end_keeper()
         die(house)
-        crash = ("run", "--continue", job, "--agreed", "--detach")
-        armed.touch()  # Once: the keeper that it starts, and what that types, are to live.
-        killed = house.colabdev(*crash, env={"COLABDEV_CRASH_AT": f"{point}@{armed}"})
-        assert killed.returncode == 137, f"{point} was not reached: {killed.stderr}"
+        kill_at(house, point, job)
         house.end_keeper()
         house.status()
         wait_for_attempt(house, job, number)
@@ -132,16 +134,3 @@ def test_whoever_goes_on_with_it_is_killed_at_each_step(house: House, tmp_path: 
     assert [row["attempt"] for row in record(house, job)["past"]] == list(range(1, number))
     allow(house, "enough")
     assert house.colabdev("attach", job).returncode == 0
-
-
-def allow_many(house: House, job: str) -> None:
-    jobs = FileJobStore(house.places.state_dir)
-    assert jobs.update(job, lambda known: replace(known, continues=Consent(times=99)))
-
-
-def forget_the_hour(house: House, job: str) -> None:
-    """As if all that had been long ago."""
-    plans = FileRecoveryStore(house.places.state_dir)
-    going_on = plans.continuation(job)
-    tries = tuple(replace(one, time=one.time - timedelta(hours=2)) for one in going_on.tries)
-    plans.save_continuation(job, replace(going_on, tries=tries))

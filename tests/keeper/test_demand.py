@@ -11,6 +11,7 @@ from colabdev.keeper.demand import (
     FUNDS_INTERVAL_S,
     IDLE_S,
     JOBS_INTERVAL_S,
+    MOST_SAVING_S,
     UNATTENDED_S,
     Demand,
     Funds,
@@ -36,6 +37,7 @@ class World:
     max_units: float | None = None
     agreed: float = float("-inf")
     """So low the balance may fall for the job there."""
+    have_saved: bool = True
     offline: bool = False
     asked: int = 0
 
@@ -48,6 +50,7 @@ class World:
             has_job=lambda: self._ask(self.has_job),
             funds=lambda: self._ask(Funds(self.balance, self.hours_left, self.goes_on_without)),
             overspent=lambda balance: "train-1" if balance <= self.agreed else "",
+            have_saved=lambda: self.have_saved,
         )
         return Demand(
             signs,
@@ -159,3 +162,27 @@ def test_job_that_went_on_costs_no_more_than_was_agreed_also_while_somebody_look
     world.passed_s += FUNDS_INTERVAL_S
     assert not demand.is_wanted()
     assert demand.let_go.startswith("train-1 has cost all that was agreed to")
+
+
+def test_runtime_that_nobody_pays_for_is_kept_until_its_jobs_have_saved_and_not_for_ever() -> None:
+    world = World(balance=0, have_saved=False)
+    demand = world.demand()
+    assert demand.is_wanted()
+    assert demand.is_unpaid
+    assert demand.notice == demand.let_go != ""
+    world.have_saved = True
+    assert not demand.is_wanted()
+    world.balance, world.have_saved = 1, False
+    world.passed_s += FUNDS_INTERVAL_S
+    assert demand.is_wanted()
+    assert not demand.is_unpaid
+    world.balance = 0
+    world.passed_s += FUNDS_INTERVAL_S
+    assert demand.is_wanted()
+    world.passed_s += MOST_SAVING_S
+    assert not demand.is_wanted()
+
+
+def test_runtime_without_a_job_is_not_kept_for_any_to_save() -> None:
+    demand = World(idle_s=IDLE_S + 1, have_saved=False).demand()
+    assert not demand.is_wanted()

@@ -39,12 +39,14 @@ class Keeper:
         self.carried = carried
         self.clock = NOW
         self.funds: datetime | None = None
+        self.is_unpaid = False
         self.opened = 0
         self.foresight = Foresight(
             name="colab",
             runtimes=self.store,
             open_agent=self._open,
             funds_end=lambda: self.funds,
+            is_unpaid=lambda: self.is_unpaid,
             now=lambda: self.clock,
         )
 
@@ -79,6 +81,15 @@ def test_jobs_save_once_before_the_end_and_again_when_that_is_put_off(keeper: Ke
     keeper.store.save(rented(MUCH_LATER))
     keeper.clock = MUCH_LATER - timedelta(seconds=100)
     assert keeper.look() == {"step-20.pt", "step-30.pt"}
+    assert not keeper.foresight.have_saved
+    (keeper.carried.directory / "checkpoints" / "asked.json").unlink()
+    keeper.is_unpaid = True
+    assert keeper.look() == {"step-20.pt", "step-30.pt", "step-40.pt"}
+    assert keeper.foresight.have_saved
+    assert keeper.carried.standing()["safe"]["step"] == 40
+    opened = keeper.opened
+    keeper.look()
+    assert keeper.opened == opened
 
 
 def test_end_of_the_balance_is_one_and_what_cannot_be_asked_is_said(keeper: Keeper) -> None:

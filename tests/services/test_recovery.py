@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +15,14 @@ import pytest
 from colabdev.adapters.job_store import FileJobStore
 from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.store import FileStore
-from colabdev.core.recovery import Verdict
+from colabdev.core.recovery import USER_RETRY_CAP_S, Verdict
 from colabdev.crash_points import CRASH_POINTS
-from colabdev.errors import ColabdevError, NoCapacity
+from colabdev.errors import ColabdevError, DriveNotAllowed, NoCapacity
 from colabdev.models import JobRecord, JobState, Machine, Phase, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Consent, Going, Resumed
 from colabdev.services import recovery
-from colabdev.services.recovery import MOST_FAILURES, Recovery
+from colabdev.services.recovery import MOST_FAILURES, USER_PATIENCE, Recovery
 from colabdev.services.recovery_cases import RecoveryCases, end_consent, end_consents
 from colabdev.services.recovery_steps import CannotGoOn, Making
 from tests.support.records import make_job, make_record
@@ -54,7 +55,7 @@ class World:
     def find(self, name: str) -> Machine | None:
         return self.machine if self.alive else None
 
-    def bring_up(self, job: JobRecord, *_: object) -> RuntimeRecord:
+    def bring_up(self, job: JobRecord, *_: object, by_hand: bool = False) -> RuntimeRecord:
         self.fails("bring_up")
         record = self.runtimes.load("box")
         assert record is not None
@@ -64,6 +65,12 @@ class World:
             record = replace(record, request_id=self.alive, phase=Phase.UP, machine=self.machine)
             self.runtimes.save(record)
         return record
+
+    def token(self, order: JobOrder) -> None:
+        pass
+
+    def let_in(self, making: Making, token: None) -> None:
+        pass
 
     def sync_project(self, making: Making, progress: object) -> None:
         pass
@@ -159,7 +166,7 @@ def bench(tmp_path: Path) -> Bench:
         cases=RecoveryCases(runtimes=runtimes, jobs=jobs, plans=plans),
         provider=lambda name: cast(Any, world),
         steps=cast(Any, world),
-        secrets=lambda job, names: {},
+        secrets=lambda job, names, by_hand: {},
         hold=lambda job, values: None,
         balance=lambda provider: None,
         give_back=world.give_back,
@@ -324,9 +331,53 @@ def test_no_machine_to_be_had_is_waited_for(bench: Bench) -> None:
         assert going_on.why == hints[told[0]], "nobody needs to type it again: it is tried again"
         told.append(told.pop(0))
         bench.plans.save_continuation(JOB.id, replace(going_on, waits_until=None))
+
+    def stutters(step: str) -> None:
+        if step == "claim":
+            raise ColabdevError("the store does not answer")
+
+    bench.world.fails = stutters
+    with pytest.raises(ColabdevError):
+        bench.go_on()
+    assert bench.world.released == [], "it failed us once, whatever was before it"
+    bench.plans.save_continuation(JOB.id, replace(going_on, waits_until=None))
     bench.world.fails = lambda step: None
     assert bench.go_on() is Verdict.GO_ON
     bench.assert_runs()
+
+
+def test_user_is_waited_for_who_alone_can_let_it_into_drive_and_not_for_ever(bench: Bench) -> None:
+    """The machine is there and costs, though nobody can reach it yet."""
+
+    def fails(step: str) -> None:
+        record = bench.world.runtimes.load("box")
+        assert record is not None
+        starting = replace(record, request_id="request-2", phase=Phase.STARTING, machine=None)
+        bench.world.runtimes.save(starting)
+        bench.world.alive = "request-2"
+        raise DriveNotAllowed("Google asks for your Drive", hint="open https://page and say yes")
+
+    bench.world.fails = fails
+    for _ in range(2 * MOST_FAILURES):
+        with pytest.raises(DriveNotAllowed):
+            bench.go_on()
+        going_on = bench.plans.continuation(JOB.id)
+        assert going_on.why == "Google asks for your Drive; next: open https://page and say yes"
+        assert going_on.waits_until is not None
+        assert going_on.waits_until <= datetime.now(UTC) + timedelta(seconds=USER_RETRY_CAP_S)
+        bench.plans.save_continuation(JOB.id, replace(going_on, waits_until=None))
+    assert bench.world.released == []
+    long_ago = datetime.now(UTC) - USER_PATIENCE
+    bench.plans.save_continuation(
+        JOB.id, replace(going_on, waits_until=None, user_awaited=long_ago)
+    )
+    with pytest.raises(DriveNotAllowed):
+        bench.go_on()
+    assert bench.world.released == ["request-2"]
+    assert bench.plans.continuation(JOB.id).why == (
+        "Google asks for your Drive; its new machine was given back; "
+        f"next: colabdev run --continue {JOB.id}"
+    )
 
 
 def test_second_start_without_a_newer_checkpoint_is_not_made(bench: Bench) -> None:

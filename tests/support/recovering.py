@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from colabdev.adapters.job_store import FileJobStore
+from colabdev.adapters.recovery_store import FileRecoveryStore
+from colabdev.models import JobRecord
 from tests.support.house import House
 from tests.support.waiting import wait_until
 
@@ -91,3 +96,31 @@ def log_of(house: House, job: str, attempt: int) -> str:
     """What is here of that attempt's log."""
     path = beside(house, job, "log" if attempt == 1 else f"log.{attempt}")
     return path.read_text() if path.exists() else ""
+
+
+def kill_at(house: House, point: str, job: str) -> None:
+    """kill -9 of what goes on with the job there, once: the keeper that it started, and what that types,
+    live."""
+    armed = house.home / "armed"
+    armed.touch()
+    words = ("run", "--continue", job, "--agreed", "--detach")
+    killed = house.colabdev(*words, env={"COLABDEV_CRASH_AT": f"{point}@{armed}"})
+    assert killed.returncode == 137, f"{point} was not reached: {killed.stderr}"
+
+
+def allow_many(house: House, job: str) -> None:
+    """More machines than a test needs, for what was agreed to."""
+
+    def allowed(known: JobRecord) -> JobRecord:
+        assert known.continues is not None
+        return replace(known, continues=replace(known.continues, times=99))
+
+    assert FileJobStore(house.places.state_dir).update(job, allowed)
+
+
+def forget_the_hour(house: House, job: str) -> None:
+    """As if all that had been long ago."""
+    plans = FileRecoveryStore(house.places.state_dir)
+    going_on = plans.continuation(job)
+    tries = tuple(replace(one, time=one.time - timedelta(hours=2)) for one in going_on.tries)
+    plans.save_continuation(job, replace(going_on, tries=tries))

@@ -10,7 +10,13 @@ from importlib import resources
 from typing import Any
 
 from colabdev.core.cells import parse_cell, render_cell
-from colabdev.errors import AuthNeeded, ColabdevError, NotSafeToRelease, runtime_lost
+from colabdev.errors import (
+    AuthNeeded,
+    ColabdevError,
+    DriveNotAllowed,
+    NotSafeToRelease,
+    runtime_lost,
+)
 from colabdev.ports import Progress
 from colabdev.providers.colab.client import ColabClient
 from colabdev.providers.colab.kernel import Answer, CellFailed, Kernel
@@ -49,12 +55,20 @@ def credential_answers(client: ColabClient, endpoint: str) -> Answer:
     return answer
 
 
-def mount_drive(client: ColabClient, endpoint: str, kernel: Kernel, progress: Progress) -> Mended:
+def mount_drive(
+    client: ColabClient, endpoint: str, kernel: Kernel, progress: Progress, *, asks: bool
+) -> Mended:
     """Mount Drive, or mend a mount that is of no use; done twice it is done once. What was allowed
-    before the cell runs does not count against the time that it has."""
+    before the cell runs does not count against the time that it has. `DriveNotAllowed` when the user
+    has to be asked and `asks` is false."""
     if _look(kernel) == "mounted":
         return Mended("mounted", "")
     page = client.propagate(endpoint, dry_run=True)
+    if page is not None and not asks:
+        raise DriveNotAllowed(
+            "Google asks whether the new runtime may use your Drive",
+            hint=f"open {page} and say yes",
+        )
     if page is not None:
         _wait_for_consent(client, endpoint, page, progress)
     progress("mounting Drive")

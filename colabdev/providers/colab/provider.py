@@ -14,6 +14,7 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import (
     AgentUnusable,
     ColabdevError,
+    DriveNotAllowed,
     HostKeyMismatch,
     NoCapacity,
     NotSafeToRelease,
@@ -21,7 +22,14 @@ from colabdev.errors import (
     RuntimeUnreachable,
     UsageError,
 )
-from colabdev.models import ColabTunnel, HardwareWish, Machine, SshAddress, StartRequest
+from colabdev.models import (
+    ColabTunnel,
+    DriveWish,
+    HardwareWish,
+    Machine,
+    SshAddress,
+    StartRequest,
+)
 from colabdev.ports import Progress
 from colabdev.providers.colab.client import (
     Accelerator,
@@ -281,7 +289,7 @@ class ColabProvider:
             _check_keys(told, assignment)
             progress(", ".join(f"{name} {seconds:.1f} s" for name, seconds in told.steps))
             crash_point("colab.set_up")
-            drive_dir = self._mounted(assignment, kernel, progress)
+            drive_dir = self._mounted(assignment, kernel, request, progress)
         since = note.machine.since if note.machine else datetime.now(UTC)
         wish = _bounds(request.hardware, note)
         tunnel = ColabTunnel(
@@ -300,14 +308,24 @@ class ColabProvider:
             request_id=note.request_id,
         )
 
-    def _mounted(self, assignment: Assignment, kernel: Kernel, progress: Progress) -> str | None:
-        """Where Drive is; None, and said, when it cannot be mounted: the machine is of use without."""
+    def _mounted(
+        self, assignment: Assignment, kernel: Kernel, request: StartRequest, progress: Progress
+    ) -> str | None:
+        """Where Drive is; None, and said, when it cannot be mounted and is not needed."""
+        asks = request.drive is DriveWish.ASK
         try:
-            mended = mount_drive(self._client, assignment.endpoint, kernel, progress)
+            mended = mount_drive(self._client, assignment.endpoint, kernel, progress, asks=asks)
         except RuntimeUnreachable:
             raise
         except ColabdevError as exc:
             cause = exc.text if isinstance(exc, CellFailed) else exc.message
+            if request.drive is DriveWish.NEED:
+                if isinstance(exc, DriveNotAllowed):
+                    raise
+                raise ColabdevError(
+                    f"{request.name!r} came without Drive: {cause}",
+                    hint=f"colabdev connect {request.name} mounts it",
+                ) from exc
             progress(f"Drive is not mounted: {cause}; nothing of this runtime is kept there")
             return None
         if mended.aside:
