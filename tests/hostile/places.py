@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -79,6 +79,14 @@ class Hostile:
     """Nobody can read what is said there."""
     releases: bool = False
     """`down` is really typed there; elsewhere with --dry-run, because a new runtime takes a second."""
+    third: int | None = None
+    """Which third of the commands is typed there, where all of them meet it in the same lines of ours;
+    three places that are alike share them. `--long` types all everywhere."""
+
+    @property
+    def typed(self) -> Sequence[str]:
+        """The commands that are typed there."""
+        return tuple(COMMANDS)[self.third :: 3] if self.third is not None else tuple(COMMANDS)
 
 
 def _environment(*without: str, **changed: str) -> Enter:
@@ -184,9 +192,9 @@ _NO_DIRECTORY = dict.fromkeys(_NEED_A_DIRECTORY, 1) | {"run": 125}
 _LOST_RESULT = dict.fromkeys(COMMANDS, 1) | {"run": 0, "logs": 0, "attach": 0, "ssh": 0}
 
 PLACES = [
-    Hostile("no HOME", _environment("HOME")),
-    Hostile("HOME is missing", _environment(HOME="/nowhere/home")),
-    Hostile("HOME is a file", _environment(HOME="/etc/hostname")),
+    Hostile("no HOME", _environment("HOME"), third=0),
+    Hostile("HOME is missing", _environment(HOME="/nowhere/home"), third=1),
+    Hostile("HOME is a file", _environment(HOME="/etc/hostname"), third=2),
     Hostile(
         "HOME is read-only",
         _read_only(lambda b: b.house.home),
@@ -197,13 +205,13 @@ PLACES = [
     Hostile("a strange TERM", _environment(TERM="nonsense", COLUMNS="abc", LINES="-1")),
     Hostile("no PATH", _environment("PATH")),
     Hostile("PATH is empty", _environment(PATH=""), {"ssh": 1, "doctor": 1}),
-    Hostile("stdout is closed", _as(closed=(1,))),
-    Hostile("stderr is closed", _as(closed=(2,)), mute=True),
-    Hostile("all three are closed", _as(closed=(0, 1, 2)), mute=True, releases=True),
+    Hostile("stdout is closed", _as(closed=(1,)), third=2),
+    Hostile("stderr is closed", _as(closed=(2,)), mute=True, third=1),
+    Hostile("all three are closed", _as(closed=(0, 1, 2)), mute=True, releases=True, third=0),
     Hostile("stdout is full", _as(out=Path("/dev/full")), _LOST_RESULT, releases=True),
-    Hostile("stderr is full", _as(err=Path("/dev/full")), mute=True),
+    Hostile("stderr is full", _as(err=Path("/dev/full")), mute=True, third=2),
     Hostile("umask 777", _as(umask=0o777), releases=True),
-    Hostile("few descriptors", _as(limits=(("RLIMIT_NOFILE", 16),))),
+    Hostile("few descriptors", _as(limits=(("RLIMIT_NOFILE", 32),))),
     Hostile(
         "no file may be written",
         _as(limits=(("RLIMIT_FSIZE", 0),)),

@@ -28,7 +28,11 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         (house.project / "mine.py").write_text("print()")
         assert house.colabdev("run", "--name", DONE, "true").returncode == 0
         assert house.colabdev("sync").returncode == 0
-        wait_until(lambda: house.record().keeper, message="the keeper has announced itself")
+        jobs = house.places.state_dir / "jobs"
+        wait_until(lambda: [*jobs.glob("*/status.json")], message="the job is not home")
+        # The one that was there may still be bringing the job's code; for a new one all is done.
+        house.end_keeper()
+        house.keeper().wait_ready(20)
         yield house
 
 

@@ -38,16 +38,33 @@ def typist() -> Iterator[Typist]:
 def test_every_command_answers_and_works_again(
     bench: Bench, typist: Typist, hostile: Hostile
 ) -> None:
+    type_there(bench, typist, hostile, hostile.typed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "hostile",
+    [place for place in PLACES if place.third is not None],
+    ids=lambda hostile: hostile.name,
+)
+def test_every_command_answers_also_where_all_are_alike(
+    bench: Bench, typist: Typist, hostile: Hostile
+) -> None:
+    type_there(bench, typist, hostile, tuple(COMMANDS))
+
+
+def type_there(bench: Bench, typist: Typist, hostile: Hostile, names: Sequence[str]) -> None:
+    """Those commands in that place, and then those that failed in a healthy one."""
     jobs = {job["id"] for job in listed(bench.house)}
     mine = (bench.ssh / "config").read_bytes(), (bench.house.project / "mine.py").read_bytes()
     make_room_for_init(bench, bench.healthy)
     assert typist.type(COMMANDS["sync"], bench.healthy).code == 0
     failed = []
     with hostile.enter(bench) as place:
-        for name, words in COMMANDS.items():
+        for name in names:
             make_room_for_init(bench, place)
             is_dry = name == "down" and not hostile.releases
-            done = typist.type([*words, *(["--dry-run"] if is_dry else [])], place)
+            done = typist.type([*COMMANDS[name], *(["--dry-run"] if is_dry else [])], place)
             expected = hostile.codes.get(name, 0)
             assert done.code == expected, (name, done)
             assert "Traceback" not in done.out + done.err, (name, done)

@@ -27,7 +27,7 @@ from typing import Any
 
 import colabdev.__main__
 
-_LOADED = (
+LOADED = (
     "colabdev.adapters.agent_archive",
     "colabdev.adapters.broker",
     "colabdev.adapters.checkpoint_copies",
@@ -40,15 +40,23 @@ _LOADED = (
     "colabdev.adapters.recovery_store",
     "colabdev.adapters.windows_entries",
     "colabdev.cli.app",
+    "colabdev.cli.checkpoints",
     "colabdev.cli.requests",
+    "colabdev.cli.run",
+    "colabdev.cli.runtimes",
+    "colabdev.cli.sync",
     "colabdev.cli.wiring_checkpoints",
     "colabdev.cli.wiring_colab",
+    "colabdev.cli.wiring_drive",
     "colabdev.cli.wiring_recovery",
+    "colabdev.cli.wiring_starts",
+    "colabdev.cli.wiring_sync",
     "colabdev.config.settings",
     "colabdev.providers.colab.provider",
     "colabdev.providers.local",
     "colabdev.services.checkpoint_safety",
     "colabdev.services.checkpoints",
+    "colabdev.services.glances",
     "colabdev.services.homecoming",
     "colabdev.services.jobs",
     "colabdev.services.job_logs",
@@ -171,7 +179,7 @@ def _drain(pipes: list[int], deadline: float) -> list[str]:
 
 def _serve() -> None:
     """Fork for each request that comes by stdin, and return in the fork, as the command line."""
-    for name in _LOADED:
+    for name in LOADED:
         importlib.import_module(name)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Who waited for a command is not waited for.

@@ -129,6 +129,14 @@ class Relay:
         """Let everything through again, beginning with what was held back; no byte is lost."""
         self._do(self._path.thaw)
 
+    def stretch(self, rtt_s: float) -> None:
+        """Make the path that long, for what is sent from now on."""
+
+        def stretch() -> None:
+            self._path.rtt_s = rtt_s
+
+        self._do(stretch)
+
     def _do(self, action: Callable[[], _Result]) -> _Result:
         async def act() -> _Result:
             return action()

@@ -20,17 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.command_lines import LOADED
+
 _CLONE_NEWNET = 0x40000000
 _PRELOADED = (
-    "colabdev.adapters.broker",
-    "colabdev.adapters.host_entries",
-    "colabdev.adapters.job_store",
-    "colabdev.adapters.keepers",
-    "colabdev.adapters.project_tree",
+    *LOADED,
     "colabdev.adapters.templates",
-    "colabdev.cli.app",
-    "colabdev.config.settings",
-    "colabdev.providers.local",
+    "colabdev.cli.wiring_doctor",
+    "colabdev.services.archives",
+    "colabdev.services.datasets",
     "colabdev.services.doctor",
     "colabdev.services.projects",
 )

@@ -27,6 +27,8 @@ from tests.support.waiting import wait_until
 CONTINUES_WITHIN_S = 60.0
 """On a machine that is busy with other tests."""
 ENDS_WITHIN_S = 120.0
+POLL_S = 0.1
+"""To know of a life is to read all that its trainer told, and several lives are looked at."""
 SETTLED_S = 5.0
 """A keeper that takes a new machine up needs some time until it has its logs."""
 MOST_DEATHS = 3
@@ -199,6 +201,7 @@ class Life:
             wait_until(
                 lambda: self.newest_attempt() > attempt or self.given_up(),
                 timeout_s=self._continues_within_s,
+                poll_s=POLL_S,
                 message="it does not go on",
             )
         last = self.training.written()[-1]
@@ -214,7 +217,9 @@ class Life:
 
     def wait_until(self, condition: Callable[[], object], otherwise: str) -> None:
         try:
-            wait_until(condition, timeout_s=self._continues_within_s, message=otherwise)
+            wait_until(
+                condition, timeout_s=self._continues_within_s, poll_s=POLL_S, message=otherwise
+            )
         except AssertionError as exc:
             raise AssertionError(f"{self.name}: {otherwise}: {self.describe()}") from exc
 
