@@ -1,13 +1,15 @@
-"""The agent as one file to send: a zipapp that is the same for the same source, byte for byte."""
+"""The agent as one file to send: a zip that is the same for the same source, byte for byte."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+
+from colabdev.agent.boot import digest_of
 
 _PACKAGE_IN_ARCHIVE = "colabdev_agent"
 _ROLES = {
@@ -58,11 +60,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class AgentArchive:
-    """The zipapp and the program that puts it in place."""
+    """The zip and the program that unpacks it there."""
 
     content: bytes
     digest: str
-    """sha256 of `content`, in hex; also its name on the runtime."""
+    """sha256 of all sources in it, in hex; also its name on the runtime."""
     boot: str
     """Source of `agent/boot.py`."""
 
@@ -87,18 +89,22 @@ def cell_sources() -> dict[str, str]:
 
 def build_agent() -> AgentArchive:
     """The agent of this colabdev, from the installed package's own source."""
-    sources = {
+    modules = {
         entry.name: entry.read_bytes()
         for entry in resources.files("colabdev.agent").iterdir()
         if entry.name.endswith(".py")
     }
-    boot = sources.pop("boot.py").decode("utf-8")
+    boot = modules.pop("boot.py").decode("utf-8")
+    package = {f"{_PACKAGE_IN_ARCHIVE}/{name}": source for name, source in modules.items()}
+    return pack({"__main__.py": _ENTRY.encode("utf-8"), **package}, boot)
+
+
+def pack(sources: Mapping[str, bytes], boot: str) -> AgentArchive:
+    """Those sources, by their paths in the agent, as an archive that `boot` unpacks."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("__main__.py", _EPOCH), _ENTRY)
         for name in sorted(sources):
-            entry = zipfile.ZipInfo(f"{_PACKAGE_IN_ARCHIVE}/{name}", _EPOCH)
+            entry = zipfile.ZipInfo(name, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, sources[name])
-    content = buffer.getvalue()
-    return AgentArchive(content, hashlib.sha256(content).hexdigest(), boot)
+    return AgentArchive(buffer.getvalue(), digest_of(sources), boot)

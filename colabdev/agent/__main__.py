@@ -206,7 +206,7 @@ def _send(outlet: BinaryIO, header: Dict[str, Any], body: bytes) -> None:
 
 
 def main() -> int:
-    """The zipapp's entry point."""
+    """The entry point."""
     machine.take_environment()
     lease.show_presence()
     lease.revive()

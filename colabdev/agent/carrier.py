@@ -1,6 +1,6 @@
 """Carries the checkpoints of one job off its runtime: a process of its own, never in the trainer's way.
 
-`python3 -I -S <agent archive> carry <job directory>`. It holds `checkpoints/lock`, looks for
+`python3 -I -S <agent> carry <job directory>`. It holds `checkpoints/lock`, looks for
 what the trainer has written whole, holds that on the disk, and has the lane of each store bring the
 newest of it there. It touches no store itself, so none can hang it. It ends when the job has ended and
 nothing is left to bring.

@@ -1,7 +1,7 @@
 """One quick tunnel of Cloudflare's, as a process that `tunnel.Supervisor` keeps, and by whose rules it
 speaks.
 
-`python3 <agent archive> cloudflared`. Settings: `port` of the SSH server here, and `program`, where
+`python3 <agent> cloudflared`. Settings: `port` of the SSH server here, and `program`, where
 cloudflared is fetched when the PATH has none; `{arch}` in it is amd64 or arm64. A name is for one start
 of the program, which comes back by itself to Cloudflare under the same name.
 """

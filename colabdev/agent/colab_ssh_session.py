@@ -1,7 +1,7 @@
 """The classic `launch_ssh` of colab-ssh, and the ngrok session that its endpoint is, as a process that
 `tunnel.Supervisor` keeps, and by whose rules it speaks.
 
-`python3 <agent archive> colab-ssh`. Settings: those of `ngrok_session`; `port` is that of the private
+`python3 <agent> colab-ssh`. Settings: those of `ngrok_session`; `port` is that of the private
 SSH server of a machine that `colab_vm` has set up. The token stays in this process: `launch_ssh` gets
 a placeholder.
 """

@@ -25,7 +25,7 @@ def agent_name() -> str:
 def start(
     words: List[str], complaints: str, told: Optional[bytes] = None, agent: Optional[str] = None
 ) -> None:
-    """Start that agent's archive, or this one's, with these words; it reads what it is `told`, and forks
+    """Start that agent, or this one, with these words; it reads what it is `told`, and forks
     away at once."""
     with open(complaints, "wb") as file:
         child = subprocess.Popen(

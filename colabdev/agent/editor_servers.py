@@ -4,7 +4,7 @@
 
 What goes there is named below, and nothing else does: the program itself and its extensions. What a
 server or an extension writes about its user stays: logs, tokens, sockets, and all of `data` (settings,
-histories, what extensions keep). `python3 -I -S <agent archive> keep-editors <JSON>` is the daemon, one
+histories, what extensions keep). `python3 -I -S <agent> keep-editors <JSON>` is the daemon, one
 for a machine, that looks now and then, and keeps what has not changed between two looks.
 """
 

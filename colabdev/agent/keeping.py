@@ -1,6 +1,6 @@
 """Keeps the environment of a job on Drive, so that the next machine need not make it: a daemon.
 
-`python3 -I -S <agent archive> keep <job directory>`, started with the job. It waits until the job has
+`python3 -I -S <agent> keep <job directory>`, started with the job. It waits until the job has
 its environment, packs it, has a child store it with the store's own proof that it arrived, and writes
 down in `<environment>/kept.json` what came of it: `path` on Drive, `level`, `problem`. What is there
 already, or takes no time to make, is left alone. The job comes first: this has the lowest priority.

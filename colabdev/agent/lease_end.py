@@ -1,7 +1,7 @@
 """Gives a rented machine back when it is not wanted any more: a daemon of its own, for when no computer
 is there to do it.
 
-`python3 -I -S <agent archive> lease [<timing>]`, one for each machine, which holds `lease.lock`. A
+`python3 -I -S <agent> lease [<timing>]`, one for each machine, which holds `lease.lock`. A
 computer that is connected does it better, because it takes home what is here; so it has the first word,
 for a while. What must outlive the machine is handed over by a child: a Drive that does not answer hangs
 that, and we go on saying so. What is nowhere else keeps the machine, and so does whoever wants it again

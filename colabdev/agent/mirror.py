@@ -1,6 +1,6 @@
 """Keeps the project of a work dir on Drive: a daemon of its own, whoever else comes and goes.
 
-`python3 -I -S <agent archive> mirror <workdir> [<timing>]`. One for each work dir, which holds
+`python3 -I -S <agent> mirror <workdir> [<timing>]`. One for each work dir, which holds
 `.colabdev/mirror.lock`; it ends when the work dir is gone or an agent of another version asks for
 something. It looks at the files now and then, and stores a tree that Drive does not have yet once it has
 been left alone for a while, or has waited for long, or at once when `ask.json` says so. Storing is a

@@ -1,6 +1,6 @@
 """One session of ngrok's SDK, as a process: the SDK has threads that nobody should have in his own.
 
-`python3 <agent archive> ngrok-session`, started by `tunnel.Supervisor`, by whose rules it speaks.
+`python3 <agent> ngrok-session`, started by `tunnel.Supervisor`, by whose rules it speaks.
 Settings: `port` of the SSH server here, `allow` (networks; none: everybody), `url` (a reserved HOST:PORT
 or null), `metadata`, `server` (null: ngrok's own) with its certificates `ca`, `beat_s`, `tolerance_s`.
 """

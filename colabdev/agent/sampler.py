@@ -1,7 +1,7 @@
 """Writes down what a job takes of its machine, beside its supervisor: what hangs here, a GPU's driver
 above all, hangs nobody else.
 
-`python3 -I -S <agent archive> sample <job directory>`, started by the supervisor. A line of
+`python3 -I -S <agent> sample <job directory>`, started by the supervisor. A line of
 `metrics.jsonl` every ten seconds, or more rarely where looking costs more: it takes at most half a
 percent of a core by its own measure. It ends with the job. It also looks which step the job is at.
 """

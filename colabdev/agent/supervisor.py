@@ -1,6 +1,6 @@
 """Starts a job's command, waits for it, and writes down how it ended.
 
-`python3 -I -S <agent archive> supervise <job directory>` with the job's environment. It leaves the agent
+`python3 -I -S <agent> supervise <job directory>` with the job's environment. It leaves the agent
 (two forks, a session of its own), ignores SIGHUP, and adopts what its descendants leave behind. The
 command leads a session and a group of its own and writes to `log` itself, or to a terminal that is
 copied there. It is only let go once `pid` is on the disk: a command that runs is always written down.

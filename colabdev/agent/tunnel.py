@@ -1,7 +1,7 @@
 """Keeps the machine's tunnel up: a daemon of its own, whoever else comes and goes.
 
-`python3 -I -S <agent archive> tunnel`, a JSON line on stdin: `asked`, and the `secret`, which goes to
-the child by its stdin and nowhere else. `asked` is `kind`, the role of the agent archive that the child
+`python3 -I -S <agent> tunnel`, a JSON line on stdin: `asked`, and the `secret`, which goes to
+the child by its stdin and nowhere else. `asked` is `kind`, the role of the agent that the child
 plays (`ngrok-session`, …); `has_secret`; `modules` that its Python needs, and the `lines` of
 requirements that bring them; `timing`; `final`, the codes of failures that waiting does not help; and
 `settings`, for the child alone.

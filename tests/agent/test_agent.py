@@ -12,12 +12,12 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from colabdev.adapters.agent_archive import AgentArchive, build_agent
+from colabdev.adapters.agent_archive import AgentArchive, build_agent, pack
 from colabdev.adapters.agent_client import RunningAgent, exchange, start_agent
 from colabdev.adapters.processes import LocalProcess, LocalTransport
 from colabdev.agent import wire
@@ -59,8 +59,17 @@ class Machine:
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
 
-    def archive_file(self, archive: AgentArchive) -> Path:
-        return self.home / ".cache" / "colabdev" / f"agent-{archive.digest}.pyz"
+    def folder(self, archive: AgentArchive) -> Path:
+        return self.home / ".cache" / "colabdev" / f"agent-{archive.digest}"
+
+    def sources(self, archive: AgentArchive) -> dict[str, bytes]:
+        """What lies there of the agent, but for Python's bytecode."""
+        folder = self.folder(archive)
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
+        }
 
 
 @dataclass
@@ -151,11 +160,7 @@ def refusal(machine: Machine, archive: AgentArchive) -> AgentUnusable:
 
 def make_archive(archive: AgentArchive, main: str) -> AgentArchive:
     """An archive whose program is `main`, put in place by the true boot."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr("__main__.py", main)
-    content = buffer.getvalue()
-    return replace(archive, content=content, digest=hashlib.sha256(content).hexdigest())
+    return pack({"__main__.py": main.encode("utf-8")}, archive.boot)
 
 
 # --- the archive ---------------------------------------------------------------------------------
@@ -176,10 +181,18 @@ def test_archive_is_the_same_byte_for_byte(tmp_path: Path, archive: AgentArchive
     assert elsewhere.stdout == archive.content
 
 
+def unpacked(archive: AgentArchive) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(archive.content)) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
 def test_archive_holds_the_agent_and_is_named_by_its_hash(archive: AgentArchive) -> None:
-    assert archive.digest == hashlib.sha256(archive.content).hexdigest()
+    whole = hashlib.sha256()
     with zipfile.ZipFile(io.BytesIO(archive.content)) as file:
         names = file.namelist()
+        for name in sorted(names):
+            whole.update(f"{name} {file.getinfo(name).file_size}\n".encode() + file.read(name))
+    assert archive.digest == whole.hexdigest()
     package = {f"colabdev_agent/{name}.py" for name in ("__init__", "__main__", "wire", "probe")}
     assert {"__main__.py"} | package <= set(names)
     assert "colabdev_agent/boot.py" not in names
@@ -336,20 +349,27 @@ def test_hostile_modules_in_the_way_are_not_imported(
 
 
 def test_first_start_sends_and_the_second_does_not(machine: Machine, archive: AgentArchive) -> None:
-    file = machine.archive_file(archive)
+    folder = machine.folder(archive)
     first = start(machine, archive)
     assert first.running.process.sent_bytes == len(archive.content)
-    assert file.read_bytes() == archive.content
-    assert os.listdir(file.parent) == [file.name]
-    before = file.stat()
+    assert machine.sources(archive) == unpacked(archive)
+    assert os.listdir(folder.parent) == [folder.name]
+    before = stamps(folder)
+    assert any(path.suffix == ".pyc" for path in before)
 
     second = start(machine, archive)
 
     assert second.running.process.sent_bytes == 0
-    after = file.stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    # Bytecode, too, was written once.
+    assert stamps(folder) == before
     for agent in (first, second):
         assert agent.end() == (ExitStatus(code=0), b"")
+
+
+def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Which file is where, since when."""
+    seen = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path: (status.st_ino, status.st_mtime_ns) for path, status in seen.items()}
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -363,26 +383,40 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_archive_is_replaced(
-    machine: Machine, archive: AgentArchive, damage: Callable[[bytes], bytes]
+@pytest.mark.parametrize("name", ["__main__.py", "colabdev_agent/wire.py"])
+def test_damaged_agent_is_replaced(
+    machine: Machine, archive: AgentArchive, damage: Callable[[bytes], bytes], name: str
 ) -> None:
-    file = machine.archive_file(archive)
-    file.parent.mkdir(parents=True)
-    file.write_bytes(damage(archive.content))
+    folder = machine.folder(archive)
+    start(machine, archive).end()
+    file = folder / name
+    file.write_bytes(damage(file.read_bytes()))
 
     agent = start(machine, archive)
 
     assert agent.request("ping", {"x": 1}) == ({"x": 1}, b"")
     assert agent.end() == (ExitStatus(code=0), b"")
-    assert file.read_bytes() == archive.content
-    assert os.listdir(file.parent) == [file.name]
+    assert machine.sources(archive) == unpacked(archive)
+    assert os.listdir(folder.parent) == [folder.name]
+
+
+def test_agent_that_lacks_a_file_or_has_one_too_many_is_mended(
+    machine: Machine, archive: AgentArchive
+) -> None:
+    start(machine, archive).end()
+    package = machine.folder(archive) / "colabdev_agent"
+    (package / "wire.py").unlink()
+    (package / "json.py").write_text("raise SystemExit('hostile')\n")
+    (package / "gone.py").symlink_to("nowhere")
+    assert start(machine, archive).end() == (ExitStatus(code=0), b"")
+    assert machine.sources(archive) == unpacked(archive)
 
 
 def test_older_agent_beside_it_is_left_alone(machine: Machine, archive: AgentArchive) -> None:
     older = make_archive(archive, "raise SystemExit(3)")
     refusal(machine, older)
     start(machine, archive).end()
-    assert machine.archive_file(older).read_bytes() == older.content
+    assert machine.sources(older) == unpacked(older)
 
 
 def test_starts_at_the_same_time_all_work(machine: Machine, archive: AgentArchive) -> None:
@@ -399,7 +433,8 @@ def test_starts_at_the_same_time_all_work(machine: Machine, archive: AgentArchiv
     for thread in threads:
         thread.join(30)
     assert statuses == [(ExitStatus(code=0), b"")] * 4
-    assert os.listdir(machine.archive_file(archive).parent) == [machine.archive_file(archive).name]
+    assert os.listdir(machine.folder(archive).parent) == [machine.folder(archive).name]
+    assert machine.sources(archive) == unpacked(archive)
 
 
 @pytest.mark.parametrize("part", [0, 0.5, 0.99])
@@ -416,7 +451,7 @@ def test_upload_that_is_cut_leaves_nothing(
         said += output.data
     process.close()
     assert said == b"colabdev-agent send\ncolabdev-agent fail the agent arrived damaged\n"
-    assert os.listdir(machine.archive_file(archive).parent) == []
+    assert os.listdir(machine.folder(archive).parent) == []
 
 
 # --- runtimes that cannot run it -----------------------------------------------------------------
@@ -438,7 +473,7 @@ def test_disk_without_room_is_said_and_nothing_is_left(
     assert error.message.startswith("cannot put the agent on the runtime: ")
     assert "File too large" in error.message
     assert "make room" in error.hint
-    assert os.listdir(machine.archive_file(archive).parent) == []
+    assert os.listdir(machine.folder(archive).parent) == []
 
 
 def old_pythons() -> dict[str, str]:

@@ -243,7 +243,7 @@ def test_state_directory_that_is_removed_ends_everything(house: House) -> None:
 
 def test_down_makes_room_on_a_full_disk(house: House) -> None:
     house.places.state_dir.mkdir(mode=0o700)
-    with tiny_disk(house.places.state_dir, size_kb=1024) as state:
+    with tiny_disk(house.places.state_dir, size_kb=4096) as state:
         house.connect()
         fill(state / "ballast")
         done = house.colabdev("down", "local")
@@ -315,8 +315,8 @@ def test_full_disk_under_the_state_is_said_and_forgets_nothing(house: House) -> 
     """With a little more room each time, so that each step in turn is the one that fails."""
     house.places.state_dir.mkdir(mode=0o700)
     outcomes = set()
-    with tiny_disk(house.places.state_dir, size_kb=1536) as state:
-        for free_kb in (0, 4, 8, 16, 32, 64, 128, 1024):
+    with tiny_disk(house.places.state_dir, size_kb=4096) as state:
+        for free_kb in (0, 4, 8, 16, 32, 64, 128, 3072):
             ballast = state / "ballast"
             fill(ballast)
             with ballast.open("r+b") as file:
