@@ -50,8 +50,8 @@ class Ledger:
         """The fingerprint of each file that was brought to the other side as an output."""
         self.folders: Set[str] = set()
         """The folders that both sides last had; see `folders`."""
-        self.offered: Dict[str, str] = {}
-        """What syncs that did not end sent to the other side, by path: it may be there, or not."""
+        self.offered: Dict[str, List[str]] = {}
+        """What syncs that did not end sent to the other side, by path: any of it may be there."""
         self.index = Index()
         """Hashes that need not be found again."""
         self.changed = False
@@ -153,7 +153,9 @@ class Ledger:
             self._write("owned.json", self._owned_lines())
             self.changed = False
         if self.offered:
-            rows = [[path, mark, _OFFERED] for path, mark in self.offered.items()]
+            rows = (
+                [path, mark, _OFFERED] for path, marks in self.offered.items() for mark in marks
+            )
             self._write("journal", [json.dumps(row) + "\n" for row in rows])
             return
         with contextlib.suppress(FileNotFoundError):
@@ -270,7 +272,10 @@ class Ledger:
             except (ValueError, AttributeError):
                 break  # Torn: what it announces was never begun.
             if op == _OFFERED:
-                self.offered[path] = fingerprint
+                # All of them: the last may have been cut before it came, and one before it not.
+                marks = self.offered.setdefault(path, [])
+                if fingerprint not in marks:
+                    marks.append(fingerprint)
             elif op == _MADE:
                 intended.pop(path, None)
                 self.offered.pop(path, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import struct
@@ -42,13 +41,19 @@ class Index(MutableMapping[str, Stamp]):
         return Stamp(size, mtime_ns, ctime_ns, inode, digest.hex())
 
     def __setitem__(self, path: str, stamp: Stamp) -> None:
-        self._packed.pop(path, None)
-        # A time that no clock shows is not kept: such a file is read every time.
-        with contextlib.suppress(struct.error):
-            self._packed[path] = _STAMP.pack(*stamp[:4], bytes.fromhex(stamp.digest))
+        size, mtime_ns, ctime_ns, inode, digest = stamp
+        try:
+            self._packed[path] = _STAMP.pack(size, mtime_ns, ctime_ns, inode, bytes.fromhex(digest))
+        except struct.error:
+            # A time that no clock shows is not kept: such a file is read every time.
+            self._packed.pop(path, None)
 
     def __delitem__(self, path: str) -> None:
         del self._packed[path]
+
+    def clear(self) -> None:
+        """Forget all; what a mapping does by itself goes one by one."""
+        self._packed.clear()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._packed)

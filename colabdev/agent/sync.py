@@ -322,7 +322,7 @@ def _packed(
         ("entries", _entry_rows(survey)),
         ("outputs", _output_rows(survey, all_outputs)),
         ("folders", iter(folders)),
-        ("offered", iter(sorted(survey.offered.items()))),
+        ("offered", _offer_rows(survey)),
         ("problems", iter(sorted(set(survey.problems)))),
     ):
         # Piece by piece, so that a large tree is never in memory as text.
@@ -352,6 +352,11 @@ def _entry_rows(survey: Survey) -> Iterator[List[Any]]:
         is_asked = entry.path in survey.offered
         if is_asked or survey.baseline.get(entry.path) != entry.fingerprint:
             yield tree.entry_to_row(entry)
+
+
+def _offer_rows(survey: Survey) -> Iterator[List[str]]:
+    for path, marks in sorted(survey.offered.items()):
+        yield from ([path, mark] for mark in marks)
 
 
 def _output_rows(survey: Survey, all_of_them: bool) -> Iterator[List[Any]]:

@@ -75,7 +75,11 @@ class Entry(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """What makes two entries at one path the same: all but the time."""
-        return self.kind[0] + ("x" if self.executable else "-") + self.digest
+        return _fingerprint(self.kind, self.executable, self.digest)
+
+
+def _fingerprint(kind: str, executable: bool, digest: str) -> str:
+    return kind[0] + ("x" if executable else "-") + digest
 
 
 class Limits(NamedTuple):
@@ -197,14 +201,14 @@ def scan(
     """
     found = Scan([], [], Index(), [], 0, [])
     scanner = _Scanner(root, index, found)
-    paths = list(paths)
+    paths, known = list(paths), known or {}
     piles = {} if limits.pile_bytes is None else scanner.find_piles(paths, limits.pile_bytes)
     found.problems.extend(piles.items())
     for path in paths:
         if path in piles:
             continue
         try:
-            scanner.look(check_name(path), limits.file_bytes, known or {})
+            scanner.look(check_name(path), limits.file_bytes, known)
         except HostileName as exc:
             found.problems.append((path, str(exc)))
         except FileNotFoundError:
@@ -241,32 +245,30 @@ class _Scanner:
         status = self._folders.lstat(path)
         if status is None:
             return
-        if stat.S_ISDIR(status.st_mode):
+        mode = status.st_mode
+        # Nearly all are files that are as they were, and a tree may have tens of thousands.
+        if stat.S_ISREG(mode) and (max_bytes is None or status.st_size <= max_bytes):
+            self._take_file(path, status, known.get(path))
+        elif stat.S_ISDIR(mode):
             self._found.folders.append(path)
-            return
-        if stat.S_ISLNK(status.st_mode):
+        elif stat.S_ISLNK(mode):
             self._found.entries.append(_link_entry(self._root, path, status))
-            return
-        reason = _unfit(status, max_bytes)
-        if reason:
-            self._found.problems.append((path, reason))
-            return
-        entry = self._file(path, status)
-        if path in known and known[path] == entry.fingerprint:
-            self._found.unchanged.append(path)
         else:
-            self._found.entries.append(entry)
+            self._found.problems.append((path, _unfit(status)))
 
-    def _file(self, path: str, status: os.stat_result) -> Entry:
+    def _take_file(self, path: str, status: os.stat_result, known: Optional[str]) -> None:
         digest = self._index.digest(path, status)
         if digest:
             self._found.stamps.take(path, self._index)
-            return file_entry(path, status, digest)
-        digest, status = hash_file(self._folders.locate(path))
-        self.hashed += 1
-        if is_settled(status, self._began_ns):
-            self._found.stamps[path] = stamp_of(status, digest)
-        return file_entry(path, status, digest)
+        else:
+            digest, status = hash_file(self._folders.locate(path))
+            self.hashed += 1
+            if is_settled(status, self._began_ns):
+                self._found.stamps[path] = stamp_of(status, digest)
+        if known is not None and known == _fingerprint(FILE, _is_executable(status), digest):
+            self._found.unchanged.append(path)
+        else:
+            self._found.entries.append(file_entry(path, status, digest))
 
 
 class Folders:
@@ -359,8 +361,12 @@ def is_older(mtime_ns: int, ctime_ns: int, began_ns: int) -> bool:
 
 def file_entry(path: str, status: os.stat_result, digest: str) -> Entry:
     """The entry of a regular file."""
-    executable = bool(status.st_mode & stat.S_IXUSR)
+    executable = _is_executable(status)
     return Entry(path, FILE, executable, status.st_size, status.st_mtime_ns, digest)
+
+
+def _is_executable(status: os.stat_result) -> bool:
+    return bool(status.st_mode & stat.S_IXUSR)
 
 
 def _link_entry(root: str, path: str, status: os.stat_result) -> Entry:
@@ -369,13 +375,12 @@ def _link_entry(root: str, path: str, status: os.stat_result) -> Entry:
     return Entry(path, LINK, False, status.st_size, status.st_mtime_ns, digest, target)
 
 
-def _unfit(status: os.stat_result, max_bytes: Optional[int]) -> str:
+def _unfit(status: os.stat_result) -> str:
+    """Why what is no folder and no link is not taken along."""
     if not stat.S_ISREG(status.st_mode):
         return "is a socket, a FIFO or a device"
-    if max_bytes is not None and status.st_size > max_bytes:
-        megabytes = -(-status.st_size // 1000000)
-        return "is large; colabdev sync --max-size {}M takes it along".format(megabytes)
-    return ""
+    megabytes = -(-status.st_size // 1000000)
+    return "is large; colabdev sync --max-size {}M takes it along".format(megabytes)
 
 
 def _read_digest(handle: int) -> str:

@@ -50,8 +50,8 @@ class Survey(NamedTuple):
     """Owned files of which nobody can say how they are now; why is among the problems."""
     empty: List[str]
     """Folders of the project that hold nothing at all."""
-    offered: Dict[str, str]
-    """Files of which the other side may have had these fingerprints, from a sync that did not end."""
+    offered: Dict[str, List[str]]
+    """Files of which the other side may have one of these, from syncs that did not end."""
 
     @property
     def fingerprints(self) -> Dict[str, str]:

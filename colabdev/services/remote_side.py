@@ -24,11 +24,11 @@ def with_arrived(remote: Remote, comparison: Comparison, local: Mapping[str, Ent
     """With what came here in a sync that was cut before the runtime wrote that down: it is what both
     sides last had, so that an edit of it on one side is no conflict."""
     files = dict(remote.files)
-    for path, mark in comparison.offered.items():
+    for path, marks in comparison.offered.items():
         entry, file = local.get(path), files.get(path, ABSENT)
         is_told = file.now == NOTHING or path in remote.entries
-        if entry is not None and entry.fingerprint == mark != file.now and is_told:
-            files[path] = file._replace(placed=mark)
+        if entry is not None and entry.fingerprint in marks - {file.now} and is_told:
+            files[path] = file._replace(placed=entry.fingerprint)
     return replace(remote, files=files)
 
 

@@ -33,8 +33,8 @@ class Comparison:
     """See `agent.folders.unsettled`."""
     outputs: list[tuple[str, Entry]] = field(default_factory=list)
     """Fingerprint as it was brought here, and what is there now."""
-    offered: dict[str, str] = field(default_factory=dict)
-    """What a sync that was cut sent here, whether or not it arrived."""
+    offered: dict[str, set[str]] = field(default_factory=dict)
+    """What syncs that were cut sent here, whether or not it arrived."""
     problems: list[Problem] = field(default_factory=list)
     staged: Mapping[str, int] = field(default_factory=dict)
     """How many bytes are there of which contents, left by a sync that was cut."""
@@ -86,7 +86,7 @@ def _take(found: Comparison, what: str, row: Any) -> None:
         found.folders.append((check_name(path), bool(placed), str(state)))
     elif what == "offered":
         path, fingerprint = row
-        found.offered[check_name(path)] = str(fingerprint)
+        found.offered.setdefault(check_name(path), set()).add(str(fingerprint))
     elif what == "problems":
         path, reason = row
         found.problems.append((str(path), str(reason)))

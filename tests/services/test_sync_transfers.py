@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from colabdev.adapters.block_files import BlockFiles
+from colabdev.adapters.project_tree import ProjectTree
 from colabdev.agent import blocks
 from colabdev.core.reconcile import Mode, Prefer
 from colabdev.errors import ColabdevError, RuntimeUnreachable
@@ -313,6 +314,26 @@ def test_file_that_came_in_a_sync_that_was_cut_is_what_both_had(
         assert (project.local / "a").exists() == (then != "deleted there")
         assert project.sync().actions == ()
         assert project.pipes[-1].trips == 1
+
+
+def test_what_came_before_a_cut_is_remembered_though_later_ones_did_not_come(
+    project: PipedProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project.local, "a", b"first")
+    project.sync()
+    for content, step in ((b"second", "send"), (b"third", "receive"), (b"fourth", "receive")):
+        write(project.remote, "a", content)
+        with monkeypatch.context() as patch:
+            if step == "receive":  # The runtime sends it, and nothing of it arrives here.
+                patch.setattr(ProjectTree, "write", lambda tree, steps: cut_off(*steps.changes()))
+            else:
+                patch.setattr(Transfer, step, cut_off)
+            with pytest.raises(RuntimeUnreachable):
+                project.sync()
+    assert (project.local / "a").read_bytes() == b"second"
+    write(project.remote, "a", b"last")
+    assert project.sync().conflicts == ()
+    assert (project.local / "a").read_bytes() == b"last"
 
 
 def test_file_that_is_edited_there_while_it_comes_home_is_no_conflict(

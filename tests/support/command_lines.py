@@ -225,4 +225,4 @@ def _take_place(request: dict[str, Any], out: int, err: int) -> None:
 
 if __name__ == "__main__":
     _serve()
-    sys.exit(colabdev.__main__.main())
+    colabdev.__main__.main()

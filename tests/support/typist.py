@@ -145,10 +145,10 @@ def _be_typed(request: dict[str, Any]) -> None:
             raise OSError("cannot have a network of its own")
         for name, value in request["limits"]:
             resource.setrlimit(getattr(resource, name), (value, value))
-        from colabdev.__main__ import main  # noqa: PLC0415  In the child only.
+        from colabdev.__main__ import run  # noqa: PLC0415  In the child only.
 
         sys.argv = ["colabdev", *request["argv"]]
-        code = main()
+        code = run()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
     except BaseException:  # noqa: BLE001  What nobody caught is what a user would see.
