@@ -76,7 +76,8 @@ def test_template_ends_with_the_weights_of_the_uninterrupted_run(
     with House(tmp_path / "house") as house:
         life = Life(house, training, random.Random(5))
         life.live(2)
-        leave(house)
+        give_back(house, life.name)
+        assert_nothing_is_left(house)
     assert life.tally.complaints + life.tally.stuck == []
     assert len(life.deaths) == 2
 
@@ -93,6 +94,7 @@ def campaign(root: Path, deaths: int, seed: int, storms: int) -> Tally:
             training.write(store=DISK, accept=CONFIRMED)
             life = Life(house, training, random.Random(seed * 1000 + number))
             life.live(min(most, MOST_DEATHS))
+            give_back(house, life.name)
             return life.tally
 
         stormy = [
@@ -106,7 +108,7 @@ def campaign(root: Path, deaths: int, seed: int, storms: int) -> Tally:
             for one in pool.map(live, range(number, number + len(more)), more):
                 tally.add(one)
             number += len(more)
-        leave(house)
+        assert_nothing_is_left(house)
         for storm in stormy:
             tally.add(storm.result())
     return tally
@@ -128,19 +130,13 @@ def in_weather(root: Path, number: int, seed: int) -> Tally:
                 continues_within_s=STORM_CONTINUES_WITHIN_S,
             )
             life.live(STORM_DEATHS)
-            give_back(house)
+            give_back(house, life.name)
         assert_nothing_is_left(house)
     return life.tally
 
 
-def leave(house: House) -> None:
-    """Nothing runs, and nothing is rented."""
-    give_back(house)
-    assert_nothing_is_left(house)
-
-
-def give_back(house: House) -> None:
-    down = house.colabdev("down", "--all")
+def give_back(house: House, name: str) -> None:
+    down = house.colabdev("down", name)
     assert down.returncode == 0, down.stderr
 
 

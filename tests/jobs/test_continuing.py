@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from colabdev.adapters.recovery_store import FileRecoveryStore
 from tests.services.test_recovery import RECOVERY
 from tests.support.house import House
 from tests.support.jobs import allow, job_directory
