@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -26,6 +26,8 @@ class OwnCode:
     index_dir: Path
     """Where that is remembered of each project."""
     computer_id: Callable[[], str]
+    _others: set[tuple[object, str]] = field(default_factory=set)
+    """Jobs and trees that the files here were packed for in vain: to look again takes long."""
 
     def pieces(self, runtime: str, order: JobOrder) -> Iterator[bytes]:
         """The archive of the tree that the order names, in pieces; NoCode unless the files are that."""
@@ -37,13 +39,18 @@ class OwnCode:
             "stored": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "origin": f"{root} on {self.computer_id()}",
         }
-        with tempfile.TemporaryFile() as packed:
+        paths, key = self._paths(runtime, root, wanted), (order.spec.get("id"), wanted)
+        if key in self._others:
+            raise NoCode("the files here are others by now")
+        # Not where temporary files are, which may be memory: a project may be large.
+        with tempfile.TemporaryFile(dir=self.index_dir) as packed:
             try:
-                paths = self._paths(runtime, root, wanted)
                 made = archive.write(cast(BinaryIO, packed), root, paths, (), about)
             except OSError as exc:
+                self._others.add(key)
                 raise NoCode(f"the files here cannot be packed: {exc}") from exc
             if made.tree != wanted:
+                self._others.add(key)
                 raise NoCode("the files here are others by now")
             packed.seek(0)
             while piece := packed.read(_PIECE_BYTES):

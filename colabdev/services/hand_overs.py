@@ -17,7 +17,7 @@ from colabdev.core.hand_overs import (
     news_of,
 )
 from colabdev.core.job_records import is_machine_gone
-from colabdev.core.recovery import Verdict, decide, is_candidate, starts_left
+from colabdev.core.recovery import Decision, Verdict, decide, is_candidate, starts_left
 from colabdev.errors import ColabdevError, RuntimeLost, StateUnreadable
 from colabdev.models import JobRecord, JobState, RuntimeRecord
 from colabdev.ports import JobStore, Keepers, Progress, RuntimeStore
@@ -115,10 +115,7 @@ class HandOvers:
                     self._nudge(known)
             elif decision.verdict is Verdict.NEVER or self.is_gone(known):
                 self.note(known)
-                raise RuntimeLost(
-                    describe_loss(known, decision),
-                    hint=f"colabdev logs {known.id} prints what came home of its log",
-                )
+                raise RuntimeLost(describe_loss(known, decision), hint=_next_of(known, decision))
             time.sleep(LOOK_S)
 
     def tell(self, progress: Progress) -> None:
@@ -154,3 +151,10 @@ class HandOvers:
         """A keeper that was killed goes on once it is started again."""
         with suppress(ColabdevError):
             self._keepers.ensure(job.runtime)
+
+
+def _next_of(job: JobRecord, decision: Decision) -> str:
+    """What to type about a job that does not go on by itself."""
+    log = f"colabdev logs {job.id} prints what came home of its log"
+    by_hand = f"colabdev run --continue {job.id} goes on with it; "
+    return by_hand + log if decision.verdict is Verdict.NEVER else log

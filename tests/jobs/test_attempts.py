@@ -137,8 +137,9 @@ def test_who_waits_for_a_job_that_does_not_go_on_is_told_why(died: Died) -> None
     died.is_going_on = False
     died.recovery.save_continuation(died.job.id, give_up(Continuation(), "no units are left"))
     said = died.bench.said
-    with pytest.raises(RuntimeLost, match=r"^train-\S+ is lost: no units are left$"):
+    with pytest.raises(RuntimeLost, match=r"^train-\S+ is lost: no units are left$") as lost:
         list(died.bench.jobs.follow(died.job, said.append, wait=True))
+    assert lost.value.hint.startswith(f"colabdev run --continue {died.job.id} goes on with it; ")
     assert said[-1] == "attempt 1 ended unseen after byte 3"
     assert died.known().state is JobState.LOST
 

@@ -4,6 +4,7 @@ and asked for only where it can be."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from colabdev.adapters.own_code import OwnCode
 from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.store import FileStore
 from colabdev.adapters.sync_memory import FileSyncMemory
-from colabdev.agent import tree
+from colabdev.agent import archive, tree
 from colabdev.agent.archive import Archive
 from colabdev.agent.stamps import Index
 from colabdev.core.job_records import START_TIMEOUT
@@ -35,6 +36,9 @@ class Desk:
     root: Path
     project: Path
     asked: int = 0
+
+    def __post_init__(self) -> None:
+        self.own_code = OwnCode(self.root / "indexes", lambda: "mine")
 
     @property
     def plans(self) -> FileRecoveryStore:
@@ -59,7 +63,7 @@ class Desk:
             runtimes=FileStore(self.root),
             jobs=FileJobStore(self.root),
             plans=self.plans,
-            own_code=OwnCode(self.root / "indexes", lambda: "mine").pieces,
+            own_code=self.own_code.pieces,
             open_agent=self._open_agent,
         ).bring()
 
@@ -85,10 +89,10 @@ def test_code_is_kept_from_the_files_here_and_no_runtime_is_asked(desk: Desk, ph
     assert desk.bring()
     assert (desk.plans.code_tree(job.id), desk.asked) == (wanted, 0)
     with (desk.root / "jobs" / job.id / "code.zip").open("rb") as file:
-        archive = Archive(file)
-        archive.verify()
-        assert [entry.path for entry in archive.entries] == ["a.py", "link"]
-        assert archive.summary.origin == f"{desk.project} on mine"
+        packed = Archive(file)
+        packed.verify()
+        assert [entry.path for entry in packed.entries] == ["a.py", "link"]
+        assert packed.summary.origin == f"{desk.project} on mine"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,10 @@ def test_code_is_kept_from_the_files_here_and_no_runtime_is_asked(desk: Desk, ph
     ids=["runs", "was just written down", "was never started", "machine is another one"],
 )
 def test_runtime_is_asked_for_files_that_changed_if_it_may_have_them(
-    desk: Desk, change: Callable[[JobRecord], JobRecord], is_asked: bool
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[JobRecord], JobRecord],
+    is_asked: bool,
 ) -> None:
     job = change(make_job())
     desk.start(job)
@@ -113,6 +120,9 @@ def test_runtime_is_asked_for_files_that_changed_if_it_may_have_them(
     else:
         assert desk.bring()
     assert (desk.plans.code_tree(job.id), desk.asked) == (None, is_asked)
+    monkeypatch.setattr(archive, "write", None)
+    with suppress(RuntimeUnreachable):
+        desk.bring()  # It is not packed again to see that.
 
 
 def _long_ago() -> datetime:
