@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -35,6 +36,7 @@ from tests.support.recovering import (
     train,
 )
 from tests.support.waiting import wait_until
+from tests.support.wheels import make_wheel
 from tests.test_crash_points import crash
 
 SETTINGS = """
@@ -328,6 +330,49 @@ def test_job_whose_checkpoints_go_by_the_api_goes_on_also_without_a_mounted_driv
     assert wait_for_attempt(ready, job, 2) > 0
     wait_until(lambda: newest_safe(ready, job) == 2, timeout_s=60, message="attempt 2 is not safe")
     assert made(colab) == 2
+    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
+    ready.assert_nothing_is_billed()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_environment_of_the_job_comes_from_drive_and_is_made_anew_where_that_is_torn(
+    ready: ColabHouse, colab: Colab
+) -> None:
+    drive = "/content/drive/MyDrive"
+    ready.connect_colab()
+    make_wheel(ready.root / "wheels", "tool", "1.5")
+    (wheel,) = (ready.root / "wheels").iterdir()
+    packed = base64.b64encode(wheel.read_bytes()).decode()
+    there(ready, f"cd {drive} && mkdir wheels && echo {packed} | base64 -d > wheels/{wheel.name}")
+    wanted = f"--no-index\n--find-links {drive}/wheels\ntool\n"
+    (ready.project / "requirements.txt").write_text(wanted)
+    settle(ready, f'[job]\nrequirements = "requirements.txt"\n{LIMITED}')
+    (ready.project / "train.py").write_text(f"import tool\n{TRAINER}")
+    job = train(ready, "--yes")
+    kept = f"{drive}/colabdev/environments"
+    wait_until(
+        lambda: ".zip" in there(ready, f"ls {kept} || true"), timeout_s=60, message="not kept"
+    )
+    wait_until(
+        lambda: not runtime(colab)["drive_pending"], timeout_s=60, message="not in the cloud"
+    )
+
+    reclaim(colab)
+    wait_until(lambda: is_safe(ready, job, attempt=2), timeout_s=120, message="it does not go on")
+    log = log_of(ready, job, 2)
+    assert ("environment: cold " in log, "installing" in log) == (True, False), log
+    there(ready, f"truncate -s 1000 {kept}/*.zip")
+    wait_until(
+        lambda: not runtime(colab)["drive_pending"], timeout_s=60, message="not in the cloud"
+    )
+
+    reclaim(colab)
+    wait_until(lambda: is_safe(ready, job, attempt=3), timeout_s=120, message="it does not go on")
+    log = log_of(ready, job, 3)
+    assert "the environment on Drive is not used: " in log
+    assert "installing requirements.txt with " in log
+    assert made(colab) == 3
     assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
     ready.assert_nothing_is_billed()
 
