@@ -9,9 +9,9 @@ import signal
 import pytest
 
 from colabdev.models import RuntimeRecord
-from tests.colab.test_continuing import LIMITED, reclaim, wait_for_attempt
 from tests.colab.test_life import runtime, ssh
 from tests.support.colab import Colab
+from tests.support.colab_continuing import LIMITED, reclaim, wait_for_attempt
 from tests.support.colab_user import ColabHouse
 from tests.support.ngrok_edge import TOKEN, NgrokEdge
 from tests.support.recovering import settle, train

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from colabdev.adapters.recovery_store import FileRecoveryStore
-from colabdev.services.recovery import USER_PATIENCE
 from tests.colab.crashes import ASKED
 from tests.colab.test_leaving import end_ttl
 from tests.colab.test_life import IDLE_S, runtime
 from tests.services.test_recovery import RECOVERY
 from tests.support.colab import Colab
+from tests.support.colab_continuing import (
+    ASKED_TO_SAVE,
+    NEXT_RUNTIME_S,
+    SECRET,
+    SETTINGS,
+    TELLS_THE_SECRET,
+    begin,
+    made,
+    newest_safe,
+    reclaim,
+    there,
+    told,
+    wait_for_attempt,
+)
 from tests.support.colab_user import ColabHouse, files_with
 from tests.support.house import is_running
 from tests.support.jobs import Running, job_of, state_of
 from tests.support.recovering import (
-    TRAINER,
     allow_many,
     beside,
     forget_the_hour,
@@ -32,74 +40,11 @@ from tests.support.recovering import (
     record,
     settle,
     standing,
-    train,
 )
 from tests.support.waiting import wait_until
 from tests.test_crash_points import crash
 
-SETTINGS = """
-[runtime]
-provider = "colab"
-gpu = ["T4", "L4"]
-{limit}
-[checkpoints]
-dir = "runs/checkpoints"
-stores = ["drivefs", "pull"]
-accept = "published"
-resume = "--resume {{path}}"
-"""
-LIMITED = SETTINGS.format(limit="max_units = 20")
-ASKED_TO_SAVE = LIMITED.replace("accept", 'ask = "USR1"\naccept')
-NEXT_RUNTIME_S = 90.0
-SECRET = "planted-secret-of-hf"
-TELLS_THE_SECRET = f"""{TRAINER}
-import hashlib
-seen = hashlib.sha256(os.environ["HF_TOKEN"].encode()).hexdigest()
-sys.exit(3 if seen == "{hashlib.sha256(SECRET.encode()).hexdigest()}" else 4)
-"""
-"""By its exit code."""
 BEFORE_ITS_KEEPER = ("connect.recorded", *ASKED, "connect.started", "connect.addressed")
-
-
-@pytest.fixture
-def ready(house: ColabHouse) -> Iterator[ColabHouse]:
-    """Logged in, in a project whose training resumes exactly."""
-    house.log_in_by_gcloud()
-    settle(house, LIMITED)
-    (house.project / "train.py").write_text(f"{TRAINER}sys.exit(3)\n")
-    yield house
-    house.end_keeper("colab")
-
-
-def reclaim(colab: Colab) -> None:
-    """Colab takes the only runtime that there is."""
-    colab.do("reclaim", runtime(colab)["endpoint"])
-
-
-def there(house: ColabHouse, command: str) -> str:
-    """What it prints on the runtime."""
-    done = house.colabdev("ssh", "colab", "--", command)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def wait_for_attempt(
-    house: ColabHouse, job: str, attempt: int, timeout_s: float = NEXT_RUNTIME_S
-) -> int:
-    """The step that it began from."""
-    wait_until(
-        lambda: "\n" in log_of(house, job, attempt),
-        timeout_s=timeout_s,
-        message=f"attempt {attempt} is not seen to run; before: {standing(house, job)}",
-    )
-    number, step = log_of(house, job, attempt).split()[1:4:2]
-    assert (int(number), record(house, job)["attempt"]) == (attempt, attempt)
-    return int(step)
-
-
-def made(colab: Colab) -> int:
-    """So many runtimes were ever allocated."""
-    return colab.counters()["runtime made"]
 
 
 @pytest.mark.timeout(300)
@@ -227,140 +172,6 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     used_up = f"the units are used up that {job} may cost on new machines"
     assert f"{job} is lost: {used_up}; next: colabdev run --continue {job}\n" in seen, seen
     assert ready.colabdev("down").returncode == 0
-    ready.assert_nothing_is_billed()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-def test_user_is_waited_for_who_alone_can_let_the_next_runtime_into_drive(
-    ready: ColabHouse, colab: Colab
-) -> None:
-    job = begin(ready, "--yes")
-    colab.account(consented=False)
-    reclaim(colab)
-    page = f"open {colab.base_url}/drive-consent"
-    asks = f"Google asks whether the new runtime may use your Drive; next: {page}"
-    wait_until(
-        lambda: asks in standing(ready, job).get("why", ""),
-        timeout_s=NEXT_RUNTIME_S,
-        message="nobody says what it waits for",
-    )
-    assert asks in ready.colabdev("ps").stderr
-    assert (
-        f"colab: {job} continues: it is tried again soon: {asks}" in ready.colabdev("status").stdout
-    )
-    assert page in (ready.places.log_dir / "continue-colab.log").read_text()
-    assert (made(colab), len(colab.describe()["runtimes"])) == (2, 1)
-    colab.account(consented=True)
-    assert wait_for_attempt(ready, job, 2) > 0
-    assert made(colab) == 2
-
-    wait_until(lambda: newest_safe(ready, job) == 2, timeout_s=60, message="attempt 2 is not safe")
-    colab.account(consented=False)
-    reclaim(colab)
-    wait_until(
-        lambda: standing(ready, job)["user_awaited"],
-        timeout_s=NEXT_RUNTIME_S,
-        message="it is not waited for",
-    )
-    as_if_nobody_came(ready, job)
-    wait_until(lambda: standing(ready, job)["is_over"], timeout_s=90, message="it waits for ever")
-    wait_until(lambda: colab.describe()["runtimes"] == [], timeout_s=60, message="one is left over")
-    assert made(colab) == 3
-    status = ready.colabdev("status")
-    typed = ("run", "--continue", job)
-    said = "may use your Drive; its new machine was given back; next: colabdev " + " ".join(typed)
-    assert said in status.stdout + status.stderr, status
-    assert ready.colabdev(*typed, "--detach", timeout_s=120).returncode == 0
-    assert wait_for_attempt(ready, job, 3) > 0
-    assert colab.counters()["drive consent"] == 1, "asked in a browser once somebody was there"
-    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
-    ready.assert_nothing_is_billed()
-
-
-def as_if_nobody_came(house: ColabHouse, job: str) -> None:
-    """For longer than it waits."""
-    plans = FileRecoveryStore(house.places.state_dir)
-    with plans.at_work(job):
-        going_on = plans.continuation(job)
-        assert going_on.user_awaited is not None
-        long_ago = going_on.user_awaited - USER_PATIENCE
-        plans.save_continuation(job, replace(going_on, user_awaited=long_ago))
-
-
-def told(house: ColabHouse) -> str:
-    """What `ps` says of what happened, once it knows; on a busy machine that takes some seconds."""
-    said: list[str] = []
-
-    def is_told() -> bool:
-        done = house.colabdev("ps")
-        said.append(done.stderr)
-        return done.returncode == 0
-
-    wait_until(is_told, timeout_s=60, message=f"the runtime cannot be asked: {said}")
-    return said[-1]
-
-
-def begin(house: ColabHouse, *options: str) -> str:
-    """A training on a runtime of Colab's that is left alone, once something of it is safe; its id."""
-    house.connect_colab()
-    return train(house, *options)
-
-
-def newest_safe(house: ColabHouse, job: str) -> int:
-    """The attempt that it is of."""
-    path = house.places.state_dir / "jobs" / job / "safe.json"
-    number: int = json.loads(path.read_text())["attempt"]
-    return number
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-def test_job_whose_checkpoints_go_by_the_api_goes_on_also_without_a_mounted_drive(
-    ready: ColabHouse, colab: Colab
-) -> None:
-    ready.log_in()
-    ready.environment["COLABDEV_DRIVE_URL"] = colab.base_url
-    settle(ready, LIMITED.replace('["drivefs", "pull"]\naccept = "published"', '["driveapi"]'))
-    job = begin(ready, "--yes")
-    colab.account(consented=False)
-    reclaim(colab)
-    assert wait_for_attempt(ready, job, 2) > 0
-    wait_until(lambda: newest_safe(ready, job) == 2, timeout_s=60, message="attempt 2 is not safe")
-    assert made(colab) == 2
-    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
-    ready.assert_nothing_is_billed()
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-def test_job_whose_secret_went_with_its_keeper_waits_for_whoever_has_it(
-    ready: ColabHouse, colab: Colab
-) -> None:
-    (ready.project / "train.py").write_text(TELLS_THE_SECRET)
-    ready.environment["HF_TOKEN"] = SECRET
-    job = begin(ready, "--yes", "--secret", "HF_TOKEN")
-    ready.end_keeper("colab")
-    del ready.environment["HF_TOKEN"]
-    reclaim(colab)
-    typed = ("run", "--continue", job)
-    wait_until(
-        lambda: f"next: colabdev {' '.join(typed)} asks for it" in told(ready),
-        timeout_s=60,
-        message="nobody says what is to be typed",
-    )
-    why = f"{job} is lost: needs HF_TOKEN, and the keeper that had it is gone; "
-    assert why in ready.colabdev("status").stdout
-    refused = ready.colabdev(*typed, "--detach")
-    assert (refused.returncode, why[:-2].replace("is lost: ", "") in refused.stderr) == (125, True)
-    assert (made(colab), colab.describe()["runtimes"]) == (1, [])
-    done = ready.colabdev(*typed, "--detach", env={"HF_TOKEN": SECRET}, timeout_s=120)
-    assert done.returncode == 0, done.stderr
-    assert wait_for_attempt(ready, job, 2) > 0
-    assert there(ready, f"grep -rl {SECRET} /content /root; touch /content/project/enough") == ""
-    assert ready.colabdev("attach", job).returncode == 3
-    assert files_with(SECRET, ready.root) == []
-    assert ready.colabdev("down", timeout_s=120).returncode == 0
     ready.assert_nothing_is_billed()
 
 

@@ -14,8 +14,8 @@ from random import Random
 
 import pytest
 
-from tests.colab.test_continuing import LIMITED, NEXT_RUNTIME_S, there
 from tests.support.colab import Colab
+from tests.support.colab_continuing import LIMITED, NEXT_RUNTIME_S, there
 from tests.support.colab_user import ColabHouse
 from tests.support.jobs import Running, job_of
 from tests.support.recovering import beside, log_of, record, standing

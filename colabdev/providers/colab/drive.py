@@ -15,8 +15,10 @@ from colabdev.errors import (
     ColabdevError,
     DriveNotAllowed,
     NotSafeToRelease,
+    RuntimeUnreachable,
     runtime_lost,
 )
+from colabdev.models import DriveWish, StartRequest
 from colabdev.ports import Progress
 from colabdev.providers.colab.client import ColabClient
 from colabdev.providers.colab.kernel import Answer, CellFailed, Kernel
@@ -53,6 +55,31 @@ def credential_answers(client: ColabClient, endpoint: str) -> Answer:
         return None
 
     return answer
+
+
+def mount_as_wished(
+    client: ColabClient, endpoint: str, kernel: Kernel, request: StartRequest, progress: Progress
+) -> str | None:
+    """Where Drive is on a machine; None, and said, when it cannot be mounted and is not needed."""
+    asks = request.drive is DriveWish.ASK
+    try:
+        mended = mount_drive(client, endpoint, kernel, progress, asks=asks)
+    except RuntimeUnreachable:
+        raise
+    except ColabdevError as exc:
+        cause = exc.text if isinstance(exc, CellFailed) else exc.message
+        if request.drive is DriveWish.NEED:
+            if isinstance(exc, DriveNotAllowed):
+                raise
+            raise ColabdevError(
+                f"{request.name!r} came without Drive: {cause}",
+                hint=f"colabdev connect {request.name} mounts it",
+            ) from exc
+        progress(f"Drive is not mounted: {cause}; nothing of this runtime is kept there")
+        return None
+    if mended.aside:
+        progress(f"what was written in Drive's place was copied there, and is in {mended.aside}")
+    return DRIVE_DIR
 
 
 def mount_drive(

@@ -14,7 +14,6 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import (
     AgentUnusable,
     ColabdevError,
-    DriveNotAllowed,
     HostKeyMismatch,
     NoCapacity,
     NotSafeToRelease,
@@ -24,7 +23,6 @@ from colabdev.errors import (
 )
 from colabdev.models import (
     ColabTunnel,
-    DriveWish,
     HardwareWish,
     Machine,
     SshAddress,
@@ -40,13 +38,12 @@ from colabdev.providers.colab.client import (
     Unclear,
 )
 from colabdev.providers.colab.drive import (
-    DRIVE_DIR,
     credential_answers,
     flush_drive,
-    mount_drive,
+    mount_as_wished,
 )
 from colabdev.providers.colab.hardware import choose_accelerators, price_line
-from colabdev.providers.colab.kernel import CellFailed, Kernel
+from colabdev.providers.colab.kernel import Kernel
 from colabdev.providers.colab.notes import Note, Notes
 from colabdev.providers.colab.wire import (
     FREE_TIER_TERMS,
@@ -289,7 +286,9 @@ class ColabProvider:
             _check_keys(told, assignment)
             progress(", ".join(f"{name} {seconds:.1f} s" for name, seconds in told.steps))
             crash_point("colab.set_up")
-            drive_dir = self._mounted(assignment, kernel, request, progress)
+            drive_dir = mount_as_wished(
+                self._client, assignment.endpoint, kernel, request, progress
+            )
         since = note.machine.since if note.machine else datetime.now(UTC)
         wish = _bounds(request.hardware, note)
         tunnel = ColabTunnel(
@@ -307,32 +306,6 @@ class ColabProvider:
             accelerator=None if assignment.accelerator == "none" else assignment.accelerator,
             request_id=note.request_id,
         )
-
-    def _mounted(
-        self, assignment: Assignment, kernel: Kernel, request: StartRequest, progress: Progress
-    ) -> str | None:
-        """Where Drive is; None, and said, when it cannot be mounted and is not needed."""
-        asks = request.drive is DriveWish.ASK
-        try:
-            mended = mount_drive(self._client, assignment.endpoint, kernel, progress, asks=asks)
-        except RuntimeUnreachable:
-            raise
-        except ColabdevError as exc:
-            cause = exc.text if isinstance(exc, CellFailed) else exc.message
-            if request.drive is DriveWish.NEED:
-                if isinstance(exc, DriveNotAllowed):
-                    raise
-                raise ColabdevError(
-                    f"{request.name!r} came without Drive: {cause}",
-                    hint=f"colabdev connect {request.name} mounts it",
-                ) from exc
-            progress(f"Drive is not mounted: {cause}; nothing of this runtime is kept there")
-            return None
-        if mended.aside:
-            progress(
-                f"what was written in Drive's place was copied there, and is in {mended.aside}"
-            )
-        return DRIVE_DIR
 
     def _answers(self, assignment: Assignment) -> Callable[..., str | None]:
         return credential_answers(self._client, assignment.endpoint)
