@@ -78,7 +78,8 @@ class Comparing:
         client's own), `ancestor` (what it believes that both sides last had) and `folders` (those of
         the client's that no file brings along). The answer: `unknown_rules`; or `tree`,
         `ancestor`, `same` (the client's tree), `changed_only`, `staged` (how many bytes a sync that
-        was cut left of which digest) and a body, for which see `_packed`.
+        was cut left of which digest), `bare` (nothing is there, so no rules were asked for) and a body,
+        for which see `_packed`.
         """
         self._last = None
         try:
@@ -139,6 +140,8 @@ class Comparing:
         last = None  # It makes room for what is seen now.
         workdir = WorkDir(str(arguments["workdir"]))
         view = _view(workdir, arguments)
+        if view is None and workdir.is_bare():
+            view = View()
         if view is None:
             return None
         begun_s = time.monotonic()
@@ -292,6 +295,8 @@ def _compared(seen: _Seen, arguments: Dict[str, Any]) -> Answer:
         "same": seen.tree == arguments.get("tree"),
         "changed_only": seen.ancestor == arguments.get("ancestor"),
     }
+    if seen.view.rules is None:
+        answer["bare"] = True
     folders = seen.workdir.unsettled(survey, _told(arguments))
     staged = seen.workdir.staged()
     if staged:

@@ -93,6 +93,16 @@ class WorkDir:
 
     # --- looking at it ---
 
+    def is_bare(self) -> bool:
+        """Nothing is there, and nothing was: it is the same by any rules."""
+        ledger = self.ledger
+        if ledger.baseline or ledger.brought or ledger.folders or ledger.offered:
+            return False
+        try:
+            return set(os.listdir(self.path)) <= {tree.OURS}
+        except FileNotFoundError:
+            return True
+
     def owned(self) -> Set[str]:
         """The paths of what sync put there."""
         return set(self.ledger.baseline)

@@ -40,10 +40,11 @@ def known_folders(tree: LocalTree, scan: TreeScan, side: KnownSide | None) -> li
 
 class Ahead:
     """One comparison that was asked for ahead, with what was true the last time. It says of no tree that
-    it is the one here, so the agent writes nothing down."""
+    it is the one here, so the agent writes nothing down. The first time no rules are known yet: the
+    answer is to the purpose all the same where nothing is there."""
 
     def __init__(
-        self, agent: AgentStream, place: Arguments, side: KnownSide, *, rules: str
+        self, agent: AgentStream, place: Arguments, side: KnownSide | None, *, rules: str
     ) -> None:
         self._agent = agent
         self._asked = comparing(
@@ -51,7 +52,7 @@ class Ahead:
             rules=rules,
             tree=_NO_TREE,
             side=side,
-            folders=side.folders,
+            folders=side.folders if side is not None else (),
         )
         self._is_answered = False
         agent.ask(_COMPARE, self._asked)
@@ -63,9 +64,10 @@ class Ahead:
         if any(answer.get(word) for word in ("foreign", "unknown_rules")):
             return None
         wanted = arguments["tree"]
-        if {**self._asked, "tree": wanted} != arguments:
-            return None
         found = parse_comparison(answer, body)
+        rules = arguments["rules"] if found.bare else self._asked["rules"]
+        if {**self._asked, "tree": wanted, "rules": rules} != arguments:
+            return None
         if found.tree != wanted:
             return found
         is_clean = found.changed_only and found.ancestor == wanted and not found.offered

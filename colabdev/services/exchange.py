@@ -124,6 +124,8 @@ class Exchange:
             if ancestor is None:
                 self._arguments["ancestor"] = ""
                 comparison, ancestor = self._ask("sync.compare"), {}
+        if comparison.bare:
+            self._arguments["rules_text"] = self._scan.rules
         remote = remote_of(ancestor or {}, comparison)
         remote = with_arrived(remote, comparison, self._local)
         plan = self._plan(remote)

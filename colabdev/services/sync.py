@@ -106,14 +106,12 @@ class Syncer:
         place = {**self.place(record, project), "outputs": options.brings_outputs}
         side = project.memory.load(record.name)
         known = Known(side, partial(project.memory.ancestor, record.name))
-        # The first time there is much to look at here, and nothing to be asked ahead.
-        scan = project.tree.scan() if side is None else None
         agent = self._keepers.agent(record.name)
         try:
             ahead = None
-            if side is not None and pulled is None:
+            if pulled is None:
                 ahead = Ahead(agent, place, side, rules=project.tree.rules_key())
-            scan = scan or project.tree.scan()
+            scan = project.tree.scan()
             transfer = Transfer(
                 agent=agent, place=place, tree=project.tree, progress=progress, meter=self._meter
             )

@@ -36,6 +36,8 @@ class Comparison:
     offered: dict[str, set[str]] = field(default_factory=dict)
     """What syncs that were cut sent here, whether or not it arrived."""
     problems: list[Problem] = field(default_factory=list)
+    bare: bool = False
+    """Nothing is or was there: it is the same by any rules, and these are still to be told."""
     staged: Mapping[str, int] = field(default_factory=dict)
     """How many bytes are there of which contents, left by a sync that was cut."""
 
@@ -48,7 +50,8 @@ def parse_comparison(answer: Mapping[str, object], body: bytes) -> Comparison:
         raise ProtocolError("cannot understand how the agent compares: no tree")
     if not isinstance(changed_only, bool):
         raise ProtocolError("cannot understand how the agent compares: not all is said")
-    found = Comparison(tree, ancestor, same, changed_only, staged=_staged(answer))
+    bare = answer.get("bare") is True
+    found = Comparison(tree, ancestor, same, changed_only, bare=bare, staged=_staged(answer))
     try:
         for line in _lines(body):
             what, rows = json.loads(line)

@@ -138,7 +138,8 @@ class Transfer:
         actions: Iterable[Action],
         read: changes.Read | None,
     ) -> Answer:
-        frames = changes.pack((action.change for action in actions), read)
+        steps = (action.change for action in actions)
+        frames = changes.pack(steps, read, lambda: self.agent.hello.bz2 and self.agent.is_behind)
         answer, _ = self.agent.upload("sync.apply", arguments, frames)
         return self.checked(answer)
 

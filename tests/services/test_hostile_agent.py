@@ -34,9 +34,8 @@ class LyingPipe(Pipe):
     rows: tuple[list[Any], ...] = ()
     frames: tuple[changes.Frame, ...] = ()
 
-    def request(
-        self, kind: str, arguments: Mapping[str, object] | None = None, body: bytes = b""
-    ) -> Answer:
+    def answer(self, kind: str) -> Answer:
+        super().answer(kind)
         lines = [
             ["files", [[entry[0], "", f"{str(entry[1])[:1]}-{entry[5]}"] for entry in self.rows]],
             ["entries", list(self.rows)],
