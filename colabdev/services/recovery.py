@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +25,7 @@ from colabdev.core.recovery import (
     RENTED,
     Decision,
     Verdict,
+    begin_anew,
     begin_attempt,
     decide,
     give_up,
@@ -32,6 +34,7 @@ from colabdev.core.recovery import (
     is_in_the_making,
     makes_progress,
     no_progress,
+    once_more,
     put_off,
     record_attempt,
     record_start,
@@ -44,7 +47,7 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, DriveNotAllowed, JobNotFound
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
-from colabdev.models.recovery import ASKED, Consent, Continuation, Going, Resumed
+from colabdev.models.recovery import Continuation, Going, Resumed
 from colabdev.ports import JobStore, Progress, Provider, RuntimeStore
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.known_jobs import readable_jobs
@@ -101,7 +104,7 @@ class Recovery:
             decision = decide(self.cases.of(job, by_hand=going.by_hand))
             if decision.verdict is not Verdict.GO_ON:
                 return Outcome(job, decision)
-            if job.continues is None:
+            if going.by_hand:
                 job = self._agreed(job)
             try:
                 return Outcome(self._make(job, going, progress), decision)
@@ -119,8 +122,10 @@ class Recovery:
         return job
 
     def _agreed(self, job: JobRecord) -> JobRecord:
-        """Whoever types that it is to go on agrees to this once."""
-        agreed = Consent(times=1, agreed=ASKED)
+        """Whoever types that it is to go on agrees to this once more, whatever is used up."""
+        going_on = self.plans.continuation(job.id)
+        self.plans.save_continuation(job.id, begin_anew(going_on))
+        agreed = once_more(job, going_on)
         return self.jobs.update(job.id, lambda known: replace(known, continues=agreed)) or job
 
     def _note_if_gone(self, job: JobRecord) -> None:
@@ -141,9 +146,13 @@ class Recovery:
                 hint=f"colabdev run --continue {job.id} asks for it, or takes it from the environment",
             )
         token = self.steps.token(order)  # Before anything is spent, for it may be refused.
-        making = self._on_a_machine(job, order, progress, by_hand=going.by_hand)
-        if values:
-            self.hold(job, values)  # Whoever held them until now ended with the machine before.
+        try:
+            making = self._on_a_machine(job, order, progress, by_hand=going.by_hand)
+        except ColabdevError:
+            with suppress(ColabdevError):  # It is tried again by a keeper, also when it was typed.
+                self._hold(job, values)
+            raise
+        self._hold(job, values)  # Whoever held them until now ended with the machine before.
         self.steps.let_in(making, token)
         if not has_done(making.going_on, CHOSEN):
             self.steps.sync_project(making, progress)
@@ -158,6 +167,10 @@ class Recovery:
         if self._load(job.id).continues is None:
             self.steps.stop(making)  # Somebody stopped it while it was being started.
         return self._load(job.id)
+
+    def _hold(self, job: JobRecord, values: Mapping[str, str]) -> None:
+        if values:
+            self.hold(job, values)
 
     def _on_a_machine(
         self, job: JobRecord, order: JobOrder, progress: Progress, *, by_hand: bool
