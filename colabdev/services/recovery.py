@@ -269,8 +269,9 @@ class Recovery:
         if isinstance(error, CannotGoOn):
             self._give_up(job_id, going_on, _said_of(error), progress)
             return
-        going_on = _counted(going_on, error, now, is_there=self._is_there(job_id))
-        if _is_enough(going_on, now):
+        is_there = self._is_there(job_id)
+        going_on = _counted(going_on, error, now, is_there=is_there)
+        if is_there and _is_enough(going_on, now):
             again = f"its new machine was given back; next: colabdev run --continue {job_id}"
             self._give_up(job_id, going_on, f"{_sentence(error)}; {again}", progress)
             return
@@ -280,16 +281,16 @@ class Recovery:
         self.plans.save_continuation(job_id, give_up(going_on, why))
         self._let_go(job_id, progress)
 
-    def _is_there(self, job_id: str) -> bool:
-        """Whether a machine that was asked for to go on with the job costs something now. What cannot be
-        asked may be there."""
+    def _is_there(self, job_id: str) -> bool | None:
+        """Whether a machine that was asked for to go on with the job costs something now; None when its
+        provider does not say."""
         begun = self._begun(job_id)
-        if begun is None or begun.machine is not None:
-            return begun is not None
+        if begun is None:
+            return False
         try:
             return self.provider(begun.provider).find(begun.name) is not None
         except ColabdevError:
-            return True
+            return None
 
     def _begun(self, job_id: str) -> RuntimeRecord | None:
         """The machine that was asked for to go on with the job, and is not of use yet."""
@@ -302,7 +303,7 @@ class Recovery:
     def _let_go(self, job_id: str, progress: Progress) -> None:
         """Give back what was started for nothing, unless others have use for it."""
         begun = self._begun(job_id)
-        if begun is None or not self._is_there(job_id):
+        if begun is None or self._is_there(job_id) is False:
             return
         others = (job for job in readable_jobs(self.jobs) if job.id != job_id)
         if not any(_may_use(job, begun) for job in others):
@@ -310,9 +311,11 @@ class Recovery:
 
 
 def _counted(
-    going_on: Continuation, error: ColabdevError, now: datetime, *, is_there: bool
+    going_on: Continuation, error: ColabdevError, now: datetime, *, is_there: bool | None
 ) -> Continuation:
-    """With that failure, if it leaves a machine that costs."""
+    """With that failure, if it leaves a machine that costs. Without a network nothing is counted."""
+    if is_there is None:
+        return going_on
     if not is_there:
         return replace(going_on, failures_there=0, user_awaited=None)
     if isinstance(error, DriveNotAllowed):

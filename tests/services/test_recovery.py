@@ -17,7 +17,7 @@ from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.store import FileStore
 from colabdev.core.recovery import USER_RETRY_CAP_S, Verdict
 from colabdev.crash_points import CRASH_POINTS
-from colabdev.errors import ColabdevError, DriveNotAllowed, NoCapacity
+from colabdev.errors import ColabdevError, DriveNotAllowed, NoCapacity, RuntimeUnreachable
 from colabdev.models import JobRecord, JobState, Machine, Phase, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Consent, Going, Resumed
@@ -51,8 +51,11 @@ class World:
     newest: Resumed | None = field(default_factory=lambda: Resumed(1, 20))
     released: list[str] = field(default_factory=list)
     fails: Callable[[str], None] = lambda step: None
+    is_offline: bool = False
 
     def find(self, name: str) -> Machine | None:
+        if self.is_offline:
+            raise RuntimeUnreachable("cannot reach it")
         return self.machine if self.alive else None
 
     def bring_up(self, job: JobRecord, *_: object, by_hand: bool = False) -> RuntimeRecord:
@@ -298,6 +301,14 @@ def test_what_fails_for_now_is_tried_later_and_a_machine_is_not_kept_for_ever(be
             raise ColabdevError("the store does not answer")
 
     bench.world.fails = fails
+    bench.world.is_offline = True
+    for _ in range(2 * MOST_FAILURES):
+        with pytest.raises(ColabdevError):
+            bench.go_on()
+        going_on = bench.plans.continuation(JOB.id)
+        assert not going_on.is_over, "without a network nothing is known of the machine"
+        bench.plans.save_continuation(JOB.id, replace(going_on, failures=0, waits_until=None))
+    bench.world.is_offline = False
     for number in range(1, MOST_FAILURES + 1):
         with pytest.raises(ColabdevError):
             bench.go_on()
