@@ -16,7 +16,7 @@ from colabdev.core.job_records import is_machine_gone
 from colabdev.core.parting import is_ttl_over
 from colabdev.models import JobRecord, JobState, Phase, RuntimeRecord
 from colabdev.models.orders import MachineWish
-from colabdev.models.recovery import Consent, Continuation, PastAttempt, Resumed, Try
+from colabdev.models.recovery import ASKED, Consent, Continuation, PastAttempt, Resumed, Try
 
 MACHINE = "machine"
 CHOSEN = "chosen"
@@ -268,6 +268,19 @@ def put_off(going_on: Continuation, why: str, now: datetime) -> Continuation:
 def give_up(going_on: Continuation, why: str) -> Continuation:
     """It does not go on by itself any more."""
     return replace(going_on, is_over=True, why=why, waits_until=None)
+
+
+def begin_anew(going_on: Continuation) -> Continuation:
+    """Somebody typed that it is to go on: what was over is not, and what it costs counts from now."""
+    if not going_on.is_over:
+        return going_on
+    return replace(going_on, is_over=False, why="", balance=None)
+
+
+def once_more(job: JobRecord, going_on: Continuation) -> Consent:
+    """What they agree to with that: as before, and one start if none is left."""
+    known = job.continues or Consent(times=0, agreed=ASKED)
+    return replace(known, times=max(known.times, len(counted(job, going_on)) + 1))
 
 
 def told_of_checkpoint(argv: Sequence[str], resume: str | None, path: str | None) -> list[str]:

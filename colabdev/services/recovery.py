@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +25,7 @@ from colabdev.core.recovery import (
     RENTED,
     Decision,
     Verdict,
+    begin_anew,
     begin_attempt,
     decide,
     give_up,
@@ -32,6 +34,7 @@ from colabdev.core.recovery import (
     is_in_the_making,
     makes_progress,
     no_progress,
+    once_more,
     put_off,
     record_attempt,
     record_start,
@@ -44,7 +47,7 @@ from colabdev.crash_points import crash_point
 from colabdev.errors import ColabdevError, DriveNotAllowed, JobNotFound
 from colabdev.models import JobRecord, Phase, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
-from colabdev.models.recovery import ASKED, Consent, Continuation, Going, Resumed
+from colabdev.models.recovery import Continuation, Going, Resumed
 from colabdev.ports import JobStore, Progress, Provider, RuntimeStore
 from colabdev.ports.recovery import RecoveryStore
 from colabdev.services.known_jobs import readable_jobs
@@ -101,7 +104,7 @@ class Recovery:
             decision = decide(self.cases.of(job, by_hand=going.by_hand))
             if decision.verdict is not Verdict.GO_ON:
                 return Outcome(job, decision)
-            if job.continues is None:
+            if going.by_hand:
                 job = self._agreed(job)
             try:
                 return Outcome(self._make(job, going, progress), decision)
@@ -119,8 +122,10 @@ class Recovery:
         return job
 
     def _agreed(self, job: JobRecord) -> JobRecord:
-        """Whoever types that it is to go on agrees to this once."""
-        agreed = Consent(times=1, agreed=ASKED)
+        """Whoever types that it is to go on agrees to this once more, whatever is used up."""
+        going_on = self.plans.continuation(job.id)
+        self.plans.save_continuation(job.id, begin_anew(going_on))
+        agreed = once_more(job, going_on)
         return self.jobs.update(job.id, lambda known: replace(known, continues=agreed)) or job
 
     def _note_if_gone(self, job: JobRecord) -> None:
@@ -141,9 +146,13 @@ class Recovery:
                 hint=f"colabdev run --continue {job.id} asks for it, or takes it from the environment",
             )
         token = self.steps.token(order)  # Before anything is spent, for it may be refused.
-        making = self._on_a_machine(job, order, progress, by_hand=going.by_hand)
-        if values:
-            self.hold(job, values)  # Whoever held them until now ended with the machine before.
+        try:
+            making = self._on_a_machine(job, order, progress, by_hand=going.by_hand)
+        except ColabdevError:
+            with suppress(ColabdevError):  # It is tried again by a keeper, also when it was typed.
+                self._hold(job, values)
+            raise
+        self._hold(job, values)  # Whoever held them until now ended with the machine before.
         self.steps.let_in(making, token)
         if not has_done(making.going_on, CHOSEN):
             self.steps.sync_project(making, progress)
@@ -158,6 +167,10 @@ class Recovery:
         if self._load(job.id).continues is None:
             self.steps.stop(making)  # Somebody stopped it while it was being started.
         return self._load(job.id)
+
+    def _hold(self, job: JobRecord, values: Mapping[str, str]) -> None:
+        if values:
+            self.hold(job, values)
 
     def _on_a_machine(
         self, job: JobRecord, order: JobOrder, progress: Progress, *, by_hand: bool
@@ -256,8 +269,9 @@ class Recovery:
         if isinstance(error, CannotGoOn):
             self._give_up(job_id, going_on, _said_of(error), progress)
             return
-        going_on = _counted(going_on, error, now, is_there=self._is_there(job_id))
-        if _is_enough(going_on, now):
+        is_there = self._is_there(job_id)
+        going_on = _counted(going_on, error, now, is_there=is_there)
+        if is_there and _is_enough(going_on, now):
             again = f"its new machine was given back; next: colabdev run --continue {job_id}"
             self._give_up(job_id, going_on, f"{_sentence(error)}; {again}", progress)
             return
@@ -267,16 +281,16 @@ class Recovery:
         self.plans.save_continuation(job_id, give_up(going_on, why))
         self._let_go(job_id, progress)
 
-    def _is_there(self, job_id: str) -> bool:
-        """Whether a machine that was asked for to go on with the job costs something now. What cannot be
-        asked may be there."""
+    def _is_there(self, job_id: str) -> bool | None:
+        """Whether a machine that was asked for to go on with the job costs something now; None when its
+        provider does not say."""
         begun = self._begun(job_id)
-        if begun is None or begun.machine is not None:
-            return begun is not None
+        if begun is None:
+            return False
         try:
             return self.provider(begun.provider).find(begun.name) is not None
         except ColabdevError:
-            return True
+            return None
 
     def _begun(self, job_id: str) -> RuntimeRecord | None:
         """The machine that was asked for to go on with the job, and is not of use yet."""
@@ -289,7 +303,7 @@ class Recovery:
     def _let_go(self, job_id: str, progress: Progress) -> None:
         """Give back what was started for nothing, unless others have use for it."""
         begun = self._begun(job_id)
-        if begun is None or not self._is_there(job_id):
+        if begun is None or self._is_there(job_id) is False:
             return
         others = (job for job in readable_jobs(self.jobs) if job.id != job_id)
         if not any(_may_use(job, begun) for job in others):
@@ -297,9 +311,11 @@ class Recovery:
 
 
 def _counted(
-    going_on: Continuation, error: ColabdevError, now: datetime, *, is_there: bool
+    going_on: Continuation, error: ColabdevError, now: datetime, *, is_there: bool | None
 ) -> Continuation:
-    """With that failure, if it leaves a machine that costs."""
+    """With that failure, if it leaves a machine that costs. Without a network nothing is counted."""
+    if is_there is None:
+        return going_on
     if not is_there:
         return replace(going_on, failures_there=0, user_awaited=None)
     if isinstance(error, DriveNotAllowed):

@@ -171,7 +171,10 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     seen = ready.colabdev("ps").stderr
     used_up = f"the units are used up that {job} may cost on new machines"
     assert f"{job} is lost: {used_up}; next: colabdev run --continue {job}\n" in seen, seen
-    assert ready.colabdev("down").returncode == 0
+    typed = ready.colabdev("run", "--continue", job, "--detach", timeout_s=120)
+    assert typed.returncode == 0, typed.stderr
+    assert wait_for_attempt(ready, job, 4) > 0
+    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
     ready.assert_nothing_is_billed()
 
 

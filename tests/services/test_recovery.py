@@ -17,7 +17,7 @@ from colabdev.adapters.recovery_store import FileRecoveryStore
 from colabdev.adapters.store import FileStore
 from colabdev.core.recovery import USER_RETRY_CAP_S, Verdict
 from colabdev.crash_points import CRASH_POINTS
-from colabdev.errors import ColabdevError, DriveNotAllowed, NoCapacity
+from colabdev.errors import ColabdevError, DriveNotAllowed, NoCapacity, RuntimeUnreachable
 from colabdev.models import JobRecord, JobState, Machine, Phase, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Consent, Going, Resumed
@@ -51,8 +51,11 @@ class World:
     newest: Resumed | None = field(default_factory=lambda: Resumed(1, 20))
     released: list[str] = field(default_factory=list)
     fails: Callable[[str], None] = lambda step: None
+    is_offline: bool = False
 
     def find(self, name: str) -> Machine | None:
+        if self.is_offline:
+            raise RuntimeUnreachable("cannot reach it")
         return self.machine if self.alive else None
 
     def bring_up(self, job: JobRecord, *_: object, by_hand: bool = False) -> RuntimeRecord:
@@ -298,6 +301,14 @@ def test_what_fails_for_now_is_tried_later_and_a_machine_is_not_kept_for_ever(be
             raise ColabdevError("the store does not answer")
 
     bench.world.fails = fails
+    bench.world.is_offline = True
+    for _ in range(2 * MOST_FAILURES):
+        with pytest.raises(ColabdevError):
+            bench.go_on()
+        going_on = bench.plans.continuation(JOB.id)
+        assert not going_on.is_over, "without a network nothing is known of the machine"
+        bench.plans.save_continuation(JOB.id, replace(going_on, failures=0, waits_until=None))
+    bench.world.is_offline = False
     for number in range(1, MOST_FAILURES + 1):
         with pytest.raises(ColabdevError):
             bench.go_on()
@@ -323,9 +334,16 @@ def test_no_machine_to_be_had_is_waited_for(bench: Bench) -> None:
         raise NoCapacity("no T4 is free now", hint=told[0])
 
     bench.world.fails = fails
-    for _ in range(2 * MOST_FAILURES):
+    held: list[Mapping[str, str]] = []
+    bench.engine = replace(
+        bench.engine,
+        secrets=lambda job, names, by_hand: {"HF_TOKEN": "secret"},
+        hold=lambda job, values: held.append(values),
+    )
+    for number in range(1, 2 * MOST_FAILURES):
         with pytest.raises(NoCapacity):
             bench.go_on()
+        assert held == number * [{"HF_TOKEN": "secret"}]
         going_on = bench.plans.continuation(JOB.id)
         assert not going_on.is_over
         assert going_on.why == hints[told[0]], "nobody needs to type it again: it is tried again"
@@ -388,6 +406,31 @@ def test_second_start_without_a_newer_checkpoint_is_not_made(bench: Bench) -> No
     with pytest.raises(CannotGoOn, match="nothing newer was safe"):
         bench.go_on()
     assert bench.world.released == ["request-3"]
+
+
+@pytest.mark.parametrize("used_up", ["times", "units"])
+def test_whoever_types_it_goes_beyond_what_was_agreed_to_and_that_counts_anew(
+    bench: Bench, used_up: str
+) -> None:
+    funds = [100.0]
+    bench.plans.save_order(JOB.id, JobOrder({"spec": {}}, machine=MachineWish("colab")))
+    bench.engine = replace(bench.engine, balance=lambda provider: funds[-1])
+    consent = Consent(times=1 if used_up == "times" else 9, max_units=8.0)
+    bench.jobs.update(JOB.id, lambda job: replace(job, continues=consent))
+    assert bench.go_on() is Verdict.GO_ON
+    bench.world.die()
+    bench.world.newest = Resumed(2, 30)
+    if used_up == "units":
+        funds.append(90.0)
+        with pytest.raises(CannotGoOn, match="the units are used up"):
+            bench.go_on()
+    assert bench.go_on() is Verdict.NEVER
+    assert bench.go_on(by_hand=True) is Verdict.GO_ON
+    bench.assert_runs()
+    bench.world.die()
+    bench.world.newest = Resumed(3, 40)
+    funds.append(85.0)
+    assert bench.go_on() is (Verdict.NEVER if used_up == "times" else Verdict.GO_ON)
 
 
 def test_what_was_saved_while_nobody_here_heard_of_it_is_gone_on_from(bench: Bench) -> None:
