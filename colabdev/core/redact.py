@@ -13,38 +13,39 @@ _SECRET_WORD = (
     r"|api[_-]?key|access[_-]?key|private[_-]?key)"
 )
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|\S+)"
+# Texts, compiled when the first secret is looked for: most commands look for none.
 _SECRETS = (
-    re.compile(r"\b[0-9a-f]{64,}\b"),  # A keeper's key.
-    re.compile(r"\"key\"\s*:\s*\"[^\"\n]*\"?"),  # Also half of one, in a file that was cut off.
-    re.compile(r"\"proxy_command\"\s*:\s*\"(?:[^\"\\\n]|\\.)*\"?"),
-    re.compile(r"(?i)\b(?:(?:proxy-)?authorization|(?:set-)?cookie)[\"']?\s*[:=]\s*[^\r\n\"']+"),
-    re.compile(r"(?i)\bbearer\s+\S+"),
-    re.compile(r"\bya29\.\S+"),  # A Google access token.
-    re.compile(r"\b1//[\w-]{20,}"),  # A Google refresh token.
-    re.compile(r"\b4/0A[\w-]{20,}"),  # A Google login's code.
-    re.compile(r"\bGOCSPX-[\w-]+"),  # A Google client secret.
-    re.compile(r"\bAIza[\w-]{30,}"),  # A Google API key.
-    re.compile(r"\b2[A-Za-z0-9]{26}_[A-Za-z0-9]{21}\b"),  # An ngrok authtoken.
-    re.compile(r"\b(?:gh[pousr]|hf|github_pat|glpat|xox[abp]|sk)[_-][\w-]{16,}"),
-    re.compile(r"\bAKIA[A-Z0-9]{16}\b"),
-    re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"),  # A JSON web token.
-    re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),  # The login in a URL.
-    re.compile(rf"(?i)\b[\w-]*{_SECRET_WORD}[\w-]*[\"']?\s*[=:]\s*{_VALUE}"),
+    r"\b[0-9a-f]{64,}\b",  # A keeper's key.
+    r"\"key\"\s*:\s*\"[^\"\n]*\"?",  # Also half of one, in a file that was cut off.
+    r"\"proxy_command\"\s*:\s*\"(?:[^\"\\\n]|\\.)*\"?",
+    r"(?i)\b(?:(?:proxy-)?authorization|(?:set-)?cookie)[\"']?\s*[:=]\s*[^\r\n\"']+",
+    r"(?i)\bbearer\s+\S+",
+    r"\bya29\.\S+",  # A Google access token.
+    r"\b1//[\w-]{20,}",  # A Google refresh token.
+    r"\b4/0A[\w-]{20,}",  # A Google login's code.
+    r"\bGOCSPX-[\w-]+",  # A Google client secret.
+    r"\bAIza[\w-]{30,}",  # A Google API key.
+    r"\b2[A-Za-z0-9]{26}_[A-Za-z0-9]{21}\b",  # An ngrok authtoken.
+    r"\b(?:gh[pousr]|hf|github_pat|glpat|xox[abp]|sk)[_-][\w-]{16,}",
+    r"\bAKIA[A-Z0-9]{16}\b",
+    r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # A JSON web token.
+    r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",  # The login in a URL.
+    rf"(?i)\b[\w-]*{_SECRET_WORD}[\w-]*[\"']?\s*[=:]\s*{_VALUE}",
     # An option and its value, in a command line or in a list.
-    re.compile(rf"(?i)--?[\w-]*{_SECRET_WORD}[\w-]*(?:[\"'],\s*|\s+){_VALUE}"),
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL),
+    rf"(?i)--?[\w-]*{_SECRET_WORD}[\w-]*(?:[\"'],\s*|\s+){_VALUE}",
+    r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
 )
-_SECRET_NAME = re.compile(
+_SECRET_NAME = (
     rf"(?i).*{_SECRET_WORD}.*|(?:.*[_-])?(?:key|pass|pat|auth|authorization)|env|environment"
 )
 _NOT_SECRET = frozenset({"public_key", "host_key"})
 # The keyword, and the first word of its value unless that is quoted, which may be all of it.
-_COMMAND_LINE = re.compile(
+_COMMAND_LINE = (
     r"(?im)^([ \t]*(?:ProxyCommand|RemoteCommand|LocalCommand|KnownHostsCommand|SetEnv|Match)"
     r"(?:[ \t]*=[ \t]*|[ \t]+))(?!none[ \t]*$)([^\s=\"]*)[^\r\n]*$"
 )
-_PROGRAM = re.compile(r"[^\s=\"]*")
-_SOMEBODYS_HOME = re.compile(r"(?i)((?<![\w.])/home/|[/\\]Users[/\\]+)[^/\\\s\"']+")
+_PROGRAM = r"[^\s=\"]*"
+_SOMEBODYS_HOME = r"(?i)((?<![\w.])/home/|[/\\]Users[/\\]+)[^/\\\s\"']+"
 _SHORTEST_SECRET = 6
 _SHORTEST_USER = 3
 
@@ -52,13 +53,13 @@ _SHORTEST_USER = 3
 def redact(text: str) -> str:
     """`text` with everything that looks like a secret replaced by `[redacted]`."""
     for pattern in _SECRETS:
-        text = pattern.sub(REDACTED, text)
+        text = re.sub(pattern, REDACTED, text)
     return text
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable or a field of that name has a value for nobody else."""
-    return name not in _NOT_SECRET and _SECRET_NAME.fullmatch(name) is not None
+    return name not in _NOT_SECRET and re.fullmatch(_SECRET_NAME, name) is not None
 
 
 def secret_values(environment: Mapping[str, str]) -> frozenset[str]:
@@ -100,14 +101,14 @@ class Redactor:
         text = redact(text)
         for home in self._homes:
             text = home.sub("~", text)
-        text = _SOMEBODYS_HOME.sub(r"\1USER", text)
+        text = re.sub(_SOMEBODYS_HOME, r"\1USER", text)
         for name, instead in self._names:
             text = name.sub(instead, text)
         return text
 
     def ssh_config(self, text: str) -> str:
         """An OpenSSH configuration; of commands in it only the program stays."""
-        return self.text(_COMMAND_LINE.sub(rf"\1\2 {REDACTED}", text))
+        return self.text(re.sub(_COMMAND_LINE, rf"\1\2 {REDACTED}", text))
 
     def document(self, value: Any) -> Any:
         """A JSON value; of a command line in it only the program stays."""
@@ -123,7 +124,7 @@ class Redactor:
         if key == "argv" and isinstance(value, list) and value:
             return [self.document(value[0]), *([f"({len(value) - 1} more)"] if value[1:] else [])]
         if key == "proxy_command" and isinstance(value, str):
-            found = _PROGRAM.match(value)
+            found = re.match(_PROGRAM, value)
             return f"{self.text(found[0]) if found else ''} {REDACTED}"
         return self.document(value)
 
