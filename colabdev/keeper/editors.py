@@ -6,11 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from colabdev.errors import ColabdevError
 from colabdev.ports import Keepers
-from colabdev.services.sync_report import SyncReport
-from colabdev.services.watch import Watch
+
+if TYPE_CHECKING:
+    # What a watch needs is loaded when somebody edits: a tenth of a keeper's start.
+    from colabdev.services.sync_report import SyncReport
+    from colabdev.services.watch import Watch
 
 log = logging.getLogger(__name__)
 

@@ -37,12 +37,12 @@ from colabdev.services.foresight import Foresight
 from colabdev.services.job_copies import JobCopies
 from colabdev.services.job_logs import JobLogs
 from colabdev.services.recovery_cases import RecoveryCases
-from colabdev.services.sync import Syncer
-from colabdev.services.watch import Watch, Watched
 
 if TYPE_CHECKING:
     from colabdev.adapters.opening import Opener
     from colabdev.providers.colab.login import GoogleLogin
+    from colabdev.services.sync import Syncer
+    from colabdev.services.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +150,7 @@ class HomeTasks:
         from colabdev.adapters.ignore_files import compile_rules
         from colabdev.adapters.opening import Opener
         from colabdev.config.settings import load_synced_settings
+        from colabdev.services.sync import Syncer
 
         record = self._store.load(self._name)
         state_dir = self._places.state_dir
@@ -173,6 +174,8 @@ class HomeTasks:
         }
 
     def _watch(self, opener: Opener, syncer: Syncer, path: Path) -> Watch:
+        from colabdev.services.watch import Watch, Watched
+
         return Watch(
             Watched(runtime=self._name, project=lambda: opener.open(path)),
             syncer=syncer,

@@ -136,9 +136,9 @@ def house(tmp_path: Path) -> Iterator[House]:
 def test_bad_command_line_is_answered_and_does_nothing(house: House, case: Case) -> None:
     if case.settings is not None:
         (house.project / "colabdev.toml").write_text(case.settings)
-    done = house.colabdev(*case.argv)
+    done = house.colabdev(*case.argv, forks=True)
     assert_expected_failure(done, case.code, case.says)
-    as_json = house.colabdev(*case.argv, "--json")
+    as_json = house.colabdev(*case.argv, "--json", forks=True)
     if "ssh" not in case.argv[:1] and "config" not in case.argv[:1]:
         assert as_json.returncode == case.code
         error = json.loads(as_json.stdout)["error"]
@@ -384,40 +384,41 @@ def test_login_key_that_the_runtime_does_not_know_is_said(house: House, tmp_path
     assert house.colabdev("ssh", "local", "--", "true").returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("damage", "cause"),
-    [
-        ("", "it is not JSON"),
-        ("{", "it is not JSON"),
-        ("[]", "it is not a JSON object"),
-        ('{"schema": 99, "name": "local", "provider": "local"}', "it has schema 99"),
-        ('{"schema": 1, "name": "local", "provider": "local"}', "it lacks 'request_id'"),
-    ],
-)
-def test_unreadable_state_stays_and_is_repaired(house: House, damage: str, cause: str) -> None:
+DAMAGES = {
+    "": "it is not JSON",
+    "{": "it is not JSON",
+    "[]": "it is not a JSON object",
+    '{"schema": 99, "name": "local", "provider": "local"}': "it has schema 99",
+    '{"schema": 1, "name": "local", "provider": "local"}': "it lacks 'request_id'",
+}
+
+
+def test_unreadable_state_stays_and_is_repaired(house: House) -> None:
     before = house.connect()
     state_file = house.places.state_dir / "runtimes" / "local.json"
-    state_file.write_text(damage)
-    for command in (
-        ["status"],
-        ["ssh", "local"],
-        ["ssh"],
-        ["down", "local"],
-        ["down"],
-        ["down", "--all"],
-        ["connect", "--provider", "local"],
-    ):
-        assert_expected_failure(house.colabdev(*command), 15, cause)
-        assert state_file.read_text() == damage, f"{command} changed it"
-    if '"provider"' in damage:
-        assert "still readable: name local, provider local" in house.colabdev("status").stderr
-    document = json.loads(house.colabdev("status", "--json").stdout)
-    assert (document["runtimes"], document["error"]["exit_code"]) == ([], 15)
-    done = house.colabdev("doctor", "--repair", "local")
-    assert done.returncode == 0, done.stderr
-    assert Path(state_file.parent / "local.unreadable-1").read_text() == damage
-    assert house.record().request_id == before.request_id
-    assert [runtime["state"] for runtime in house.status()] == ["ready"]
+    for number, (damage, cause) in enumerate(DAMAGES.items(), 1):
+        state_file.write_text(damage)
+        for command in (
+            ["status"],
+            ["ssh", "local"],
+            ["ssh"],
+            ["down", "local"],
+            ["down"],
+            ["down", "--all"],
+            ["connect", "--provider", "local"],
+        ):
+            assert_expected_failure(house.colabdev(*command), 15, cause)
+            assert state_file.read_text() == damage, f"{command} changed it"
+        if '"provider"' in damage:
+            said = house.colabdev("status").stderr
+            assert "still readable: name local, provider local" in said
+        document = json.loads(house.colabdev("status", "--json").stdout)
+        assert (document["runtimes"], document["error"]["exit_code"]) == ([], 15)
+        done = house.colabdev("doctor", "--repair", "local")
+        assert done.returncode == 0, done.stderr
+        assert Path(state_file.parent / f"local.unreadable-{number}").read_text() == damage
+        assert house.record().request_id == before.request_id
+        assert [runtime["state"] for runtime in house.status()] == ["ready"]
     assert house.connect().machine == before.machine
     assert house.colabdev("down").returncode == 0
 

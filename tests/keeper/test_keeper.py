@@ -37,6 +37,14 @@ def house(tmp_path: Path) -> Iterator[House]:
         yield house
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A computer for tests after which its keeper is as before."""
+    with House(tmp_path_factory.mktemp("calm")) as house:
+        house.connect()
+        yield house
+
+
 @pytest.fixture
 def relay(house: House) -> Iterator[Relay]:
     """The path from the keeper to the runtime, from now on through a relay."""
@@ -49,16 +57,16 @@ def relay(house: House) -> Iterator[Relay]:
         yield relay
 
 
-def test_request_is_answered(house: House) -> None:
-    agent = house.keeper().agent()
+def test_request_is_answered(calm: House) -> None:
+    agent = calm.keeper().agent()
     try:
         assert agent.request("ping", {"n": 1}, b"\x00body\xff") == ({"n": 1}, b"\x00body\xff")
     finally:
         agent.close()
 
 
-def test_agents_are_handed_out_to_many_at_once(house: House) -> None:
-    keeper = house.keeper()
+def test_agents_are_handed_out_to_many_at_once(calm: House) -> None:
+    keeper = calm.keeper()
     agents = list(ThreadPoolExecutor(6).map(lambda _: keeper.agent(), range(6)))
     try:
         assert len({agent.hello.pid for agent in agents}) == 6
@@ -83,8 +91,8 @@ def test_next_agent_runs_before_it_is_asked_for(house: House) -> None:
     assert second.hello.pid in others
 
 
-def test_agent_ends_when_its_client_does(house: House) -> None:
-    agent = house.keeper().agent()
+def test_agent_ends_when_its_client_does(calm: House) -> None:
+    agent = calm.keeper().agent()
     assert is_running(agent.hello.pid)
     agent.close()
     wait_until(lambda: not is_running(agent.hello.pid), message="the agent ends")
@@ -103,8 +111,8 @@ def test_spare_that_died_is_not_handed_out(house: House) -> None:
         agent.close()
 
 
-def test_unknown_agent_request_is_refused_by_name_and_the_stream_goes_on(house: House) -> None:
-    agent = house.keeper().agent()
+def test_unknown_agent_request_is_refused_by_name_and_the_stream_goes_on(calm: House) -> None:
+    agent = calm.keeper().agent()
     try:
         with pytest.raises(ColabdevError, match="no request 'fly'"):
             agent.request("fly")
@@ -161,13 +169,13 @@ def test_keeper_of_another_version_is_replaced(house: House, other: str) -> None
     assert (keeper.version, keeper.pid != old.pid) == (KEEPER_VERSION, True)
 
 
-def test_client_without_the_key_is_refused(house: House) -> None:
-    keeper = house.record().keeper
+def test_client_without_the_key_is_refused(calm: House) -> None:
+    keeper = calm.record().keeper
     assert keeper is not None
     for key in ("00" * 32, "ff" * 31):
         with pytest.raises(KeeperUnavailable):
             KeeperSocket(replace(keeper, key=key))
-    assert house.keeper().link()["ok"]
+    assert calm.keeper().link()["ok"]
 
 
 def test_client_is_not_fooled_by_a_listener_without_the_key(house: House) -> None:
@@ -179,19 +187,19 @@ def test_client_is_not_fooled_by_a_listener_without_the_key(house: House) -> Non
             KeeperSocket(address)
 
 
-def test_clients_that_say_nothing_or_nonsense_do_not_stop_others(house: House) -> None:
-    keeper = house.record().keeper
+def test_clients_that_say_nothing_or_nonsense_do_not_stop_others(calm: House) -> None:
+    keeper = calm.record().keeper
     assert keeper is not None
     idle = [socket.create_connection(("127.0.0.1", keeper.port)) for _ in range(20)]
     for connection in idle[::2]:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
-    assert house.keeper().link()["ok"]
+    assert calm.keeper().link()["ok"]
     for connection in idle:
         connection.close()
 
 
-def test_unknown_request_is_refused_by_name(house: House) -> None:
-    keeper = house.record().keeper
+def test_unknown_request_is_refused_by_name(calm: House) -> None:
+    keeper = calm.record().keeper
     assert keeper is not None
     connection = KeeperSocket(keeper)
     connection.send(wire.encode({"op": "dance"}))
@@ -201,10 +209,10 @@ def test_unknown_request_is_refused_by_name(house: House) -> None:
     assert "no request 'dance'" in frame[0]["error"]["message"]
 
 
-def test_tcp_stream_reaches_a_server_on_the_runtime(house: House) -> None:
+def test_tcp_stream_reaches_a_server_on_the_runtime(calm: House) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_echo_once, args=(listener,), daemon=True).start()
-        stream = house.keeper().open_tcp("127.0.0.1", listener.getsockname()[1])
+        stream = calm.keeper().open_tcp("127.0.0.1", listener.getsockname()[1])
         data = bytes(range(256)) * 4096
         threading.Thread(target=_send_and_end, args=(stream, data)).start()
         assert stream.read(len(data)) == data
@@ -212,11 +220,11 @@ def test_tcp_stream_reaches_a_server_on_the_runtime(house: House) -> None:
         stream.close()
 
 
-def test_tcp_stream_to_a_closed_port_says_so(house: House) -> None:
+def test_tcp_stream_to_a_closed_port_says_so(calm: House) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(ColabdevError, match=f"cannot reach 127.0.0.1:{port} on the runtime"):
-        house.keeper().open_tcp("127.0.0.1", port)
+        calm.keeper().open_tcp("127.0.0.1", port)
 
 
 def test_connection_is_back_after_a_cut(house: House, relay: Relay) -> None:

@@ -72,10 +72,17 @@ _typed: set[tuple[str, ...]] = set()
 
 
 def run_colabdev(
-    words: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout_s: float
+    words: Sequence[str],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    forks: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end, with nothing on stdin; as `subprocess.run` with `text=True`."""
-    if _is_new(words) or any(map(_counts_at_start, environment)):
+    """Run the command line to its end, with nothing on stdin; as `subprocess.run` with `text=True`.
+    With `forks` it is a fork also when it is new."""
+    is_started = not forks and _is_new(words)
+    if is_started or any(map(_counts_at_start, environment)):
         return subprocess.run(
             [sys.executable, "-m", "colabdev", *words],
             cwd=cwd,

@@ -66,13 +66,15 @@ class House:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         timeout_s: float = 60,
+        forks: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run the command line as a user would."""
+        """Run the command line as a user would; `forks` as for `run_colabdev`."""
         return run_colabdev(
             [str(argument) for argument in arguments],
             cwd=cwd or self.project,
             environment={**self.environment, **(env or {})},
             timeout_s=timeout_s,
+            forks=forks,
         )
 
     def connect(self, name: str = "local") -> RuntimeRecord:
