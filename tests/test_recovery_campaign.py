@@ -101,16 +101,16 @@ def campaign(root: Path, deaths: int, seed: int, storms: int) -> Tally:
             pool.submit(in_weather, root / f"storm{number}", number, seed * 100 + number)
             for number in range(storms)
         ]
-        deaths -= storms * STORM_DEATHS
-        number = 0
-        while (left := deaths - sum(tally.deaths.values())) > 0:
+        number, left = 0, deaths - storms * STORM_DEATHS
+        while left > 0:
             more = range(left, 0, -MOST_DEATHS)
             for one in pool.map(live, range(number, number + len(more)), more):
                 tally.add(one)
+            while stormy:
+                tally.add(stormy.pop().result())
             number += len(more)
+            left = deaths - sum(tally.deaths.values())
         assert_nothing_is_left(house)
-        for storm in stormy:
-            tally.add(storm.result())
     return tally
 
 
