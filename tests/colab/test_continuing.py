@@ -261,7 +261,7 @@ def test_runtime_that_gave_itself_back_after_the_job_is_told_from_one_that_died(
     )
     ready.colabdev("ps")
     wait_until(
-        lambda: state_of(ready, job) == "failed",
+        lambda: record(ready, job)["state"] == "failed",
         timeout_s=NEXT_RUNTIME_S,
         message="its end is not told",
     )
