@@ -179,8 +179,9 @@ def parse_continuation(written: str) -> Continuation:
             for row in listing(document["tries"])
         ),
         failures=count(document["failures"]),
-        failures_there=count(document["failures_there"]),
-        user_awaited=_parse_moment(document["user_awaited"]),
+        # Older ones say neither.
+        failures_there=count(document.get("failures_there", 0)),
+        user_awaited=_parse_moment(document.get("user_awaited")),
         waits_until=_parse_moment(document["waits_until"]),
         why=text(document["why"]),
         is_over=document["is_over"] is True,
