@@ -40,6 +40,8 @@ from tests.support.waiting import wait_until
 
 MORE_PATHS = [*PATHS, "d/e/g", "a.log", "cache/y", "d/.gitignore", "m.pt", "kept"]
 WRITE = st.tuples(st.just("write"), st.sampled_from(MORE_PATHS), st.sampled_from(CONTENTS[:5]))
+WAIT_S = 10
+"""An agent answers, and then writes its books."""
 EDITS = st.lists(st.one_of(WRITE, WRITE, WRITE, DELETE, TURN, LINK, MOVE), max_size=4)
 
 
@@ -169,7 +171,7 @@ def test_small_steps_do_what_a_whole_sync_would(project: PipedProject) -> None:
 def told_there(project: PipedProject, paths: set[str]) -> bytes:
     """What the agent tells of these changes."""
     workdir = WorkDir(str(project.remote))
-    with workdir.ledger.locked(0):
+    with workdir.ledger.locked(WAIT_S):
         return few_changes.tell(workdir, paths, project.max_bytes)
 
 
@@ -216,7 +218,7 @@ def test_a_small_step_goes_by_what_both_sides_had(pushed: PipedProject) -> None:
     (pushed.remote / "new").write_text("theirs")
     workdir = WorkDir(str(pushed.remote))
     change = Change(changes.DELETE, "new", "f-" + hashlib.sha256(b"theirs").hexdigest())
-    with workdir.ledger.locked(0), pytest.raises(few_changes.Doubt):
+    with workdir.ledger.locked(WAIT_S), pytest.raises(few_changes.Doubt):
         few_changes.take(workdir, changes.pack_body([change], None))
     assert (pushed.remote / "new").exists()
 
