@@ -101,10 +101,10 @@ class Rented:
 
     def watch(self, timing: Mapping[str, float] = QUICK, **variables: str) -> None:
         """Start the daemon by hand, with this patience."""
-        pyz = self.place.root / f"agent-{self.place.agent.digest}.pyz"
-        pyz.write_bytes(self.place.agent.content)
-        (self.folder / "lease.json").write_text(json.dumps({"agent": pyz.name, "after": []}))
-        words = [self.place.python, "-I", "-S", pyz, "lease", json.dumps(timing)]
+        program = self.place.root / f"agent-{self.place.agent.digest}"
+        program.write_bytes(self.place.agent.content)
+        (self.folder / "lease.json").write_text(json.dumps({"agent": program.name, "after": []}))
+        words = [self.place.python, "-I", "-S", program, "lease", json.dumps(timing)]
         environment = {**os.environ, "HOME": str(self.place.root / "home"), **variables}
         environment["PATH"] = f"{self.place.root}/bin:{environment['PATH']}"
         subprocess.run(list(map(str, words)), check=True, timeout=30, env=environment)

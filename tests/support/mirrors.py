@@ -84,10 +84,10 @@ class Mirrored:
 
     def start(self, timing: Mapping[str, float] | None = None) -> int:
         """Start the daemon by hand, with this patience; its process id."""
-        pyz = self.root / f"agent-{self.agent.digest}.pyz"
-        pyz.write_bytes(self.agent.content)
+        program = self.root / f"agent-{self.agent.digest}"
+        program.write_bytes(self.agent.content)
         patience = json.dumps(timing or QUICK)
-        words = [self.python, "-I", "-S", pyz, "mirror", self.workdir, patience]
+        words = [self.python, "-I", "-S", program, "mirror", self.workdir, patience]
         subprocess.run(list(map(str, words)), check=True, timeout=30)
         return self.daemon()
 
@@ -103,7 +103,7 @@ class Mirrored:
         """Tell the daemon which Drive to use; it looks at once."""
         document = {
             "number": time.time_ns(),
-            "agent": f"agent-{self.agent.digest}.pyz",
+            "agent": f"agent-{self.agent.digest}",
             "drive_dir": str(self.drive),
         }
         staging = self.workdir / ".colabdev" / "ask.tmp"
