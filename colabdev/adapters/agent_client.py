@@ -47,6 +47,7 @@ _WORK = {
     "probe": "say what it has",
     "sync.apply": "change the work dir",
     "sync.compare": "look at the work dir",
+    "sync.offer": "note what is brought home",
     "sync.watch": "watch the work dir",
 }
 """What a request asks for, in words."""

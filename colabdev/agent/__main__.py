@@ -84,6 +84,7 @@ HANDLERS: Dict[str, Handler] = {
     "prepare": answer_prepare,
     "probe": answer_probe,
     "sync.find": sync.find,
+    "sync.offer": sync.offer,
     "tunnel.close": _later("tunnels", "close"),
 }
 

@@ -181,6 +181,23 @@ def fetch(arguments: Dict[str, Any], body: bytes) -> Iterator[Answer]:
         yield from changes.pack(steps, workdir.read)
 
 
+def offer(arguments: Dict[str, Any], body: bytes) -> Answer:
+    """Write down what the other side is about to make of its own of what is here: a mode, a link or a
+    copy, for which it fetches nothing.
+
+    Arguments: `workdir`, `marker`. The body: these changes, as in `agent.changes`.
+    """
+    ledger = Ledger(str(arguments["workdir"]))
+    try:
+        ledger.check(arguments["marker"])
+    except Foreign as exc:
+        return {"foreign": str(exc)}, b""
+    with ledger.offering() as offering:
+        for change in changes.unpack_body(body).changes():
+            offering(change)
+    return {}, b""
+
+
 def _offered(workdir: WorkDir, want: List[Any], offering: Callable[[Change], None]) -> Change:
     change = workdir.offer(*want)
     if change.op != changes.FORGET:

@@ -12,7 +12,7 @@ import json
 import struct
 from typing import Any, Callable, Dict, Optional, Tuple
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of the agent protocol. Raised when an old agent would misunderstand a new request."""
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024

@@ -104,6 +104,7 @@ class KeeperServer:
                 self._last_use = time.monotonic() if counts else self._last_use
 
     def _serve(self, client: socket.socket) -> None:
+        reader: BinaryIO | None = None
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.settimeout(HANDSHAKE_TIMEOUT_S)
@@ -120,6 +121,10 @@ class KeeperServer:
         finally:
             if client not in self._quitting:
                 hang_up(client)
+                if reader is not None:
+                    # It holds the socket open as long as anything holds it, an exception's frames say; a
+                    # client that still sends would wait for ever for somebody to read.
+                    reader.close()
                 client.close()
 
     def _answer(self, client: socket.socket, reader: BinaryIO, request: Request) -> None:

@@ -20,6 +20,9 @@ from colabdev.services.sync_report import is_note
 
 Answer = Mapping[str, object]
 
+_MADE_HERE = (changes.CHMOD, changes.COPY, changes.MAKE_LINK)
+"""For these nothing is fetched."""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -61,11 +64,20 @@ class Transfer:
             return Done()
         total = sum(action.content_bytes for action in actions)
         self.progress(f"receiving {_count(actions)}, {format_size(total)}")
+        self._have_noted([action.change for action in actions if not action.output])
         done, again = sort_out(actions, self.tree.write(self._fetched(actions, whole=False)))
         if again:
             more, rest = sort_out(again, self.tree.write(self._fetched(again, whole=True)))
             done += more + _given_up(rest)
         return done
+
+    def _have_noted(self, steps: Sequence[Change]) -> None:
+        """Let the agent write down what is made here without fetching anything; what is fetched it
+        knows. Should this sync be cut, that is then no edit of ours."""
+        made = [step for step in steps if step.op in _MADE_HERE and step.entry is not None]
+        if made:
+            body = changes.pack_body(made, None)
+            self.checked(self.agent.request("sync.offer", self.place, body)[0])
 
     def send(
         self,

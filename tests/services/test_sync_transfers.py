@@ -339,6 +339,32 @@ def test_file_that_came_in_a_sync_that_was_cut_is_what_both_had(
         assert project.pipes[-1].trips == 1
 
 
+def test_mode_link_and_copy_of_a_sync_that_was_cut_are_what_both_had(
+    project: PipedProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project.local, "a", b"first")
+    (project.local / "link").symlink_to("a")
+    project.sync()
+
+    def edit(mode: int, target: str, content: bytes) -> None:
+        write(project.remote, "a", b"first" + content).chmod(mode)
+        (project.remote / "link").unlink()
+        (project.remote / "link").symlink_to(target)
+        write(project.remote, "copy", b"long enough" * 10 + content)
+
+    write(project.local, "source", b"long enough" * 10)
+    project.sync()
+    edit(0o755, "b", b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(Transfer, "send", cut_off)
+        with pytest.raises(RuntimeUnreachable):
+            project.sync()
+    assert (project.local / "copy").exists()
+    edit(0o644, "c", b"more")
+    assert project.sync().conflicts == ()
+    assert equal(project)
+
+
 def test_what_came_before_a_cut_is_remembered_though_later_ones_did_not_come(
     project: PipedProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
