@@ -106,7 +106,6 @@ def parse_hello(header: Mapping[str, object]) -> AgentHello:
         protocol=wire.PROTOCOL,
         python=str(header.get("python")),
         pid=pid if isinstance(pid, int) else 0,
-        bz2=header.get("bz2") is True,
     )
 
 

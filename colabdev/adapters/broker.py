@@ -22,8 +22,6 @@ from colabdev.models import AgentHello, ExitStatus, KeeperAddress, Output
 CONNECT_TIMEOUT_S = 3.0
 HUNG_AFTER_S = 3.0
 REPLY_MARGIN_S = 10.0
-WAITING_BYTES = 64 * 1024
-"""What may wait at each place between a client and the way to the runtime."""
 _STDIN_CHUNK_BYTES = 256 * 1024
 
 
@@ -46,8 +44,6 @@ class KeeperSocket:
         except OSError as exc:
             raise KeeperUnavailable(exc) from exc
         try:
-            # Little waits here, so that whoever sends sees how fast the way is.
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_BYTES)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             prove_as_client(self._socket, bytes.fromhex(address.key))
         except (HandshakeFailed, OSError) as exc:
@@ -82,12 +78,6 @@ class KeeperSocket:
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
             return bool(selector.select(0))
-
-    def is_full(self) -> bool:
-        """Whether most of what may wait to go out does."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._socket, selectors.EVENT_WRITE)
-            return not selector.select(0)
 
     def end_writing(self) -> None:
         with contextlib.suppress(OSError):
@@ -241,10 +231,6 @@ class KeeperAgent:
             return read_answer(self._read, kind)
         except OSError as exc:
             raise cut_off(self._name) from exc
-
-    @property
-    def is_behind(self) -> bool:
-        return self._connection.is_full()
 
     def close(self) -> None:
         self._connection.close()

@@ -13,7 +13,6 @@ from typing import Any
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 """What getaddrinfo says of one address."""
 
-_WAITING_BYTES = 128 * 1024
 _STAGGER_S = 0.4
 """A lost SYN is only repeated by the kernel after 1 s, then 3 s; on a path that comes back we want
 to be through long before that, so another attempt is sent beside the waiting ones. The attempts take
@@ -97,8 +96,4 @@ class _Race:
 def _configured(winner: socket.socket) -> socket.socket:
     winner.setblocking(True)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        # What is on its way may be megabytes, where the way is long; what only waits for it may not: a
-        # key that somebody types would wait behind it, and who sends would not see how fast the way is.
-        winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _WAITING_BYTES)
     return winner

@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Tuple
 
-from . import changes, checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
+from . import checkup, jobs, lease, machine, mirrors, probe, sync, wire, workdir
 from .refusal import Refusal
 
 Answer = Tuple[Dict[str, Any], bytes]
@@ -185,7 +185,6 @@ def serve(requests: BinaryIO, outlet: BinaryIO) -> None:
         "protocol": wire.PROTOCOL,
         "python": platform.python_version(),
         "pid": os.getpid(),
-        "bz2": changes.has_bz2(),
     }
     _send(outlet, hello, b"")
     comparing = sync.Comparing()

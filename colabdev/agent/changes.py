@@ -1,7 +1,6 @@
 """Changes to a tree and the contents they need, as one stream of frames.
 
-A frame's header is `{"rows": bytes of rows, "size": bytes unpacked, "z": compressed}`, with `"bz2"` for
-`z` where that was done thoroughly, which only an agent is sent that says it can; its body holds
+A frame's header is `{"rows": bytes of rows, "size": bytes unpacked, "z": compressed}`; its body holds
 rows (a JSON array of changes) and then a piece of the contents. The contents that the changes bring
 follow each other in the order of the changes, without anything between. `{"end": true}` is the last
 frame.
@@ -9,8 +8,6 @@ frame.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import io
 import json
 import zlib
@@ -62,9 +59,6 @@ _RAW_FRAMES_AFTER_A_FAILURE = 15
 _WORTH = 0.95
 _LEVEL = 4
 """An eighth less of source text than level 1, and still at the pace of a link of 200 Mbit/s."""
-_BZ2 = "bz2"
-_BZ2_LEVEL = 6
-"""A frame in one block: a quarter less of source text than zlib, at the pace of a link of 20 Mbit/s."""
 
 
 class Malformed(ValueError):
@@ -123,21 +117,13 @@ Frame = Tuple[Dict[str, Any], bytes]
 Read = Callable[[Change], Iterator[bytes]]
 
 
-def has_bz2() -> bool:
-    """Whether this Python can unpack what was compressed thoroughly; some are built without."""
-    return importlib.util.find_spec("_bz2") is not None
-
-
-def pack(
-    changes: Iterable[Change], read: Optional[Read], has_time: Callable[[], bool] = lambda: False
-) -> Iterator[Frame]:
-    """The stream, without contents when `read` is None. A frame is compressed thoroughly when those
-    before it wait to go out, as `has_time` says: less is sent, and nobody waits for the frame.
+def pack(changes: Iterable[Change], read: Optional[Read]) -> Iterator[Frame]:
+    """The stream, without contents when `read` is None.
 
     `read` gives the content that a change brings. A file that became shorter, or cannot be read any
     more, is filled up with zeros, so that it fails its digest and nothing else does.
     """
-    packer = _Packer(has_time)
+    packer = _Packer()
     for change in changes:
         compressed = change.content_bytes > 0 and change.path.lower().endswith(COMPRESSED)
         if compressed != packer.compressed and packer.content_bytes:
@@ -227,14 +213,13 @@ def unpack_body(body: bytes) -> Unpacker:
 class _Packer:
     """A frame in the making."""
 
-    def __init__(self, has_time: Callable[[], bool]) -> None:
+    def __init__(self) -> None:
         self.rows: List[List[Any]] = []
         self.content_bytes = 0
         self.compressed = False
         """What is added is compressed already."""
         self._pieces: List[bytes] = []
         self._raw_frames = 0
-        self._has_time = has_time
 
     def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -254,12 +239,11 @@ class _Packer:
             # What could not be compressed goes on to be so for a while; trying costs time.
             self._raw_frames -= 1
             return header, plain
-        is_thorough = self._has_time()
-        packed = _compress_thoroughly(plain) if is_thorough else zlib.compress(plain, _LEVEL)
+        packed = zlib.compress(plain, _LEVEL)
         if len(packed) > len(plain) * _WORTH:
             self._raw_frames = _RAW_FRAMES_AFTER_A_FAILURE
             return header, plain
-        return dict(header, z=_BZ2 if is_thorough else True), packed
+        return dict(header, z=True), packed
 
 
 def _exactly(change: Change, read: Read) -> Iterator[bytes]:
@@ -284,27 +268,10 @@ def _plain(header: Dict[str, Any], body: bytes) -> Tuple[bytes, int]:
         raise Malformed("no sizes in {!r}".format(header))
     if not 0 <= rows_bytes <= size <= MAX_FRAME_BYTES:
         raise Malformed("sizes are {} and {}".format(rows_bytes, size))
-    plain = _unpacked(header.get("z"), body, size + 1)
+    plain = zlib.decompressobj().decompress(body, size + 1) if header.get("z") else body
     if len(plain) != size:
         raise Malformed("{} bytes instead of {}".format(len(plain), size))
     return plain, rows_bytes
-
-
-def _unpacked(how: Any, body: bytes, most_bytes: int) -> bytes:
-    if how == _BZ2:
-        try:
-            found: bytes = (
-                importlib.import_module(_BZ2).BZ2Decompressor().decompress(body, most_bytes)
-            )
-        except OSError as exc:  # So it says that these are other bytes; no disk is to blame.
-            raise Malformed(str(exc)) from exc
-        return found
-    return zlib.decompressobj().decompress(body, most_bytes) if how else body
-
-
-def _compress_thoroughly(plain: bytes) -> bytes:
-    packed: bytes = importlib.import_module(_BZ2).compress(plain, _BZ2_LEVEL)
-    return packed
 
 
 def _change_to_row(change: Change) -> List[Any]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
-from colabdev.adapters.broker import WAITING_BYTES
 from colabdev.adapters.handshake import HandshakeFailed, prove_as_keeper
 from colabdev.adapters.ssh import SessionRefused, SshConnection
 from colabdev.agent import wire
@@ -45,8 +44,6 @@ class KeeperServer:
         self._stopping = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._listener.settimeout(_ACCEPT_TIMEOUT_S)
-        # Those that are accepted have it, too: what waits, waits where its sender sees it.
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WAITING_BYTES)
         self._quitting: list[socket.socket] = []
         self._own: set[socket.socket] = set()
         """The streams that the keeper has of itself."""
@@ -261,12 +258,7 @@ class KeeperServer:
 def _greeting(hello: AgentHello) -> dict[str, Any]:
     return {
         "ok": True,
-        "agent": {
-            "protocol": hello.protocol,
-            "python": hello.python,
-            "pid": hello.pid,
-            "bz2": hello.bz2,
-        },
+        "agent": {"protocol": hello.protocol, "python": hello.python, "pid": hello.pid},
     }
 
 

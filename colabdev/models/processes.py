@@ -39,6 +39,4 @@ class AgentHello:
     protocol: int
     python: str
     pid: int
-    bz2: bool = False
-    """It can unpack what was compressed by that; see `agent.changes`."""
     facts: Mapping[str, object] = field(default_factory=dict)

@@ -49,10 +49,6 @@ class AgentStream(Protocol):
     def wire_bytes(self) -> int:
         """How much was sent and received so far."""
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether what was sent waits to go out, because the way is slower than who sends."""
-
     def close(self) -> None:
         """Let the agent end."""
 

@@ -150,8 +150,7 @@ class Transfer:
         actions: Iterable[Action],
         read: changes.Read | None,
     ) -> Answer:
-        steps = (action.change for action in actions)
-        frames = changes.pack(steps, read, lambda: self.agent.hello.bz2 and self.agent.is_behind)
+        frames = changes.pack((action.change for action in actions), read)
         answer, _ = self.agent.upload("sync.apply", arguments, frames)
         return self.checked(answer)
 

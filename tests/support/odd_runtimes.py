@@ -38,7 +38,6 @@ class OddRuntime:
     bodies: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     wire_bytes: int = 0
-    is_behind: bool = False
     hello: AgentHello = AgentHello(1, "3.11", 1)  # noqa: RUF009  It is frozen.
 
     def find(self, record: RuntimeRecord) -> OddRuntime:

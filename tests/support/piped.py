@@ -32,9 +32,6 @@ from colabdev.services.watch_line import WatchLine
 
 Answer = tuple[Mapping[str, object], bytes]
 
-_WAITING_BYTES = 128 * 1024
-"""What a pipe takes before it is slower than who sends."""
-
 
 @dataclass
 class Pipe:
@@ -44,7 +41,7 @@ class Pipe:
     wire_bytes: int = 0
     trips: int = 0
     """How often an answer was waited for; questions that were asked before share it."""
-    hello: AgentHello = field(default_factory=lambda: AgentHello(1, "3", 1, bz2=True))
+    hello: AgentHello = field(default_factory=lambda: AgentHello(1, "3", 1))
 
     def __post_init__(self) -> None:
         self._waits = False
@@ -95,10 +92,6 @@ class Pipe:
         for frame in frames:
             self._send(wire.encode(*frame))
         return self.answer(kind)
-
-    @property
-    def is_behind(self) -> bool:
-        return self.wire_bytes > _WAITING_BYTES
 
     def close(self) -> None:
         """Returns when the agent has ended: it may still have been at work."""
