@@ -113,7 +113,7 @@ class HandOvers:
                 if time.monotonic() - nudged > NUDGE_S:
                     nudged = time.monotonic()
                     self._nudge(known)
-            elif decision.verdict is Verdict.NEVER or self.is_gone(known):
+            elif decision.verdict is Verdict.NEVER or is_machine_gone(known, case.runtime):
                 self.note(known)
                 raise RuntimeLost(describe_loss(known, decision), hint=_next_of(known, decision))
             time.sleep(LOOK_S)

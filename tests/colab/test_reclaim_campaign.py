@@ -78,12 +78,19 @@ def die(house: ColabHouse, colab: Colab, job: str, trouble: str, dice: Random) -
         wait_until(lambda: endpoints(colab), timeout_s=60, message="there is no next runtime")
         time.sleep(dice.uniform(0, 1))
         colab.do("reclaim", endpoints(colab)[0])
-    wait_until(
-        lambda: "\n" in log_of(house, job, newest(house, job)) and newest(house, job) > attempt,
+    log = wait_until(
+        lambda: log_of_newer(house, job, attempt),
         timeout_s=NEXT_RUNTIME_S,
         message=f"it does not go on after {trouble} went: {standing(house, job)}",
     )
-    assert begun_after(log_of(house, job, newest(house, job))) >= known[1], "a safe step was lost"
+    assert begun_after(log) >= known[1], "a safe step was lost"
+
+
+def log_of_newer(house: ColabHouse, job: str, attempt: int) -> str:
+    """What an attempt after that one said, once it has said something."""
+    number = newest(house, job)
+    log = log_of(house, job, number)
+    return log if number > attempt and "\n" in log else ""
 
 
 def endpoints(colab: Colab) -> list[str]:

@@ -22,6 +22,7 @@ from colabdev.models import JobRecord, JobState, Machine, Phase, RuntimeRecord
 from colabdev.models.orders import JobOrder, MachineWish
 from colabdev.models.recovery import Consent, Going, Resumed
 from colabdev.services import recovery
+from colabdev.services.hand_overs import HandOvers
 from colabdev.services.recovery import MOST_FAILURES, USER_PATIENCE, Recovery
 from colabdev.services.recovery_cases import RecoveryCases, end_consent, end_consents
 from colabdev.services.recovery_steps import CannotGoOn, Making
@@ -463,3 +464,35 @@ def test_machine_that_is_only_out_of_reach_is_left_alone(bench: Bench) -> None:
     assert bench.go_on(by_hand=True) is Verdict.LEAVE
     bench.world.alive = None
     assert bench.go_on() is Verdict.GO_ON, "its provider says that it is gone"
+
+
+class Dying(FileStore):
+    """Its machine is known to be gone right after somebody looked."""
+
+    looks = 0
+
+    def load(self, name: str) -> RuntimeRecord | None:
+        self.looks += 1
+        record = super().load(name)
+        return replace(record, phase=Phase.UP) if record and self.looks == 1 else record
+
+
+class Told(Exception):
+    """Somebody who follows is told this."""
+
+
+def test_who_looks_just_before_its_machine_is_gone_waits_for_the_next(bench: Bench) -> None:
+    runtimes = Dying(bench.world.runtimes.state_dir)
+    hand_overs = HandOvers(
+        runtimes=runtimes,
+        jobs=bench.jobs,
+        keepers=cast(Any, None),
+        cases=RecoveryCases(runtimes=runtimes, jobs=bench.jobs, plans=bench.plans),
+        told=bench.jobs,
+    )
+
+    def tell(said: str) -> None:
+        raise Told(said)
+
+    with pytest.raises(Told, match="starting a new machine for it"):
+        hand_overs.wait_for_next(JOB.id, JOB.attempt, tell)
