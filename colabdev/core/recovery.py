@@ -107,7 +107,7 @@ def _is_open(case: Case) -> bool:
         # It was given back: no death by itself, but a new machine goes as well when it is of no use.
         return case.by_hand or case.going_on.is_over
     if runtime.phase is Phase.RELEASING:
-        return False
+        return case.going_on.is_over and not case.by_hand
     return is_machine_gone(job, runtime) or is_in_the_making(job, case.going_on, runtime)
 
 

@@ -80,6 +80,13 @@ def tried(*steps: int | None, apart_s: float = 7200.0) -> Continuation:
         ({"runtime": NEW}, Verdict.GO_ON),
         ({"runtime": None}, Verdict.LEAVE),
         ({"runtime": replace(LOST, phase=Phase.RELEASING)}, Verdict.LEAVE),
+        (
+            {
+                "runtime": replace(NEW, phase=Phase.RELEASING),
+                "going_on": give_up(NONE_YET, "no Drive"),
+            },
+            Verdict.NEVER,
+        ),
         ({"has_order": False}, Verdict.LEAVE),
         ({"job": replace(JOB, continues=None)}, Verdict.LEAVE),
         ({"job": replace(JOB, ours=False)}, Verdict.LEAVE),

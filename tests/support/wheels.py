@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +30,41 @@ def make_wheel(
     with zipfile.ZipFile(folder / f"{module}-{version}-py3-none-any.whl", "w") as wheel:
         for path, content in {**files, f"{info}/RECORD": record}.items():
             wheel.writestr(path, content)
+
+
+_BUILD_SYSTEM = b"""[build-system]
+requires = []
+build-backend = "slow"
+backend-path = ["."]
+"""
+_BACKEND = """
+import shutil, time
+
+def build_wheel(folder, settings=None, metadata=None):
+    time.sleep({seconds})
+    return shutil.copy({wheel!r}, folder) and {wheel!r}
+"""
+
+
+def make_source(folder: Path, name: str, version: str, *, build_s: float) -> Path:
+    """A source of such a wheel in `folder`, which takes that long to build."""
+    make_wheel(folder, name, version)
+    (wheel,) = folder.glob("*.whl")
+    root = f"{name}-{version}"
+    backend = _BACKEND.format(seconds=build_s, wheel=wheel.name)
+    files = {
+        "PKG-INFO": _metadata(name, version, ()).encode(),
+        "pyproject.toml": _BUILD_SYSTEM,
+        "slow.py": backend.encode(),
+        wheel.name: wheel.read_bytes(),
+    }
+    source = folder / f"{root}.tar.gz"
+    with tarfile.open(source, "w:gz") as packed:
+        for path, content in files.items():
+            member = tarfile.TarInfo(f"{root}/{path}")
+            member.size = len(content)
+            packed.addfile(member, io.BytesIO(content))
+    return source
 
 
 def put_in(packages: Path, name: str, version: str) -> None:
