@@ -34,14 +34,15 @@ class OwnCode:
         root, wanted = order.project_path, order.tree
         if root is None or wanted is None:
             raise NoCode("nobody knows here which files it was started from")
+        key = (order.spec.get("id"), wanted)
+        if key in self._others:
+            raise NoCode("the files here are others by now")
+        paths = self._paths(runtime, root, wanted)
         about = {
             "project": order.project_name or Path(root).name,
             "stored": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "origin": f"{root} on {self.computer_id()}",
         }
-        paths, key = self._paths(runtime, root, wanted), (order.spec.get("id"), wanted)
-        if key in self._others:
-            raise NoCode("the files here are others by now")
         # Not where temporary files are, which may be memory: a project may be large.
         with tempfile.TemporaryFile(dir=self.index_dir) as packed:
             try:

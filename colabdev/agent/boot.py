@@ -12,12 +12,14 @@ All sources are hashed before every use, so a torn or altered one is replaced an
 is older than 3.8 on purpose: an older Python must get far enough to say what it is.
 """
 
+import contextlib
 import hashlib
 import io
 import os
 import runpy
 import shutil
 import sys
+import zlib
 from typing import List, Mapping
 
 
@@ -62,7 +64,7 @@ def receive(digest: str, size: int) -> Mapping[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read(size))) as archive:
             sources = {name: archive.read(name) for name in archive.namelist()}
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error):
         sources = {}
     if digest_of(sources) != digest:
         raise OSError("the agent arrived damaged")
@@ -80,7 +82,8 @@ def write(folder: str, sources: Mapping[str, bytes]) -> None:
                 file.write(content)
             os.replace(staging, path)
         for name in set(names_in(folder)) - set(sources):
-            os.unlink(os.path.join(folder, name))
+            with contextlib.suppress(FileNotFoundError):  # Somebody else was quicker.
+                os.unlink(os.path.join(folder, name))
     except OSError:
         remove(staging, folder)
         raise

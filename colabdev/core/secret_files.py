@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_NAMES = re.compile(
+# Texts, compiled when a file goes somewhere for the first time: most syncs send none that is new.
+_NAMES = (
     r".*\.env(?:\..+)?|\.envrc|[._]netrc|\.pgpass|\.pypirc|\.htpasswd|\.git-credentials"
     r"|credentials(?:\.json)?|secrets\.(?:toml|json|ya?ml)|kaggle\.json"
     r"|client_secrets?.*\.json|.*service[-_]account.*\.json"
     r"|id_(?:rsa|dsa|ecdsa|ed25519)|.+\.(?:pem|key|p12|pfx|ppk|jks)"
 )
-_FOR_EVERYBODY = re.compile(r"(?:.*[._-])?(?:example|sample|template|dist|public)(?:[._-].*)?")
+_FOR_EVERYBODY = r"(?:.*[._-])?(?:example|sample|template|dist|public)(?:[._-].*)?"
 _NAMED = 3
 
 
 def holds_secrets(path: str) -> bool:
     """Whether a file of that name is one that programs keep secrets in; patterns for others are not."""
     name = path.rpartition("/")[2].lower()
-    return _NAMES.fullmatch(name) is not None and not _FOR_EVERYBODY.fullmatch(name)
+    return re.fullmatch(_NAMES, name) is not None and not re.fullmatch(_FOR_EVERYBODY, name)
 
 
 def describe_secret_files(paths: Iterable[str], *, has_drive: bool) -> str:

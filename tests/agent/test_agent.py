@@ -437,13 +437,15 @@ def test_starts_at_the_same_time_all_work(machine: Machine, archive: AgentArchiv
     assert machine.sources(archive) == unpacked(archive)
 
 
-@pytest.mark.parametrize("part", [0, 0.5, 0.99])
-def test_upload_that_is_cut_leaves_nothing(
-    machine: Machine, archive: AgentArchive, part: float
+@pytest.mark.parametrize(("part", "flips"), [(0, 0), (0.5, 0), (0.99, 0), (1, 1), (1, 255)])
+def test_upload_that_is_cut_or_altered_leaves_nothing(
+    machine: Machine, archive: AgentArchive, part: float, flips: int
 ) -> None:
+    content = bytearray(archive.content)
+    content[len(content) // 2] ^= flips
     size = str(len(archive.content))
     process = machine.open(["python3", "-I", "-c", archive.boot, archive.digest, size])
-    process.write(archive.content[: int(len(archive.content) * part)])
+    process.write(bytes(content[: int(len(content) * part)]))
     process.close_stdin()
     said = b""
     while (output := process.read(20)) is not None:

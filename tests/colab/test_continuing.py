@@ -20,6 +20,7 @@ from tests.support.colab_continuing import (
     SETTINGS,
     TELLS_THE_SECRET,
     begin,
+    give_up,
     made,
     newest_safe,
     reclaim,
@@ -174,8 +175,7 @@ def test_laptop_was_off_and_refusals_are_waited_for_within_what_was_agreed(
     typed = ready.colabdev("run", "--continue", job, "--detach", timeout_s=120)
     assert typed.returncode == 0, typed.stderr
     assert wait_for_attempt(ready, job, 4) > 0
-    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
-    ready.assert_nothing_is_billed()
+    give_up(ready)
 
 
 @pytest.mark.long
@@ -238,8 +238,7 @@ def test_job_saves_before_its_runtime_ends_by_age_and_goes_on_from_that(
     began = wait_for_attempt(ready, job, 2)
     assert began > 0
     assert list(colab.describe()["ended"].values()) == ["idle"]
-    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
-    ready.assert_nothing_is_billed()
+    give_up(ready)
 
 
 @pytest.mark.long
@@ -342,8 +341,7 @@ def test_killed_at_each_point_there_is_one_runtime_and_each_attempt_once(
         assert wait_for_attempt(ready, job, number) > 0
         assert (made(colab), len(colab.describe()["runtimes"])) == (number, 1)
         check_one_lineage(ready, job, number)
-    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
-    ready.assert_nothing_is_billed()
+    give_up(ready)
 
 
 def check_one_lineage(house: ColabHouse, job: str, attempts: int) -> None:

@@ -17,6 +17,7 @@ from tests.support.colab_continuing import (
     SECRET,
     TELLS_THE_SECRET,
     begin,
+    give_up,
     made,
     newest_safe,
     reclaim,
@@ -74,8 +75,7 @@ def test_user_is_waited_for_who_alone_can_let_the_next_runtime_into_drive(
     assert ready.colabdev(*typed, "--detach", timeout_s=120).returncode == 0
     assert wait_for_attempt(ready, job, 3) > 0
     assert colab.counters()["drive consent"] == 1, "asked in a browser once somebody was there"
-    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
-    ready.assert_nothing_is_billed()
+    give_up(ready)
 
 
 def as_if_nobody_came(house: ColabHouse, job: str) -> None:
@@ -102,8 +102,7 @@ def test_job_whose_checkpoints_go_by_the_api_goes_on_also_without_a_mounted_driv
     assert wait_for_attempt(ready, job, 2) > 0
     wait_until(lambda: newest_safe(ready, job) == 2, timeout_s=60, message="attempt 2 is not safe")
     assert made(colab) == 2
-    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
-    ready.assert_nothing_is_billed()
+    give_up(ready)
 
 
 @pytest.mark.long
@@ -145,8 +144,7 @@ def test_environment_of_the_job_comes_from_drive_and_is_made_anew_where_that_is_
     assert "the environment on Drive is not used: " in log
     assert "installing requirements.txt with " in log
     assert made(colab) == 3
-    assert ready.colabdev("down", "--force", timeout_s=120).returncode == 0
-    ready.assert_nothing_is_billed()
+    give_up(ready)
 
 
 @pytest.mark.long

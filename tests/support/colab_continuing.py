@@ -84,6 +84,12 @@ def begin(house: ColabHouse, *options: str) -> str:
     return train(house, *options)
 
 
+def give_up(house: ColabHouse) -> None:
+    """Its runtime goes with all that is on it, and nothing is left that costs."""
+    assert house.colabdev("down", "--force", timeout_s=120).returncode == 0
+    house.assert_nothing_is_billed()
+
+
 def newest_safe(house: ColabHouse, job: str) -> int:
     """The attempt that it is of."""
     path = house.places.state_dir / "jobs" / job / "safe.json"

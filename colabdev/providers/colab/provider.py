@@ -21,13 +21,7 @@ from colabdev.errors import (
     RuntimeUnreachable,
     UsageError,
 )
-from colabdev.models import (
-    ColabTunnel,
-    HardwareWish,
-    Machine,
-    SshAddress,
-    StartRequest,
-)
+from colabdev.models import ColabTunnel, HardwareWish, Machine, SshAddress, StartRequest
 from colabdev.ports import Progress
 from colabdev.providers.colab.client import (
     Accelerator,
